@@ -1,0 +1,179 @@
+"""Exact k nearest neighbours between the clouds of two batches, in metres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .grid_search import grid_knn
+from .segments import offset2batch
+
+BACKENDS = ("auto", "scipy", "grid", "cdist", "pointops")
+# pointops compares every pair of a cloud; above this many points a cloud the grid has less to do.
+_POINTOPS_MAX_CLOUD = 16384
+_POINTOPS_MAX_K = 128
+
+
+@torch.no_grad()
+def knn(
+    query: Tensor,
+    query_offset: Tensor,
+    ref: Tensor,
+    ref_offset: Tensor,
+    k: int,
+    max_radius: float | None = None,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` nearest reference points of every query point, within its own cloud.
+
+    Args:
+        query: (M, 3) coordinates in metres. query_offset: (B,) running sums of the clouds' sizes.
+        ref: (N, 3) coordinates in metres. ref_offset: (B,); cloud b of ``query`` looks into cloud b of ``ref``.
+        k: how many; a cloud with fewer points leaves the rest empty.
+        max_radius: metres; points farther away are left out (one exactly at the radius counts). None: no bound.
+        backend: "auto", or one of "scipy" (k-d tree, CPU), "grid" (needs ``max_radius``), "cdist", "pointops" (CUDA).
+
+    Returns:
+        index (M, k) int64, the row in ``ref`` (of the whole batch), -1 where there is none;
+        distance (M, k) float32 in metres (not squared), +inf where there is none. Both ascend with the distance;
+        equal distances come in any order.
+
+    Raises:
+        ValueError: k < 1, a radius that is not positive, wrong shapes, offsets that do not fit, a coordinate that is
+            not finite, an unknown backend.
+    """
+    _check(query, query_offset, "query")
+    _check(ref, ref_offset, "ref")
+    if query_offset.shape[0] != ref_offset.shape[0]:
+        raise ValueError(
+            f"query_offset has {query_offset.shape[0]} clouds, ref_offset {ref_offset.shape[0]}: "
+            "cloud b of query looks into cloud b of ref, so give both the same number (empty clouds are fine)"
+        )
+    if k < 1:
+        raise ValueError(f"k={k}: ask for at least one neighbour")
+    if max_radius is not None and not max_radius > 0:
+        raise ValueError(f"max_radius={max_radius}: give a positive radius in metres, or None for no bound")
+    # Neighbours need full precision: bfloat16 metres are 1 cm steps at 2 m.
+    dtype = torch.float64 if torch.float64 in (query.dtype, ref.dtype) else torch.float32
+    query, ref = query.detach().to(dtype), ref.detach().to(dtype)
+    search = _choose(backend, query, ref_offset, k, max_radius)
+    return search(query, query_offset.long(), ref, ref_offset.long(), k, max_radius)
+
+
+def _check(coord: Tensor, offset: Tensor, name: str) -> None:
+    if coord.dim() != 2 or coord.shape[1] != 3:
+        raise ValueError(f"{name} has shape {tuple(coord.shape)}: give coordinates of shape (number of points, 3)")
+    end = int(offset[-1]) if offset.numel() else 0
+    if offset.dim() != 1 or end != coord.shape[0]:
+        raise ValueError(f"{name}_offset ends at {end}, but {name} has {coord.shape[0]} points: give running sums")
+    if not bool(torch.isfinite(coord).all()):
+        row = int((~torch.isfinite(coord)).any(1).nonzero()[0])
+        raise ValueError(f"{name}[{row}] = {coord[row].tolist()} is not finite: drop such points first")
+
+
+def _choose(backend: str, query: Tensor, ref_offset: Tensor, k: int, max_radius: float | None) -> Callable:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: choose one of {', '.join(BACKENDS)}")
+    if backend == "grid" and max_radius is None:
+        raise ValueError("backend='grid' needs max_radius; use 'cdist' or 'scipy' for a search without bound")
+    if backend == "auto":
+        backend = _auto_backend(query, ref_offset, k, max_radius)
+    return {"scipy": _scipy_knn, "grid": _grid_knn, "cdist": _cdist_knn, "pointops": _pointops_knn}[backend]
+
+
+def _auto_backend(query: Tensor, ref_offset: Tensor, k: int, max_radius: float | None) -> str:
+    if query.device.type == "cpu":
+        return "scipy"
+    small = max_radius is None or int(torch.diff(ref_offset, prepend=ref_offset.new_zeros(1)).max()) <= (
+        _POINTOPS_MAX_CLOUD
+    )
+    if query.is_cuda and small and k <= _POINTOPS_MAX_K and find_spec("pointops") is not None:
+        return "pointops"
+    return "cdist" if max_radius is None else "grid"
+
+
+def _spans(query_offset: Tensor, ref_offset: Tensor) -> list[tuple[int, int, int, int]]:
+    """(first query, end, first ref, end) of every cloud in which there is something to find."""
+    q, r = [0, *query_offset.tolist()], [0, *ref_offset.tolist()]
+    spans = zip(q[:-1], q[1:], r[:-1], r[1:], strict=True)
+    return [span for span in spans if span[1] > span[0] and span[3] > span[2]]
+
+
+def _empty(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    index = torch.full((query.shape[0], k), -1, dtype=torch.long, device=query.device)
+    return index, torch.full((query.shape[0], k), torch.inf, device=query.device)
+
+
+def _scipy_knn(
+    query: Tensor, query_offset: Tensor, ref: Tensor, ref_offset: Tensor, k: int, max_radius: float | None
+) -> tuple[Tensor, Tensor]:
+    """A k-d tree per cloud; trees are built side by side, each is queried by all threads."""
+    from scipy.spatial import cKDTree  # keeps `import lam3c_plugin.ops` light
+
+    index, distance = _empty(query.cpu(), k)
+    spans = _spans(query_offset, ref_offset)
+    q, r = query.cpu().numpy(), ref.cpu().numpy()
+    radius = np.inf if max_radius is None else max_radius
+    workers = torch.get_num_threads()
+    # An unbalanced tree is built in a third of the time and is as quick to query at these densities.
+    with ThreadPoolExecutor(max(1, min(workers, len(spans)))) as pool:
+        trees = list(pool.map(lambda s: cKDTree(r[s[2] : s[3]], balanced_tree=False, compact_nodes=False), spans))
+    for (q0, q1, r0, r1), tree in zip(spans, trees, strict=True):
+        near = min(k, r1 - r0)
+        # SciPy's bound is exclusive: ask for a little more, cut exactly below.
+        far, row = tree.query(q[q0:q1], k=near, distance_upper_bound=radius * (1 + 1e-6), workers=workers)
+        far = far.reshape(-1, near).astype(np.float32)
+        found = far <= np.float32(radius)
+        found &= np.isfinite(far)
+        distance[q0:q1, :near] = torch.from_numpy(np.where(found, far, np.inf).astype(np.float32))
+        index[q0:q1, :near] = torch.from_numpy(np.where(found, row.reshape(-1, near) + r0, -1))
+    return index.to(query.device), distance.to(query.device)
+
+
+def _grid_knn(
+    query: Tensor, query_offset: Tensor, ref: Tensor, ref_offset: Tensor, k: int, max_radius: float | None
+) -> tuple[Tensor, Tensor]:
+    query_batch = offset2batch(query_offset, query.shape[0])
+    return grid_knn(query, query_batch, ref, offset2batch(ref_offset, ref.shape[0]), k, max_radius)
+
+
+def _cdist_knn(
+    query: Tensor, query_offset: Tensor, ref: Tensor, ref_offset: Tensor, k: int, max_radius: float | None
+) -> tuple[Tensor, Tensor]:
+    """All pairs of a cloud, a block of queries at a time."""
+    index, distance = _empty(query, k)
+    budget = 2**25 if query.is_cuda else 2**21
+    for q0, q1, r0, r1 in _spans(query_offset, ref_offset):
+        near = min(k, r1 - r0)
+        for rows in torch.arange(q0, q1, device=query.device).split(max(1, budget // (r1 - r0))):
+            # Through a matrix product the distance of close points would drown in rounding.
+            pair = torch.cdist(query[rows], ref[r0:r1], compute_mode="donot_use_mm_for_euclid_dist")
+            far, row = pair.topk(near, dim=1, largest=False, sorted=True)
+            far = far.float()
+            distance[rows, :near], index[rows, :near] = far, row + r0
+    return _bounded(index, distance, max_radius)
+
+
+def _pointops_knn(
+    query: Tensor, query_offset: Tensor, ref: Tensor, ref_offset: Tensor, k: int, max_radius: float | None
+) -> tuple[Tensor, Tensor]:
+    """The host's CUDA brute force. It returns distances, although its docstring calls them dist2."""
+    import pointops
+
+    index, distance = pointops.knn_query(
+        k, ref.float().contiguous(), ref_offset.int(), query.float().contiguous(), query_offset.int()
+    )
+    return _bounded(index.long(), torch.where(index < 0, torch.inf, distance), max_radius)
+
+
+def _bounded(index: Tensor, distance: Tensor, max_radius: float | None) -> tuple[Tensor, Tensor]:
+    if max_radius is None:
+        return index, distance
+    far = distance > max_radius
+    return index.masked_fill_(far, -1), distance.masked_fill_(far, torch.inf)

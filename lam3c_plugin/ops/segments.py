@@ -1,0 +1,63 @@
+"""Clouds of a batch as segments: offsets (running sums), batch indices, and reductions over them.
+
+A batch of B clouds with N points in all is described either by ``offset`` (B,), the running sum of the clouds'
+sizes (``offset[-1] == N``), or by ``batch`` (N,), the non-decreasing cloud index of every point.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def offset2bincount(offset: Tensor) -> Tensor:
+    """Running sums (B,) to sizes (B,) int64."""
+    offset = offset.long()
+    return torch.diff(offset, prepend=offset.new_zeros(1))
+
+
+def bincount2offset(bincount: Tensor) -> Tensor:
+    """Sizes (B,) to running sums (B,) int64."""
+    return torch.cumsum(bincount.long(), dim=0)
+
+
+def offset2batch(offset: Tensor, num_points: int | None = None) -> Tensor:
+    """Running sums (B,) to the cloud index of every point, (N,) int64.
+
+    ``num_points`` (``offset[-1]``, when the caller knows it) spares a GPU the synchronisation of reading it back.
+    """
+    bincount = offset2bincount(offset)
+    cloud = torch.arange(bincount.shape[0], device=offset.device)
+    return torch.repeat_interleave(cloud, bincount, output_size=num_points)
+
+
+def batch2offset(batch: Tensor, num_clouds: int | None = None) -> Tensor:
+    """Cloud index of every point (N,) to running sums (B,) int64.
+
+    Without ``num_clouds`` empty clouds at the end cannot be known and are left out.
+    """
+    return bincount2offset(torch.bincount(batch, minlength=num_clouds or 0))
+
+
+def segment_count(index: Tensor, num_segments: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """Number of rows of each segment, (S,); ``index`` (N,) need not be sorted."""
+    count = torch.zeros(num_segments, dtype=dtype, device=index.device)
+    return count.index_add_(0, index, torch.ones_like(index, dtype=dtype))
+
+
+def segment_sum(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
+    """Sum of ``values`` (N, ...) over each segment, (S, ...); 0 for an empty one. Differentiable."""
+    return values.new_zeros((num_segments, *values.shape[1:])).index_add(0, index, values)
+
+
+def segment_mean(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
+    """Mean of ``values`` (N, ...) over each segment, (S, ...); 0 for an empty one. Differentiable."""
+    count = segment_count(index, num_segments, values.dtype).clamp_(min=1)
+    return segment_sum(values, index, num_segments) / count.view(-1, *[1] * (values.dim() - 1))
+
+
+def segment_max(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
+    """Maximum of ``values`` (N, ...) over each segment, (S, ...); 0 for an empty one. Differentiable (ties share)."""
+    expanded = index.view(-1, *[1] * (values.dim() - 1)).expand_as(values)
+    out = values.new_zeros((num_segments, *values.shape[1:]))
+    return out.scatter_reduce(0, expanded, values, reduce="amax", include_self=False)
