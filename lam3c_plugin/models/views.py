@@ -1,0 +1,86 @@
+"""Masks, matches and the roll between the views of a scene: index work without gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lam3c_plugin.ops import knn, offset2batch, offset2bincount
+
+
+@torch.no_grad()
+def generate_mask(coord: Tensor, offset: Tensor, mask_size: float, mask_ratio: float) -> Tensor:
+    """Draws masked points by whole grid patches.
+
+    Args:
+        coord: (N, 3) coordinates in metres, as the backbone gets them.
+        offset: (B,) running sums of the clouds' sizes.
+        mask_size: edge of a patch in metres.
+        mask_ratio: share of the batch's patches that is masked.
+
+    Returns:
+        (N,) bool, True where a point is masked.
+    """
+    batch = offset2batch(offset)
+    lowest = coord.new_full((len(offset), 3), torch.inf).index_reduce_(0, batch, coord, "amin")
+    cell = ((coord - lowest[batch]) / mask_size).long()
+    # one integer a cell: unique over rows would sort row by row
+    extent = cell.amax(dim=0) + 1 if len(cell) else cell.new_ones(3)
+    key = ((batch * extent[0] + cell[:, 0]) * extent[1] + cell[:, 1]) * extent[2] + cell[:, 2]
+    patches, patch_of_point = torch.unique(key, return_inverse=True)
+    num_masked = int(len(patches) * mask_ratio)
+    masked = torch.zeros(len(patches), dtype=torch.bool, device=coord.device)
+    masked[torch.randperm(len(patches), device=coord.device)[:num_masked]] = True
+    return masked[patch_of_point]
+
+
+@torch.no_grad()
+def jitter_masked(coord: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Copy of ``coord`` (N, 3) whose masked points moved by Gaussian noise of ``sigma`` metres, cut at +-2 sigma."""
+    noise = torch.randn_like(coord).mul_(sigma).clamp_(-2.0 * sigma, 2.0 * sigma)
+    return torch.where(mask.unsqueeze(-1), coord + noise, coord)
+
+
+@torch.no_grad()
+def roll_index(offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Swaps the two global views of every scene.
+
+    Args:
+        offset: (2 S,) running sums; views 2s and 2s + 1 belong to scene s.
+
+    Returns:
+        rows (N,) such that ``x[rows]`` is ``x`` with each scene's views swapped, and the offset (2 S,) of the result.
+
+    Raises:
+        ValueError: the number of views is odd.
+    """
+    if len(offset) % 2:
+        raise ValueError(f"roll needs two global views a scene, got {len(offset)} views in all")
+    count = offset2bincount(offset)
+    start = offset - count
+    rolled_count = count.view(-1, 2).flip(1).reshape(-1)
+    rolled_start = start.view(-1, 2).flip(1).reshape(-1)
+    rolled_offset = rolled_count.cumsum(0)
+    first = rolled_offset - rolled_count
+    view = torch.repeat_interleave(torch.arange(len(offset), device=offset.device), rolled_count)
+    rows = torch.arange(len(view), device=offset.device) - first[view] + rolled_start[view]
+    return rows, rolled_offset
+
+
+@torch.no_grad()
+def match_points(
+    coord: Tensor, offset: Tensor, target_coord: Tensor, target_offset: Tensor, max_radius: float
+) -> Tensor:
+    """Nearest target of every point, where one lies within ``max_radius`` metres (a distance, not its square).
+
+    Args:
+        coord: (N, 3) points in the original coordinates; ``offset`` (B,) their clouds.
+        target_coord: (M, 3) candidates; ``target_offset`` (B,): cloud b is matched to cloud b.
+
+    Returns:
+        (P, 2) int64 rows [point, target].
+    """
+    index, _ = knn(coord.float(), offset, target_coord.float(), target_offset, k=1, max_radius=max_radius)
+    index = index.squeeze(1)
+    matched = (index >= 0).nonzero().squeeze(1)
+    return torch.stack([matched, index[matched]], dim=1)

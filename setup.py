@@ -1,0 +1,60 @@
+"""Installs the plugin, the data tools and, inside the package, a copy of the configs for `lam3c install`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "lam3c_plugin/__init__.py").read_text()).group(1)
+
+# configs/ lives at the top for people; an installed copy rides inside the package
+CONFIG_FOLDERS = sorted({path.parent.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py")})
+CONFIG_PACKAGES = {"lam3c_plugin." + ".".join(folder.parts): str(folder) for folder in CONFIG_FOLDERS}
+
+setup(
+    name="lam3c-plugin",
+    version=VERSION,
+    description="LAM3C: pre-train Point Transformer V3 on video-generated point clouds; a Pointcept plugin",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["lam3c_plugin*", "data_tools*"]) + list(CONFIG_PACKAGES),
+    package_dir=CONFIG_PACKAGES,
+    include_package_data=False,
+    install_requires=[
+        "torch>=2.5",
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "addict>=2.4",
+        "tensorboard>=2.12",
+        "matplotlib>=3.7",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "pointcept": [
+            # the cu120 wheels end at Python 3.11
+            'spconv-cu120; python_version < "3.12"',
+            'spconv-cu126; python_version >= "3.12"',
+            "torch-scatter",
+            "timm",
+            "tensorboardX",
+            "yapf",
+            "h5py",
+        ],
+        "data": ["laspy[lazrs]>=2.4", "opencv-python-headless>=4.8", "open-clip-torch>=2.24", "yt-dlp[default]"],
+        "dev": ["pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.6", "pre-commit>=3.5", "psutil>=5.9"],
+    },
+    entry_points={"console_scripts": ["lam3c = lam3c_plugin.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
