@@ -1,3 +1,28 @@
-"""LAM3C: scalable 3D pre-training from video-generated point clouds (arXiv 2512.23042), as a Pointcept plugin."""
+"""LAM3C: scalable 3D pre-training from video-generated point clouds (arXiv 2512.23042), as a Pointcept plugin.
+
+Importing this package registers its models, losses, datasets, transforms and hooks with the engine that
+:mod:`lam3c_plugin.host` picks (``LAM3C_ENGINE=auto|pointcept|embedded``).
+"""
+
+import sys as _sys
+import warnings as _warnings
 
 __version__ = "0.1.0"
+
+from lam3c_plugin.standalone.errors import Lam3cError
+
+#: why registration failed, for `lam3c doctor`; ``None`` when all is well
+import_error: Exception | None = None
+
+_host_is_running = "pointcept" in _sys.modules
+try:
+    from lam3c_plugin import host
+    from lam3c_plugin import losses, models, datasets, hooks  # isort: skip
+except Lam3cError as error:
+    # inside Pointcept nothing would be registered and the next error would mislead; alone, `lam3c doctor` must work
+    if _host_is_running:
+        raise
+    import_error = error
+    _warnings.warn(f"LAM3C is not registered with any engine: {error}", stacklevel=2)
+
+__all__ = ["Lam3cError", "datasets", "hooks", "host", "import_error", "losses", "models"]

@@ -1,0 +1,200 @@
+"""What every LAM3C pre-training shares: the recipe for PTv3 Base on RoomTours (arXiv 2512.23042).
+
+States every key it relies on, because the host's defaults differ between its versions. The variants beside this folder
+change a few lines each; `docs/configs.md` says which is which.
+"""
+
+import importlib.util
+
+custom_imports = dict(imports=["lam3c_plugin"], allow_failed_imports=False)
+
+# ---- run ----
+weight = None  # a checkpoint to start from
+resume = False
+evaluate = False
+test_only = False
+seed = 0
+save_path = "exp/lam3c/default"
+num_worker = 48  # over all GPUs of a machine
+batch_size = 96  # over all GPUs
+batch_size_val = None
+batch_size_test = None
+gradient_accumulation_steps = 1
+epoch = 96  # x 49,219 scenes / 96 = about 49 k steps
+eval_epoch = 96
+clip_grad = 3.0
+sync_bn = False
+enable_amp = True
+amp_dtype = "bfloat16"
+empty_cache = False
+empty_cache_per_epoch = False
+find_unused_parameters = False
+mix_prob = 0
+enable_wandb = False  # TensorBoard needs no key
+wandb_project = "lam3c"
+wandb_key = None
+train = dict(type="DefaultTrainer")
+test = dict(type="SemSegTester", verbose=True)
+
+# ---- model ----
+model = dict(
+    type="LAM3C-v1m1",
+    backbone=dict(
+        type="PT-v3m2",
+        in_channels=9,  # xyz after CenterShift (m), rgb / 255, unit normal
+        order=("z", "z-trans", "hilbert", "hilbert-trans"),
+        stride=(2, 2, 2, 2),
+        enc_depths=(3, 3, 3, 12, 3),
+        enc_channels=(48, 96, 192, 384, 512),
+        enc_num_head=(3, 6, 12, 24, 32),
+        enc_patch_size=(1024, 1024, 1024, 1024, 1024),
+        mlp_ratio=4,
+        qkv_bias=True,
+        qk_scale=None,
+        attn_drop=0.0,
+        proj_drop=0.0,
+        drop_path=0.3,
+        shuffle_orders=True,
+        pre_norm=True,
+        enable_rpe=False,
+        enable_flash=importlib.util.find_spec("flash_attn") is not None,
+        upcast_attention=False,
+        upcast_softmax=False,
+        traceable=True,
+        enc_mode=True,
+        mask_token=True,
+    ),
+    teacher_custom=dict(attn_drop=0.0, proj_drop=0.0, drop_path=0.0),
+    head=dict(
+        type="SinkhornHead",
+        in_channels=192 + 384 + 512,
+        hidden_channels=4096,
+        embed_channels=256,
+        num_prototypes=4096,
+    ),
+    clustering_loss=dict(type="SinkhornClusteringLoss", student_temp=0.1, num_iters=3),
+    laplacian_loss=dict(type="LaplacianSmoothingLoss", k=24, sigma=None, max_distance=0.08, huber_delta=0.5),
+    consistency_loss=dict(type="NoiseConsistencyLoss"),
+    num_global_view=2,
+    num_local_view=4,
+    mask_size_start=0.1,
+    mask_size_base=0.4,
+    mask_size_warmup_ratio=0.05,
+    mask_ratio_start=0.3,
+    mask_ratio_base=0.7,
+    mask_ratio_warmup_ratio=0.05,
+    mask_jitter=0.01,
+    teacher_temp_start=0.04,
+    teacher_temp_base=0.07,
+    teacher_temp_warmup_ratio=0.05,
+    mask_loss_weight=2 / 8,
+    roll_mask_loss_weight=2 / 8,
+    unmask_loss_weight=4 / 8,
+    laplacian_weight_start=2e-4,
+    laplacian_weight_base=3e-3,
+    laplacian_weight_warmup_ratio=1.0,  # the paper's linear rise; the release: 0.1 and laplacian_weight_final=1.5e-3
+    consistency_weight=0.05,
+    consistency_view="cross",
+    momentum_base=0.994,
+    momentum_final=1.0,
+    match_max_r=0.32,
+    up_cast_level=2,
+)
+
+# ---- optimiser: learning rate falls by lr_decay a block towards the input ----
+base_lr = 0.001
+lr_decay = 0.9
+base_wd = 0.04
+final_wd = 0.1
+param_dicts = [
+    dict(keyword=f"enc{stage}.block{block}.", lr=base_lr * lr_decay ** (sum((3, 3, 3, 12, 3)[stage:]) - block - 1))
+    for stage, depth in enumerate((3, 3, 3, 12, 3))
+    for block in range(depth)
+]
+optimizer = dict(type="AdamW", lr=base_lr, weight_decay=base_wd)
+scheduler = dict(
+    type="OneCycleLR",
+    max_lr=[base_lr] + [group["lr"] for group in param_dicts],
+    pct_start=0.1,
+    anneal_strategy="cos",
+    div_factor=10.0,
+    final_div_factor=300.0,
+)
+
+# ---- data ----
+grid_size = 0.02
+color_jitter = [
+    dict(type="RandomColorJitter", brightness=0.4, contrast=0.4, saturation=0.2, hue=0.02, p=0.8),
+    dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
+    dict(type="NormalizeColor"),
+]
+geometry = [
+    dict(type="CenterShift", apply_z=True),
+    dict(type="RandomScale", scale=[0.9, 1.1]),
+    dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.8),
+    dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="x", p=0.8),
+    dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="y", p=0.8),
+    dict(type="RandomFlip", p=0.5),
+    dict(type="RandomJitter", sigma=0.005, clip=0.02),
+    dict(type="ElasticDistortion", distortion_params=[[0.2, 0.4], [0.8, 1.6]]),
+]
+transform = [
+    dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train"),
+    dict(type="Copy", keys_dict={"coord": "origin_coord"}),
+    dict(
+        type="MultiViewGenerator",
+        view_keys=("coord", "origin_coord", "color", "normal"),
+        global_view_num=2,
+        global_view_scale=(0.4, 1.0),
+        local_view_num=4,
+        local_view_scale=(0.1, 0.4),
+        global_shared_transform=color_jitter,
+        global_transform=geometry,
+        local_transform=geometry + color_jitter,
+        max_size=65536,
+    ),
+    dict(type="ToTensor"),
+    dict(type="Update", keys_dict={"grid_size": grid_size}),
+    dict(
+        type="Collect",
+        keys=(
+            "global_origin_coord",
+            "global_coord",
+            "global_color",
+            "global_offset",
+            "local_origin_coord",
+            "local_coord",
+            "local_color",
+            "local_offset",
+            "grid_size",
+            "name",
+        ),
+        offset_keys_dict=dict(),
+        global_feat_keys=("global_coord", "global_color", "global_normal"),
+        local_feat_keys=("local_coord", "local_color", "local_normal"),
+    ),
+]
+data = dict(
+    train=dict(
+        type="RoomToursDataset",
+        split="train",
+        data_root="data/roomtours",
+        transform=transform,
+        loop=1,
+    ),
+)
+
+# ---- hooks ----
+hooks = [
+    dict(type="CheckpointLoader"),
+    dict(type="ModelHook"),
+    dict(type="WeightDecayCosine", base_value=base_wd, final_value=final_wd),
+    dict(type="NonFiniteGuard"),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="CollapseMonitor", interval=50),
+    dict(type="FeaturePictures"),
+    dict(type="CheckpointSaver", save_freq=5),
+]
+
+del importlib

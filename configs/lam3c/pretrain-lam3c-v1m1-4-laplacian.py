@@ -1,0 +1,5 @@
+"""Ablation: clustering and Laplacian smoothing."""
+
+_base_ = ["./_base_/pretrain_roomtours.py"]
+
+model = dict(consistency_weight=0.0)

@@ -1,0 +1,222 @@
+"""What a pre-training run did, from its own logs: a table for people and one picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LOSSES = ("loss", "mask_loss", "roll_mask_loss", "unmask_loss", "laplacian_loss", "consistency_loss")
+MONITORS = {
+    "coverage": "prototypes in use (student, window)",
+    "target_entropy": "target entropy / log K",
+    "marginal_entropy": "marginal entropy / log K",
+    "feature_std": "feature standard deviation",
+    "effective_rank": "effective rank (RankMe)",
+    "agreement": "teacher-student agreement",
+    "edge_share": "points with a Laplacian edge",
+}
+
+
+def read_scalars(run_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """TensorBoard scalars of a run: tag -> (steps, values). A resumed run's later values win.
+
+    Raises:
+        FileNotFoundError: the folder holds no event file.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    series: dict[str, dict[int, float]] = {}
+    files = sorted(run_dir.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        raise FileNotFoundError(f"{run_dir} holds no TensorBoard events: the run wrote none")
+    for file in files:
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            series.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return {
+        tag: (np.array(sorted(points)), np.array([points[step] for step in sorted(points)]))
+        for tag, points in series.items()
+    }
+
+
+def read_monitor(run_dir: Path) -> list[dict[str, Any]]:
+    """The collapse monitor's records, oldest first; empty when it did not run."""
+    path = run_dir / "monitor.jsonl"
+    if not path.is_file():
+        return []
+    records = {record["step"]: record for record in map(json.loads, path.read_text().splitlines()) if record}
+    return [records[step] for step in sorted(records)]
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """Means of the first and the last tenth (at least one value)."""
+    width = max(len(values) // 10, 1)
+    return float(np.mean(values[:width])), float(np.mean(values[-width:]))
+
+
+def print_summary(run_dir: Path, steps: int, seconds: float, peak_gb: float) -> bool:
+    """Prints losses and monitor values from first to last; returns whether the run looks healthy.
+
+    Healthy: every loss finite, the total lower at the end than at the start, the Laplacian term above 0 and more than
+    half of the prototypes in use.
+    """
+    scalars, monitor = read_scalars(run_dir), read_monitor(run_dir)
+    print(f"\n{'':38s}{'first tenth':>14s}{'last tenth':>14s}")
+    checks: list[tuple[str, bool]] = []
+    for name in LOSSES:
+        if f"train_batch/{name}" not in scalars:
+            continue
+        values = scalars[f"train_batch/{name}"][1]
+        first, last = _ends(values)
+        print(f"{name:38s}{first:14.6f}{last:14.6f}")
+        checks.append((f"{name} finite at every step", bool(np.isfinite(values).all())))
+        if name == "loss":
+            checks.append(("total loss lower at the end", last < first))
+        if name == "laplacian_loss":
+            checks.append(("Laplacian term above 0 at every step", bool((values > 0).all())))
+    for key, title in MONITORS.items():
+        values = np.array([record[key] for record in monitor if record.get(key) is not None], dtype=float)
+        if len(values):
+            first, last = _ends(values)
+            print(f"{title:38s}{first:14.4f}{last:14.4f}")
+    coverage = [record["coverage"] for record in monitor if record.get("coverage") is not None]
+    if coverage:
+        checks.append((f"prototypes in use over the last steps: {coverage[-1]:.0%} > 50%", coverage[-1] > 0.5))
+    rate = _steps_per_second(scalars)
+    print(f"\n{steps} steps, {seconds:.0f} s with start-up, {rate:.2f} steps/s, peak memory {peak_gb:.2f} GB")
+    for title, passed in checks:
+        print(f"  [{'ok' if passed else 'NOT OK'}] {title}")
+    return all(passed for _, passed in checks)
+
+
+def _steps_per_second(scalars: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
+    times = scalars.get("train_batch/batch_time")
+    return 1.0 / float(np.median(times[1])) if times is not None and np.median(times[1]) > 0 else math.nan
+
+
+def draw_summary(run_dir: Path, data_root: Path, path: Path, num_scenes: int = 3) -> Path:
+    """Draws loss curves, monitor curves and PCA-coloured scenes before and after training into one PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    scalars, monitor = read_scalars(run_dir), read_monitor(run_dir)
+    figure = plt.figure(figsize=(15, 4.2 + 3.9 * num_scenes), constrained_layout=True)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[4.2, 3.9 * num_scenes])
+    axes = top.subplots(1, 3)
+    _plot_curves(axes, scalars, monitor)
+    rows = bottom.subplots(num_scenes, 3, squeeze=False)
+    titles = ("colour", "features before training (PCA)", "features after training (PCA)")
+    for column, title in enumerate(titles):
+        rows[0, column].set_title(title, fontsize=11)
+    for row in rows:
+        for axis in row:
+            axis.axis("off")
+    for row, pictures in zip(rows, _scene_pictures(run_dir, data_root, num_scenes), strict=False):
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+    return path
+
+
+def _plot_curves(axes: Any, scalars: dict[str, Any], monitor: list[dict[str, Any]]) -> None:
+    for name in ("loss", "mask_loss", "roll_mask_loss", "unmask_loss"):
+        if f"train_batch/{name}" in scalars:
+            axes[0].plot(*scalars[f"train_batch/{name}"], label=name, lw=2.2 if name == "loss" else 1.2)
+    axes[0].set_title("clustering and total loss")
+    for name, color in (("laplacian_loss", "tab:green"), ("consistency_loss", "tab:purple")):
+        if f"train_batch/{name}" in scalars:
+            steps, values = scalars[f"train_batch/{name}"]
+            axes[1].plot(steps, values / max(values[0], 1e-12), label=f"{name} (starts at {values[0]:.3g})", color=color)
+    axes[1].set_title("regularisers, relative to their start")
+    for key in ("coverage", "target_entropy", "marginal_entropy", "agreement"):
+        points = [(record["step"], record[key]) for record in monitor if record.get(key) is not None]
+        if points:
+            axes[2].plot(*zip(*points, strict=True), label=MONITORS[key])
+    axes[2].set_ylim(0, 1.05)
+    axes[2].set_title("collapse monitor")
+    for axis in axes:
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+
+
+def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[list[np.ndarray]]:
+    """Colour, PCA before and PCA after of the first scenes, as images."""
+    import torch
+
+    from lam3c_plugin.host import Config, build_model
+    from lam3c_plugin.standalone.checkpoint import read_checkpoint
+    from lam3c_plugin.viz import pca_colors, render_points
+
+    config = Config.fromfile(str(run_dir / "config.py"))
+    torch.manual_seed(config.seed or 0)
+    model = build_model(config.model).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    after = read_checkpoint(run_dir / "model/model_last.pth")["state_dict"]
+    rows: list[list[np.ndarray]] = []
+    for folder in sorted((data_root / "train").iterdir())[:num_scenes]:
+        if not (folder / "coord.npy").is_file():
+            continue
+        scene = load_scene(folder, config.grid_size)
+        row = [render_points(scene["coord"], scene["color"], view="oblique")]
+        for weights in (before, after):
+            model.load_state_dict(weights)
+            coord, feat = encode_scene(model, scene)
+            row.append(render_points(coord, pca_colors(feat), view="oblique"))
+        rows.append(row)
+    return rows
+
+
+def load_scene(folder: Path, grid_size: float) -> dict[str, Any]:
+    """Reads a scene folder and keeps one point a ``grid_size`` cell, as the model's inputs expect it.
+
+    Returns:
+        ``coord`` (N, 3) after CenterShift in metres, ``color`` (N, 3) in [0, 1], ``normal`` (N, 3), ``grid_size``.
+    """
+    from lam3c_plugin.host import Compose
+
+    coord = np.load(folder / "coord.npy").astype(np.float32)
+    data = {"coord": coord}
+    for name in ("color", "normal"):
+        file = folder / f"{name}.npy"
+        data[name] = np.load(file).astype(np.float32) if file.is_file() else np.zeros_like(coord)
+    state = np.random.get_state()
+    np.random.seed(0)
+    steps = [
+        dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train"),
+        dict(type="CenterShift", apply_z=True),
+        dict(type="NormalizeColor"),
+    ]
+    data = Compose(steps)(data)
+    np.random.set_state(state)
+    return {**data, "grid_size": grid_size}
+
+
+def encode_scene(model: Any, scene: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (N, 3) of one scene's points and the teacher's up-cast features (N, C), each point its cell's."""
+    import torch
+
+    keys = ("coord", "color", "normal")
+    parts = {key: torch.from_numpy(np.ascontiguousarray(scene[key], dtype=np.float32)) for key in keys}
+    batch = {
+        "coord": parts["coord"],
+        "feat": torch.cat([parts[key] for key in keys], dim=1),
+        "offset": torch.tensor([len(parts["coord"])]),
+        "grid_size": torch.tensor(scene["grid_size"]),
+    }
+    with torch.no_grad():
+        point = model(batch, return_point=True)["point"]
+        feat = point.feat.float()
+        while "pooling_parent" in point:
+            feat, point = feat[point["pooling_inverse"]], point["pooling_parent"]
+    return point.coord.numpy(), feat.numpy()

@@ -1,0 +1,139 @@
+"""The quick start: scenes in, a pre-trained tiny LAM3C, its logs, a table and a picture out.
+
+Run through `sh scripts/quickstart.sh`, which sets the environment up first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ["LAM3C_ENGINE"] = "embedded"  # the quick start needs nothing but pip
+
+CONFIG = "lam3c/pretrain-lam3c-v1m1-2-tiny"
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/quickstart.sh",
+        description="Pre-train LAM3C on this machine and show what happened.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  sh scripts/quickstart.sh                          16 generated rooms\n"
+        "  sh scripts/quickstart.sh --data my_scans/         your own clouds\n"
+        "  sh scripts/quickstart.sh --data data/roomtours    scene folders are taken as they are\n"
+        "  sh scripts/quickstart.sh --steps 400 --out exp/longer",
+    )
+    parser.add_argument("--data", type=Path, help="a cloud, a folder of clouds, or a root of scene folders")
+    parser.add_argument("--steps", type=int, default=120, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--rooms", type=int, default=16, help="rooms to generate without --data (default: %(default)s)")
+    parser.add_argument("--noise", default="pi3", help="noise level of generated rooms (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of rooms, weights and views (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("exp/quickstart"), help="results go here (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    args = parser.parse_args(argv)
+    if args.steps < 2:
+        parser.error(f"--steps must be at least 2, got {args.steps}")
+    if args.rooms < 2:
+        parser.error(f"--rooms must be at least 2, got {args.rooms}")
+    if args.data is not None and not args.data.exists():
+        parser.error(f"--data {args.data}: no such file or folder")
+    return args
+
+
+def run(command: list[str], **environment: str) -> None:
+    """Runs one stage; its own error line has been printed when it fails."""
+    print("==> " + " ".join(command).replace(sys.executable, "python"), flush=True)
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
+    if code:
+        sys.exit(code if code > 0 else 128 - code)
+
+
+def is_scene_root(folder: Path) -> bool:
+    """Whether ``folder`` already holds scene folders, <split>/<scene>/coord.npy."""
+    return folder.is_dir() and next(folder.glob("*/*/coord.npy"), None) is not None
+
+
+def prepare_data(args: argparse.Namespace) -> Path:
+    """Returns a root of scene folders: given, packaged from clouds, or generated."""
+    if args.data is not None and is_scene_root(args.data):
+        return args.data
+    root = args.out / "data"
+    if args.data is not None:
+        run([sys.executable, "data_tools/package.py", str(args.data.resolve()), "--out", str(root)])
+        return root
+    run(
+        [sys.executable, "-m", "data_tools.synthetic.generate", "--out", str(root), "--num", str(args.rooms)]
+        + ["--seed", str(args.seed), "--noise", args.noise, "--workers", str(os.cpu_count() or 1)]
+    )
+    return root
+
+
+def count_scenes(root: Path) -> int:
+    """Scene folders under <root>/train."""
+    return sum(1 for _ in (root / "train").glob("*/coord.npy"))
+
+
+def train(args: argparse.Namespace, data_root: Path) -> Path:
+    """Trains the tiny config through scripts/train.sh; returns the run's folder."""
+    from lam3c_plugin.standalone.config import Config
+
+    batch_size = Config.fromfile(str(ROOT / "configs" / f"{CONFIG}.py")).batch_size
+    scenes = count_scenes(data_root)
+    if scenes == 0:
+        sys.exit(f"error: {data_root}/train holds no scene with a coord.npy; see `python data_tools/package.py --help`")
+    loop = math.ceil(batch_size / scenes)  # at least one full batch an epoch, however few the scenes
+    epochs = math.ceil(args.steps / max(scenes * loop // batch_size, 1))
+    run_dir = args.out / "run"
+    if run_dir.exists() and not args.resume:
+        shutil.rmtree(run_dir)
+    resume = run_dir / "model/model_last.pth"
+    options = [
+        f"save_path={run_dir}",
+        f"data.train.data_root={data_root}",
+        f"seed={args.seed}",
+        f"epoch={epochs * loop}",
+        f"eval_epoch={epochs}",
+        f"max_steps={args.steps}",
+    ]
+    if args.resume and resume.is_file():
+        options += ["resume=True", f"weight={resume}"]
+    command = [sys.executable, "-m", "lam3c_plugin.standalone.train", "--config-file", f"configs/{CONFIG}.py"]
+    run([*command, "--num-gpus", "1", "--options", *options])
+    return run_dir
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prepares data, trains, and prints what came of it."""
+    args = parse_arguments(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    data_root = prepare_data(args)
+    started = time.perf_counter()
+    run_dir = train(args, data_root)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak_gb = peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+
+    from lam3c_plugin.summary import draw_summary, print_summary
+
+    healthy = print_summary(run_dir, args.steps, seconds, peak_gb)
+    picture = draw_summary(run_dir, data_root, args.out / "quickstart.png")
+    print(f"\npicture      {picture}")
+    print(f"checkpoint   {run_dir / 'model/model_last.pth'}")
+    print(f"logs         {run_dir}   (tensorboard --logdir {run_dir})")
+    print(f"next         sh scripts/train.sh -c {CONFIG.replace('2-tiny', '0-base')}   (README: the first real run)")
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
