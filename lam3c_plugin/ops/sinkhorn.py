@@ -1,0 +1,168 @@
+"""Sinkhorn-Knopp assignment of points to prototypes, over all ranks.
+
+Reference: Cuturi, "Sinkhorn Distances", 2013, arXiv 1306.0895; as targets of clustering: Caron et al., "SwAV", 2020,
+arXiv 2006.09882; in LAM3C (arXiv 2512.23042) 3 iterations on the teacher's similarities.
+
+The assignment is Q = diag(v) E diag(u) with E = exp(similarity / temperature): an iteration only needs two
+matrix-vector products and a (K,) sum over ranks, and Q itself is never stored by whoever can use it block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .distributed import all_reduce_max, all_reduce_sum
+
+# Elements of a block of rows: it has to stay in a CPU's cache, and to fill a GPU.
+_BLOCK_CPU = 2**19
+_BLOCK_CUDA = 2**24
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """float64 where one of the tensors is, else float32 (also for float16 and bfloat16)."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def row_blocks(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
+    """Slices that cut ``num_rows`` rows into blocks of a bounded number of elements."""
+    size = max(1, (_BLOCK_CPU if device.type == "cpu" else _BLOCK_CUDA) // max(1, num_columns))
+    return [slice(begin, min(begin + size, num_rows)) for begin in range(0, num_rows, size)]
+
+
+class RowKernel:
+    """E, a block of rows at a time, each row divided by its largest entry: exp((s_ij - max_j s_ij) / temperature).
+
+    The row factor cancels in Q except at the start, where `sinkhorn_scaling` puts it back; without it a row far below
+    the largest similarity of all would underflow to zeros.
+
+    Args:
+        rows: gives the similarities (R, K) of a slice of rows.
+        shape: (N, K) of the whole. temperature: > 0.
+        dtype: of the computation. device: of the result.
+        cache: (N, K) of that dtype, keeps E after the first pass (a quarter of the exponentials); None: recompute.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[slice], Tensor],
+        shape: tuple[int, int],
+        temperature: float,
+        dtype: torch.dtype,
+        device: torch.device,
+        cache: Tensor | None = None,
+    ) -> None:
+        self.blocks = row_blocks(*shape, device)
+        self.num_prototypes = shape[1]
+        self.cache = cache
+        self.peak = torch.empty(shape[0], dtype=dtype, device=device)
+        self._rows, self._inverse = rows, 1.0 / temperature
+        height = self.blocks[0].stop if self.blocks else 0
+        # One buffer for all blocks: fresh pages for each would cost as much as the arithmetic.
+        self._buffer = None if cache is not None else torch.empty((height, shape[1]), dtype=dtype, device=device)
+
+    def _out(self, rows: slice) -> Tensor:
+        return self.cache[rows] if self._buffer is None else self._buffer[: rows.stop - rows.start]
+
+    def first(self) -> Iterator[tuple[slice, Tensor]]:
+        """The first pass over all blocks: (rows, E of these rows); fills ``peak``, the rows' maxima / temperature."""
+        for rows in self.blocks:
+            similarity = self._rows(rows)
+            peak = torch.amax(similarity, dim=1).to(self.peak.dtype).mul_(self._inverse)
+            self.peak[rows] = peak
+            yield rows, self._exponential(similarity, rows)
+
+    def __call__(self, rows: slice) -> Tensor:
+        """E of these rows; valid until the next call."""
+        return self.cache[rows] if self.cache is not None else self._exponential(self._rows(rows), rows)
+
+    def _exponential(self, similarity: Tensor, rows: slice) -> Tensor:
+        similarity = similarity.to(self.peak.dtype)
+        return torch.add(-self.peak[rows, None], similarity, alpha=self._inverse, out=self._out(rows)).exp_()
+
+
+def sinkhorn_scaling(kernel: RowKernel, num_iters: int) -> Tensor:
+    """The prototypes' factors u (K,) after ``num_iters`` iterations, the same on every rank.
+
+    The assignment of row i is ``E[i] * u / (E[i] @ u)``: the iteration ends with the rows, which makes them sum to 1.
+    """
+    if num_iters < 1:
+        raise ValueError(f"num_iters={num_iters}: Sinkhorn-Knopp needs at least one iteration (LAM3C: 3)")
+    column = _first_column_sums(kernel)
+    tiny = torch.finfo(column.dtype).tiny
+    for _ in range(num_iters - 1):
+        scale = column.clamp_(min=tiny).reciprocal_()
+        column = torch.zeros_like(scale)
+        for rows in kernel.blocks:
+            block = kernel(rows)
+            column.addmv_(block.t(), torch.mv(block, scale).clamp_(min=tiny).reciprocal_())
+        all_reduce_sum(column)
+    return column.clamp_(min=tiny).reciprocal_()
+
+
+def _first_column_sums(kernel: RowKernel) -> Tensor:
+    """Column sums of exp((s - largest s of all ranks) / temperature), with a running maximum in one pass."""
+    column = kernel.peak.new_zeros(kernel.num_prototypes)
+    top = kernel.peak.new_full((), -torch.inf)
+    for rows, block in kernel.first():
+        peak = kernel.peak[rows]
+        higher = torch.maximum(top, peak.amax())
+        column.mul_(torch.exp(top - higher)).addmv_(block.t(), torch.exp(peak - higher))
+        top = higher
+    overall = all_reduce_max(top.clone())
+    # A rank without rows has top = -inf and adds nothing; without rows anywhere the difference is no number.
+    column.mul_(torch.exp(torch.nan_to_num(top - overall, nan=0.0)))
+    return all_reduce_sum(column)
+
+
+@torch.no_grad()
+def sinkhorn_knopp(similarity: Tensor, temperature: float, num_iters: int = 3) -> Tensor:
+    """Assignment of points to prototypes: every row sums to 1, the prototypes share the mass of all ranks evenly.
+
+    Args:
+        similarity: (N, K) this rank's points against the prototypes; N = 0 is fine, on one rank or on all.
+        temperature: > 0; the smaller, the harder the assignment. num_iters: >= 1.
+
+    Returns:
+        (N, K) float32 (float64 for float64 input); no gradient.
+
+    Raises:
+        ValueError: not a matrix, temperature <= 0, num_iters < 1.
+    """
+    check_similarity(similarity, temperature)
+    dtype = compute_dtype(similarity)
+    out = torch.empty(similarity.shape, dtype=dtype, device=similarity.device)
+    with torch.autocast(similarity.device.type, enabled=False):
+        kernel = RowKernel(
+            lambda rows: similarity[rows], tuple(similarity.shape), temperature, dtype, out.device, cache=out
+        )
+        scale = sinkhorn_scaling(kernel, num_iters)
+        for rows in kernel.blocks:
+            block = out[rows].mul_(scale)
+            block.div_(block.sum(1, keepdim=True))
+    return out
+
+
+@torch.no_grad()
+def sinkhorn_knopp_reference(similarity: Tensor, temperature: float, num_iters: int = 3) -> Tensor:
+    """`sinkhorn_knopp` as the formula reads, on dense matrices."""
+    check_similarity(similarity, temperature)
+    similarity = similarity.to(compute_dtype(similarity))
+    largest = similarity.amax() if similarity.numel() else similarity.new_full((), -torch.inf)
+    Q = torch.exp((similarity - all_reduce_max(largest.clone())) / temperature)
+    for _ in range(num_iters):
+        Q = Q / all_reduce_sum(Q.sum(0))  # every prototype holds the same mass
+        Q = Q / Q.sum(1, keepdim=True)  # every point's row sums to 1
+    return Q
+
+
+def check_similarity(similarity: Tensor, temperature: float) -> None:
+    """Raise ValueError for what is no (N, K) matrix or no temperature."""
+    if similarity.dim() != 2 or similarity.shape[1] < 1 or not similarity.is_floating_point():
+        raise ValueError(
+            f"similarity is {similarity.dtype} {tuple(similarity.shape)}: give floating point (points, prototypes)"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}: give a positive one (LAM3C: teacher 0.04 to 0.07, student 0.1)")
