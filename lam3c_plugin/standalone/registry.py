@@ -45,7 +45,8 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
         # A constructor that forwards **kwargs meets the unknown key deeper down; anything else is not ours to touch.
         match = re.search(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if match and match.group(2) in args:
-            raise ConfigError(f"{kind} has no argument {match.group(2)!r} ({error})") from error
+            hint = did_you_mean(match.group(2), _argument_names(builder))
+            raise ConfigError(f"{kind} has no argument {match.group(2)!r}{hint}") from error
         raise
 
 
@@ -64,6 +65,18 @@ def _check_arguments(builder: Callable[..., Any], args: Mapping[str, Any], label
     missing = [p.name for p in by_name if p.default is p.empty and p.name not in args]
     if missing:
         raise ConfigError(f"{label} needs the argument{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
+
+
+def _argument_names(builder: Any) -> list[str]:
+    """Names of the arguments a class and its bases take."""
+    names: list[str] = []
+    for cls in inspect.getmro(builder) if inspect.isclass(builder) else (builder,):
+        try:
+            parameters = inspect.signature(cls).parameters.values()
+        except (TypeError, ValueError):
+            continue
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return names
 
 
 class Registry:

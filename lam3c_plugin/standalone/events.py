@@ -1,0 +1,61 @@
+"""Scalars of the running epoch: last value and average, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AverageMeter:
+    """Last value (``val``) and running average (``avg``) of a scalar."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.val, self.avg, self.total, self.count = 0.0, 0.0, 0.0, 0
+
+    def update(self, val: float, n: int = 1) -> None:
+        """Add a value that stands for ``n`` samples."""
+        self.val = val
+        self.total += val * n
+        self.count += n
+        self.avg = self.total / self.count
+
+
+class EventStorage:
+    """The scalars that model and hooks leave for each other during an epoch."""
+
+    def __init__(self, start_iter: int = 0) -> None:
+        self._history: dict[str, AverageMeter] = {}
+        self.iter = start_iter
+
+    def put_scalar(self, name: str, value: float, n: int = 1, smoothing_hint: bool = True) -> None:
+        """Add a value to the history of ``name``; ``smoothing_hint`` is accepted for the host's sake."""
+        del smoothing_hint
+        self._history.setdefault(name, AverageMeter()).update(float(value), n)
+
+    def history(self, name: str) -> AverageMeter:
+        """The history of ``name``; KeyError if nothing was put there."""
+        if name not in self._history:
+            raise KeyError(f"no scalar {name!r} was stored; there are {sorted(self._history)}")
+        return self._history[name]
+
+    def histories(self) -> dict[str, AverageMeter]:
+        """All histories by name."""
+        return self._history
+
+    def step(self) -> None:
+        """Count an iteration."""
+        self.iter += 1
+
+    def reset_histories(self) -> None:
+        """Start the averages anew (at an epoch's end)."""
+        for meter in self._history.values():
+            meter.reset()
+
+    def __enter__(self) -> EventStorage:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        return None
