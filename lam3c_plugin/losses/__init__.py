@@ -1,1 +1,32 @@
 """LAM3C's losses: a pure function each, with a plain reference beside it, and a registered module over it."""
+
+from lam3c_plugin.losses.clustering import ClusteringStats, clustering_loss, clustering_loss_reference
+from lam3c_plugin.losses.consistency import noise_consistency_loss, noise_consistency_loss_reference
+from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss, laplacian_smoothing_loss_reference
+from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph
+from lam3c_plugin.standalone.errors import Lam3cError
+
+__all__ = [
+    "ClusteringStats",
+    "LaplacianGraph",
+    "build_laplacian_graph",
+    "clustering_loss",
+    "clustering_loss_reference",
+    "laplacian_smoothing_loss",
+    "laplacian_smoothing_loss_reference",
+    "noise_consistency_loss",
+    "noise_consistency_loss_reference",
+]
+
+try:
+    from lam3c_plugin.losses.modules import (
+        LaplacianSmoothingLoss,
+        LaplacianStats,
+        NoiseConsistencyLoss,
+        SinkhornClusteringLoss,
+    )
+except Lam3cError:
+    # No engine to register with: `import lam3c_plugin` has said so, and the pure functions need none.
+    pass
+else:
+    __all__ += ["LaplacianSmoothingLoss", "LaplacianStats", "NoiseConsistencyLoss", "SinkhornClusteringLoss"]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..ops.distributed import all_reduce_sum, global_mean
-from ..ops.segments import segment_count, segment_mean
-from ..ops.sinkhorn import (
+from lam3c_plugin.ops.distributed import all_reduce_sum, global_mean
+from lam3c_plugin.ops.segments import segment_count, segment_mean
+from lam3c_plugin.ops.sinkhorn import (
     RowKernel,
     check_similarity,
     compute_dtype,

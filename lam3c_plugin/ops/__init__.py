@@ -1,7 +1,7 @@
 """Tensors in, tensors out: neighbours, segments, Sinkhorn-Knopp, sums over ranks. No registry, no host."""
 
-from .neighbours import knn
-from .segments import (
+from lam3c_plugin.ops.neighbours import knn
+from lam3c_plugin.ops.segments import (
     batch2offset,
     bincount2offset,
     offset2batch,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .grid_search import grid_knn
-from .segments import offset2batch
+from lam3c_plugin.ops.grid_search import grid_knn
+from lam3c_plugin.ops.segments import offset2batch
 
 BACKENDS = ("auto", "scipy", "grid", "cdist", "pointops")
 # pointops compares every pair of a cloud; above this many points a cloud the grid has less to do.

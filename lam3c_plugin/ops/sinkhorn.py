@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .distributed import all_reduce_max, all_reduce_sum
+from lam3c_plugin.ops.distributed import all_reduce_max, all_reduce_sum
 
 # Elements of a block of rows: it has to stay in a CPU's cache, and to fill a GPU.
 _BLOCK_CPU = 2**19

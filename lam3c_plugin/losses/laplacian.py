@@ -1,0 +1,156 @@
+"""Laplacian smoothing: features of points that are close in space are kept close.
+
+"3D sans 3D Scans" (LAM3C), arXiv 2512.23042: R_Lap = sum over edges of w_ij * penalty(||z_i - z_j||), with
+w_ij = exp(-||p_i - p_j||^2 / sigma^2) and the edges of a k-nearest-neighbour graph; here degree-normalised, with the
+Huber penalty and with edges longer than ``max_distance`` cut, as in the authors' release.
+
+The fast path touches features only along edges that survive the cut, each pair of points once, in blocks; its backward
+is one weighted sum over neighbours. It never holds an (N, k, C) or (edges, C) tensor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lam3c_plugin.ops.distributed import global_mean
+from lam3c_plugin.ops.segments import offset2batch, segment_count
+from lam3c_plugin.ops.sinkhorn import compute_dtype
+from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph, laplacian_edges
+
+_BLOCK_CPU = 2**20
+_BLOCK_CUDA = 2**24
+_COLUMNS = 256
+
+
+def laplacian_smoothing_loss(
+    feat: Tensor,
+    coord: Tensor,
+    offset: Tensor,
+    k: int = 24,
+    sigma: float | None = None,
+    max_distance: float | None = 0.08,
+    huber_delta: float = 0.5,
+    *,
+    graph: LaplacianGraph | None = None,
+) -> Tensor:
+    """Weighted mean over each point's edges, mean over a cloud's points with an edge, mean over clouds with an edge.
+
+    The penalty of r = ||z_i - z_j|| is Huber's as in `torch.nn.functional.huber_loss`: 0.5 r^2 up to ``huber_delta``,
+    ``huber_delta * (r - huber_delta / 2)`` beyond. Where r = 0 the gradient is 0.
+
+    Args:
+        feat: (N, C) features; the maths is float32 (float64 for float64), also for bfloat16 and under autocast.
+        coord: (N, 3) metres. offset: (B,) running sums of the clouds' sizes.
+        k, sigma, max_distance: of the graph, see `build_laplacian_graph`.
+        huber_delta: > 0, in units of the features.
+        graph: built before by `build_laplacian_graph` (then coord, offset, k, sigma and max_distance are not read).
+
+    Returns:
+        0-d float32 or float64. All ranks hold the same value; the gradient is scaled for DDP's average
+        (`ops.distributed.global_mean`). Without an edge on any rank it is 0 with gradient 0.
+
+    Raises:
+        ValueError: shapes that do not fit, coordinates that are not finite, a setting that is not positive.
+    """
+    if graph is None:
+        graph = build_laplacian_graph(coord, offset, k, sigma, max_distance)
+    _check(feat, graph.num_points, huber_delta)
+    total = _EdgePenalty.apply(feat, graph, huber_delta)
+    return global_mean(total, graph.clouds)
+
+
+def laplacian_smoothing_loss_reference(
+    feat: Tensor,
+    coord: Tensor,
+    offset: Tensor,
+    k: int = 24,
+    sigma: float | None = None,
+    max_distance: float | None = 0.08,
+    huber_delta: float = 0.5,
+) -> Tensor:
+    """`laplacian_smoothing_loss` as the formula reads: dense (N, k, C) differences and autograd's gradient."""
+    _check(feat, coord.shape[0], huber_delta)
+    feat = feat.to(compute_dtype(feat))
+    index, weight, _ = laplacian_edges(coord, offset, k, sigma, max_distance)
+    batch, num_clouds = offset2batch(offset), offset.shape[0]
+    square = (feat[:, None] - feat[index]).square().sum(-1)
+    # sqrt has no gradient at 0, where the penalty has 0.
+    norm = torch.where(square > 0, square, 1).sqrt() * (square > 0)
+    penalty = F.huber_loss(norm, torch.zeros_like(norm), reduction="none", delta=huber_delta)
+    degree = weight.sum(1)
+    per_point = (weight * penalty).sum(1) / torch.where(degree > 0, degree, 1)
+    points = segment_count(batch[degree > 0], num_clouds)
+    per_cloud = feat.new_zeros(num_clouds).index_add(0, batch, per_point) / points.clamp(min=1)
+    return global_mean(per_cloud.sum(), (points > 0).sum())
+
+
+def _check(feat: Tensor, num_points: int, huber_delta: float) -> None:
+    if feat.dim() != 2 or feat.shape[0] != num_points or not feat.is_floating_point():
+        raise ValueError(
+            f"feat is {feat.dtype} {tuple(feat.shape)} for {num_points} points: give one floating point row a point"
+        )
+    if not huber_delta > 0:
+        raise ValueError(f"huber_delta={huber_delta}: give a positive one (LAM3C: 0.5)")
+
+
+class _EdgePenalty(torch.autograd.Function):
+    """sum over pairs of weight * huber(||z_i - z_j||)."""
+
+    @staticmethod
+    def forward(ctx: Any, feat: Tensor, graph: LaplacianGraph, delta: float) -> Tensor:
+        weight = graph.weight.to(compute_dtype(feat))
+        norm = _pair_norms(feat, graph.pairs, weight.dtype)
+        ctx.graph = graph
+        # Huber's derivative over r: 1 up to delta, delta / r beyond.
+        ctx.save_for_backward(feat, weight * (delta / norm.clamp(min=delta)))
+        inner = norm.clamp(max=delta)
+        return torch.dot(weight, inner * (norm - 0.5 * inner))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        feat, strength = ctx.saved_tensors
+        with torch.autocast(feat.device.type, enabled=False):
+            return _laplacian_product(feat, ctx.graph, strength * grad_output), None, None
+
+
+def _pair_norms(feat: Tensor, pairs: Tensor, dtype: torch.dtype) -> Tensor:
+    """||z_i - z_j|| (P,) of all pairs, a block at a time."""
+    norm = torch.empty(pairs.shape[1], dtype=dtype, device=feat.device)
+    size = max(1, (_BLOCK_CUDA if feat.is_cuda else _BLOCK_CPU) // max(1, feat.shape[1]))
+    buffer = feat.new_empty((2, min(size, pairs.shape[1]), feat.shape[1]))
+    for begin in range(0, pairs.shape[1], size):
+        first, second = pairs[:, begin : begin + size]
+        left = torch.index_select(feat, 0, first, out=buffer[0, : first.shape[0]]).to(dtype)
+        right = torch.index_select(feat, 0, second, out=buffer[1, : first.shape[0]]).to(dtype)
+        torch.linalg.vector_norm(left.sub_(right), dim=1, out=norm[begin : begin + size])
+    return norm
+
+
+def _laplacian_product(feat: Tensor, graph: LaplacianGraph, strength: Tensor) -> Tensor:
+    """sum_j s_ij (z_i - z_j) for every point i, (N, C): gradient of 0.5 * sum over pairs of s_ij ||z_i - z_j||^2."""
+    total = strength.new_zeros(feat.shape[0])
+    total.index_add_(0, graph.pairs[0], strength).index_add_(0, graph.pairs[1], strength)
+    per_neighbour = strength[graph.pair_of_neighbour]
+    grad = torch.empty_like(feat, memory_format=torch.contiguous_format)
+    # Lower precision is widened a few columns at a time, never as a whole.
+    width = feat.shape[1] if feat.dtype == strength.dtype else _COLUMNS
+    for begin in range(0, feat.shape[1], max(1, width)):
+        block = feat[:, begin : begin + width].to(strength.dtype).contiguous()
+        around = F.embedding_bag(
+            graph.neighbour,
+            block,
+            graph.neighbour_offset,
+            mode="sum",
+            per_sample_weights=per_neighbour,
+            include_last_offset=True,
+        )
+        product = around.neg_().addcmul_(block, total[:, None])
+        if width == feat.shape[1]:
+            return product
+        grad[:, begin : begin + width] = product
+    return grad
