@@ -1,5 +1,7 @@
 """LAM3C's losses: a pure function each, with a plain reference beside it, and a registered module over it."""
 
+from contextlib import suppress
+
 from lam3c_plugin.losses.clustering import ClusteringStats, clustering_loss, clustering_loss_reference
 from lam3c_plugin.losses.consistency import noise_consistency_loss, noise_consistency_loss_reference
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss, laplacian_smoothing_loss_reference
@@ -18,15 +20,13 @@ __all__ = [
     "noise_consistency_loss_reference",
 ]
 
-try:
+# Without an engine to register with (`import lam3c_plugin` has said so then) the pure functions still work.
+with suppress(Lam3cError):
     from lam3c_plugin.losses.modules import (
         LaplacianSmoothingLoss,
         LaplacianStats,
         NoiseConsistencyLoss,
         SinkhornClusteringLoss,
     )
-except Lam3cError:
-    # No engine to register with: `import lam3c_plugin` has said so, and the pure functions need none.
-    pass
-else:
+
     __all__ += ["LaplacianSmoothingLoss", "LaplacianStats", "NoiseConsistencyLoss", "SinkhornClusteringLoss"]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lam3c_plugin.losses.clustering import cloud_weights
 from lam3c_plugin.ops.distributed import global_mean
 from lam3c_plugin.ops.segments import segment_count, segment_mean
 from lam3c_plugin.ops.sinkhorn import compute_dtype
-from lam3c_plugin.losses.clustering import cloud_weights
 
 _EPS = 1e-12
 _BLOCK_CPU = 2**20

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph, laplacian_edges
 from lam3c_plugin.ops.distributed import global_mean
 from lam3c_plugin.ops.segments import offset2batch, segment_count
 from lam3c_plugin.ops.sinkhorn import compute_dtype
-from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph, laplacian_edges
 
 _BLOCK_CPU = 2**20
 _BLOCK_CUDA = 2**24

@@ -1,5 +1,6 @@
 """Tensors in, tensors out: neighbours, segments, Sinkhorn-Knopp, sums over ranks. No registry, no host."""
 
+from lam3c_plugin.ops.distributed import all_reduce_max, all_reduce_sum, global_mean, world_size
 from lam3c_plugin.ops.neighbours import knn
 from lam3c_plugin.ops.segments import (
     batch2offset,
@@ -11,10 +12,14 @@ from lam3c_plugin.ops.segments import (
     segment_mean,
     segment_sum,
 )
+from lam3c_plugin.ops.sinkhorn import sinkhorn_knopp, sinkhorn_knopp_reference
 
 __all__ = [
+    "all_reduce_max",
+    "all_reduce_sum",
     "batch2offset",
     "bincount2offset",
+    "global_mean",
     "knn",
     "offset2batch",
     "offset2bincount",
@@ -22,4 +27,7 @@ __all__ = [
     "segment_max",
     "segment_mean",
     "segment_sum",
+    "sinkhorn_knopp",
+    "sinkhorn_knopp_reference",
+    "world_size",
 ]
