@@ -1,0 +1,98 @@
+"""Moving and reducing rows with backward passes that are rows again: no atomics, so runs repeat to the bit.
+
+PyTorch's own backward of an index is a scatter with possibly colliding rows. Here the collisions are known from the
+geometry: where rows move one to one the backward is another gather, where many meet they are summed in a fixed order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class Groups(NamedTuple):
+    """N rows divided into G groups, none empty."""
+
+    group: Tensor  # (N,) int64 group of each row
+    order: Tensor  # (N,) int64 rows sorted by group, the lowest row of a group first
+    starts: Tensor  # (G + 1,) int64 where each group starts in `order`
+
+    @property
+    def counts(self) -> Tensor:
+        """(G,) int64 rows of each group."""
+        return self.starts[1:] - self.starts[:-1]
+
+    @property
+    def first(self) -> Tensor:
+        """(G,) int64 lowest row of each group."""
+        return self.order[self.starts[:-1]]
+
+
+def group_by_key(keys: Tensor) -> Groups:
+    """Rows with the same key (N,) int64 form a group; groups are sorted by key. Reads the number of groups back."""
+    keys, order = torch.sort(keys, stable=True)
+    is_first = F.pad(keys[1:] != keys[:-1], (1, 0), value=True)
+    starts = F.pad(is_first.nonzero().flatten(), (0, 1), value=keys.shape[0])
+    group = torch.empty_like(order).index_copy_(0, order, is_first.cumsum(0) - 1)
+    return Groups(group, order, starts)
+
+
+def group_sum(values: Tensor, groups: Groups) -> Tensor:
+    """Sum of rows over each group, (N, C) -> (G, C). Not differentiable; the same to the bit on every run."""
+    return F.embedding_bag(groups.order, values, groups.starts, mode="sum", include_last_offset=True)
+
+
+def group_mean(values: Tensor, groups: Groups) -> Tensor:
+    """Mean of rows over each group, (N, C) floats -> (G, C). Not differentiable (used for coordinates)."""
+    return group_sum(values.detach(), groups) / groups.counts.unsqueeze(1).to(values.dtype)
+
+
+class _ExpandRows(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, groups: Groups) -> Tensor:
+        ctx.groups = groups
+        return values.index_select(0, groups.group)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return group_sum(grad.contiguous(), ctx.groups), None
+
+
+def expand_rows(values: Tensor, groups: Groups) -> Tensor:
+    """Every row gets its group's values, (G, C) -> (N, C). Differentiable in ``values``."""
+    return _ExpandRows.apply(values, groups)
+
+
+class _GroupMax(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, groups: Groups) -> Tensor:
+        in_order = values.index_select(0, groups.order)
+        out = torch.segment_reduce(in_order, "max", lengths=groups.counts, axis=0, unsafe=True)
+        ctx.groups = groups
+        ctx.save_for_backward(values, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        values, out = ctx.saved_tensors
+        won = (values == out.index_select(0, ctx.groups.group)).to(grad.dtype)
+        share = grad / group_sum(won, ctx.groups).clamp_(min=1)
+        return won.mul_(share.index_select(0, ctx.groups.group)), None
+
+
+def group_max(values: Tensor, groups: Groups) -> Tensor:
+    """Maximum of rows over each group, (N, C) -> (G, C). Differentiable; rows that tie share the gradient evenly."""
+    return _GroupMax.apply(values, groups)
+
+
+def group_max_plain(values: Tensor, groups: Groups) -> Tensor:
+    """:func:`group_max`, one group after the other."""
+    spans = zip(groups.starts[:-1].tolist(), groups.starts[1:].tolist(), strict=True)
+    return torch.stack([values[groups.order[start:end]].amax(0) for start, end in spans])
