@@ -140,7 +140,7 @@ def map_state(state: Mapping[str, Tensor], target_keys: Iterable[str]) -> dict[s
 
 
 def replace_keywords(state: Mapping[str, Tensor], keywords: str, replacement: str | None) -> dict[str, Tensor]:
-    """The host's renaming: every key with ``keywords`` in it, replaced once (also where they begin with ``module.``)."""
+    """The host's renaming: every key with ``keywords`` in it, once (also where they begin with ``module.``)."""
     old, new = keywords, keywords if replacement is None else replacement
     renamed = {}
     for key, value in state.items():
@@ -231,11 +231,13 @@ def warm_start(
 ) -> LoadReport:
     """Initialise a model from a checkpoint file of any layout (:func:`map_state`), or by explicit ``keywords``.
 
+    Keywords that are in no key of the file (a zoo checkpoint where a training run was expected) leave it to the layout.
+
     Raises:
         CheckpointError: see :func:`read_checkpoint` and :func:`load_weights`.
     """
     state = state_dict_of(read_checkpoint(path), path)
-    if keywords:
+    if keywords and any(keywords in f"module.{key}" for key in state):
         state = replace_keywords(state, keywords, replacement)
     else:
         state = map_state(state, model.state_dict())

@@ -81,3 +81,6 @@ def run_main(main: Callable[[], int | None]) -> int:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         print(f"{label}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped: Ctrl-C before there was anything to save", file=sys.stderr, flush=True)
+        return 130
