@@ -221,7 +221,7 @@ def _check_lengths(arguments: Mapping[str, Sequence[int]], wanted: int) -> None:
 
 def _drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:
     """Rates of all blocks, stage by stage, rising linearly from 0 to ``last``."""
-    rates = iter(torch.linspace(0, last, sum(depths)).tolist())
+    rates = iter(torch.linspace(0, last, sum(depths), device="cpu").tolist())  # also under a meta device
     return [[next(rates) for _ in range(depth)] for depth in depths]
 
 
