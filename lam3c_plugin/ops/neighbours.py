@@ -17,6 +17,7 @@ BACKENDS = ("auto", "scipy", "grid", "cdist", "pointops")
 # pointops compares every pair of a cloud; above this many points a cloud the grid has less to do.
 _POINTOPS_MAX_CLOUD = 16384
 _POINTOPS_MAX_K = 128
+_QUERIES_A_JOB = 4096
 
 
 @torch.no_grad()
@@ -113,26 +114,40 @@ def _empty(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _scipy_knn(
     query: Tensor, query_offset: Tensor, ref: Tensor, ref_offset: Tensor, k: int, max_radius: float | None
 ) -> tuple[Tensor, Tensor]:
-    """A k-d tree per cloud; trees are built side by side, each is queried by all threads."""
+    """A k-d tree per cloud; trees and pieces of the queries are shared out over the threads."""
     from scipy.spatial import cKDTree  # keeps `import lam3c_plugin.ops` light
 
     index, distance = _empty(query.cpu(), k)
     spans = _spans(query_offset, ref_offset)
     q, r = query.cpu().numpy(), ref.cpu().numpy()
-    radius = np.inf if max_radius is None else max_radius
-    workers = torch.get_num_threads()
-    # An unbalanced tree is built in a third of the time and is as quick to query at these densities.
-    with ThreadPoolExecutor(max(1, min(workers, len(spans)))) as pool:
-        trees = list(pool.map(lambda s: cKDTree(r[s[2] : s[3]], balanced_tree=False, compact_nodes=False), spans))
-    for (q0, q1, r0, r1), tree in zip(spans, trees, strict=True):
-        near = min(k, r1 - r0)
+    same = query.data_ptr() == ref.data_ptr()
+    index_out, distance_out = index.numpy(), distance.numpy()
+    radius = np.inf if max_radius is None else np.float32(max_radius)
+
+    def build(span: tuple[int, int, int, int]) -> cKDTree:
+        # Unbalanced trees are built in half the time and are as quick to query at these densities.
+        return cKDTree(r[span[2] : span[3]], balanced_tree=False, compact_nodes=False)
+
+    def search(job: tuple[cKDTree, int, int, np.ndarray]) -> None:
+        tree, first_query, first_ref, piece = job
+        near = min(k, tree.n)
         # SciPy's bound is exclusive: ask for a little more, cut exactly below.
-        far, row = tree.query(q[q0:q1], k=near, distance_upper_bound=radius * (1 + 1e-6), workers=workers)
+        far, row = tree.query(q[first_query:][piece], k=near, distance_upper_bound=float(radius) * (1 + 1e-6))
         far = far.reshape(-1, near).astype(np.float32)
-        found = far <= np.float32(radius)
-        found &= np.isfinite(far)
-        distance[q0:q1, :near] = torch.from_numpy(np.where(found, far, np.inf).astype(np.float32))
-        index[q0:q1, :near] = torch.from_numpy(np.where(found, row.reshape(-1, near) + r0, -1))
+        row = row.reshape(-1, near) + first_ref
+        beyond = (far > radius) | np.isinf(far)
+        far[beyond], row[beyond] = np.inf, -1
+        distance_out[first_query:, :near][piece] = far
+        index_out[first_query:, :near][piece] = row
+
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
+        jobs = []
+        for span, tree in zip(spans, pool.map(build, spans), strict=True):
+            size = span[1] - span[0]
+            # In the tree's own order neighbouring queries walk the same nodes.
+            rows = tree.indices if same and span[:2] == span[2:] else np.arange(size)
+            jobs += [(tree, span[0], span[2], rows[b : b + _QUERIES_A_JOB]) for b in range(0, size, _QUERIES_A_JOB)]
+        list(pool.map(search, jobs))
     return index.to(query.device), distance.to(query.device)
 
 
