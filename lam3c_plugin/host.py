@@ -162,14 +162,37 @@ def _load_pointcept() -> dict[str, Any]:
             "or set LAM3C_ENGINE=embedded to run without it; `lam3c doctor` lists what is missing"
         ) from error
     if "PT-v3m2" not in taken["MODELS"].module_dict:
-        raise HostError(
-            f"the Pointcept at {importlib.import_module('pointcept').__path__[0]} has no PT-v3m2: LAM3C needs v1.6.0 or newer"
-        )
+        where = importlib.import_module("pointcept").__path__[0]
+        raise HostError(f"the Pointcept at {where} has no PT-v3m2: LAM3C needs v1.6.0 or newer")
     _survive_spawning(taken["Config"])
     return taken
 
 
 ENGINE: str = _choose_engine()
-globals().update(
-    _load_pointcept() if ENGINE == "pointcept" else _take(_EMBEDDED, prefix="lam3c_plugin.standalone.")
-)
+_parts = _load_pointcept() if ENGINE == "pointcept" else _take(_EMBEDDED, prefix="lam3c_plugin.standalone.")
+
+DATASETS = _parts["DATASETS"]
+HOOKS = _parts["HOOKS"]
+LOSSES = _parts["LOSSES"]
+MODELS = _parts["MODELS"]
+MODULES = _parts["MODULES"]
+TRAINERS = _parts["TRAINERS"]
+TRANSFORMS = _parts["TRANSFORMS"]
+Compose = _parts["Compose"]
+ConcatDataset = _parts["ConcatDataset"]
+Config = _parts["Config"]
+ConfigDict = _parts["ConfigDict"]
+DefaultDataset = _parts["DefaultDataset"]
+HookBase = _parts["HookBase"]
+Point = _parts["Point"]
+PointModel = _parts["PointModel"]
+PointModule = _parts["PointModule"]
+PointSequential = _parts["PointSequential"]
+build_criteria = _parts["build_criteria"]
+build_dataset = _parts["build_dataset"]
+build_hooks = _parts["build_hooks"]
+build_model = _parts["build_model"]
+collate_fn = _parts["collate_fn"]
+comm = _parts["comm"]
+get_root_logger = _parts["get_root_logger"]
+point_collate_fn = _parts["point_collate_fn"]

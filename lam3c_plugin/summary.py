@@ -135,7 +135,9 @@ def _plot_curves(axes: Any, scalars: dict[str, Any], monitor: list[dict[str, Any
     for name, color in (("laplacian_loss", "tab:green"), ("consistency_loss", "tab:purple")):
         if f"train_batch/{name}" in scalars:
             steps, values = scalars[f"train_batch/{name}"]
-            axes[1].plot(steps, values / max(values[0], 1e-12), label=f"{name} (starts at {values[0]:.3g})", color=color)
+            axes[1].plot(
+                steps, values / max(values[0], 1e-12), label=f"{name} (starts at {values[0]:.3g})", color=color
+            )
     axes[1].set_title("regularisers, relative to their start")
     for key in ("coverage", "target_entropy", "marginal_entropy", "agreement"):
         points = [(record["step"], record[key]) for record in monitor if record.get(key) is not None]

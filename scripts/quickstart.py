@@ -72,10 +72,8 @@ def prepare_data(args: argparse.Namespace) -> Path:
     if args.data is not None:
         run([sys.executable, "data_tools/package.py", str(args.data.resolve()), "--out", str(root)])
         return root
-    run(
-        [sys.executable, "-m", "data_tools.synthetic.generate", "--out", str(root), "--num", str(args.rooms)]
-        + ["--seed", str(args.seed), "--noise", args.noise, "--workers", str(os.cpu_count() or 1)]
-    )
+    generate = [sys.executable, "-m", "data_tools.synthetic.generate", "--out", str(root), "--num", str(args.rooms)]
+    run([*generate, "--seed", str(args.seed), "--noise", args.noise, "--workers", str(os.cpu_count() or 1)])
     return root
 
 

@@ -162,7 +162,7 @@ class LAM3C(PointModel):
     # ---- schedules and the teacher -------------------------------------------------------------------------------
 
     def set_step(self, step: int, total_steps: int) -> None:
-        """Sets every scheduled value (mask size and ratio, temperature, momentum, lambda) to optimiser step ``step``."""
+        """Sets mask size and ratio, teacher temperature, momentum and lambda to those of optimiser step ``step``."""
         for name, schedule in self.schedules.items():
             setattr(self, name, schedule.at(step, total_steps))
 

@@ -22,7 +22,8 @@ def generate_mask(coord: Tensor, offset: Tensor, mask_size: float, mask_ratio: f
         (N,) bool, True where a point is masked.
     """
     batch = offset2batch(offset)
-    lowest = coord.new_full((len(offset), 3), torch.inf).index_reduce_(0, batch, coord, "amin")
+    lowest = coord.new_full((len(offset), 3), torch.inf)
+    lowest.scatter_reduce_(0, batch.unsqueeze(1).expand(-1, 3), coord, "amin")
     cell = ((coord - lowest[batch]) / mask_size).long()
     # one integer a cell: unique over rows would sort row by row
     extent = cell.amax(dim=0) + 1 if len(cell) else cell.new_ones(3)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from lam3c_plugin.models.schedules import WarmupCosine
@@ -16,7 +18,7 @@ def test_release_shape_rises_then_falls_to_its_final_value():
     values = [schedule.at(step, 1000) for step in range(1000)]
     assert values[99] == pytest.approx(3e-3)
     assert values[-1] == pytest.approx(1.5e-3)
-    assert all(a >= b - 1e-12 for a, b in zip(values[100:], values[101:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(values[100:]))
 
 
 def test_momentum_ends_at_one_and_stays_there():
