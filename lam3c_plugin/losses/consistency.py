@@ -39,7 +39,8 @@ def noise_consistency_loss(student_feat: Tensor, teacher_feat: Tensor, index_pai
     """
     student_row, teacher_row, cloud = _check(student_feat, teacher_feat, index_pairs, batch)
     weight, clouds = cloud_weights(cloud, compute_dtype(student_feat, teacher_feat))
-    total = _Distance.apply(student_feat, teacher_feat.detach(), student_row, teacher_row, weight)
+    with torch.autocast(student_feat.device.type, enabled=False):
+        total = _Distance.apply(student_feat, teacher_feat.detach(), student_row, teacher_row, weight)
     return global_mean(total, clouds)
 
 

@@ -5,7 +5,7 @@ w_ij = exp(-||p_i - p_j||^2 / sigma^2) and the edges of a k-nearest-neighbour gr
 Huber penalty and with edges longer than ``max_distance`` cut, as in the authors' release.
 
 The fast path touches features only along edges that survive the cut, each pair of points once, in blocks; its backward
-is one weighted sum over neighbours. It never holds an (N, k, C) or (edges, C) tensor.
+sums weighted differences over each point's neighbours. It never holds an (N, k, C) or (edges, C) tensor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from lam3c_plugin.ops.sinkhorn import compute_dtype
 
 _BLOCK_CPU = 2**20
 _BLOCK_CUDA = 2**24
-_COLUMNS = 256
 
 
 def laplacian_smoothing_loss(
@@ -59,7 +58,8 @@ def laplacian_smoothing_loss(
     if graph is None:
         graph = build_laplacian_graph(coord, offset, k, sigma, max_distance)
     _check(feat, graph.num_points, huber_delta)
-    total = _EdgePenalty.apply(feat, graph, huber_delta)
+    with torch.autocast(feat.device.type, enabled=False):
+        total = _EdgePenalty.apply(feat, graph, huber_delta)
     return global_mean(total, graph.clouds)
 
 
@@ -104,10 +104,13 @@ class _EdgePenalty(torch.autograd.Function):
     def forward(ctx: Any, feat: Tensor, graph: LaplacianGraph, delta: float) -> Tensor:
         weight = graph.weight.to(compute_dtype(feat))
         norm = _pair_norms(feat, graph.pairs, weight.dtype)
-        ctx.graph = graph
-        # Huber's derivative over r: 1 up to delta, delta / r beyond.
-        ctx.save_for_backward(feat, weight * (delta / norm.clamp(min=delta)))
         inner = norm.clamp(max=delta)
+        if ctx.needs_input_grad[0]:
+            # Huber's derivative over r: 1 up to delta, delta / r beyond.
+            strength = weight * (delta / norm.clamp(min=delta))
+            ctx.graph = graph
+            ctx.save_for_backward(feat, strength[graph.pair_of_neighbour])
+            ctx.blocks = _list_blocks(graph.neighbour_offset, graph.neighbour.shape[0], _block_rows(feat))
         return torch.dot(weight, inner * (norm - 0.5 * inner))
 
     @staticmethod
@@ -115,13 +118,19 @@ class _EdgePenalty(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         feat, strength = ctx.saved_tensors
         with torch.autocast(feat.device.type, enabled=False):
-            return _laplacian_product(feat, ctx.graph, strength * grad_output), None, None
+            grad = _weighted_differences(feat, strength * grad_output, ctx.graph, ctx.blocks)
+        return grad.to(feat.dtype), None, None
+
+
+def _block_rows(feat: Tensor) -> int:
+    """Edges whose features are held at once."""
+    return max(1, (_BLOCK_CUDA if feat.is_cuda else _BLOCK_CPU) // max(1, feat.shape[1]))
 
 
 def _pair_norms(feat: Tensor, pairs: Tensor, dtype: torch.dtype) -> Tensor:
     """||z_i - z_j|| (P,) of all pairs, a block at a time."""
     norm = torch.empty(pairs.shape[1], dtype=dtype, device=feat.device)
-    size = max(1, (_BLOCK_CUDA if feat.is_cuda else _BLOCK_CPU) // max(1, feat.shape[1]))
+    size = _block_rows(feat)
     buffer = feat.new_empty((2, min(size, pairs.shape[1]), feat.shape[1]))
     for begin in range(0, pairs.shape[1], size):
         first, second = pairs[:, begin : begin + size]
@@ -131,26 +140,39 @@ def _pair_norms(feat: Tensor, pairs: Tensor, dtype: torch.dtype) -> Tensor:
     return norm
 
 
-def _laplacian_product(feat: Tensor, graph: LaplacianGraph, strength: Tensor) -> Tensor:
-    """sum_j s_ij (z_i - z_j) for every point i, (N, C): gradient of 0.5 * sum over pairs of s_ij ||z_i - z_j||^2."""
-    total = strength.new_zeros(feat.shape[0])
-    total.index_add_(0, graph.pairs[0], strength).index_add_(0, graph.pairs[1], strength)
-    per_neighbour = strength[graph.pair_of_neighbour]
-    grad = torch.empty_like(feat, memory_format=torch.contiguous_format)
-    # Lower precision is widened a few columns at a time, never as a whole.
-    width = feat.shape[1] if feat.dtype == strength.dtype else _COLUMNS
-    for begin in range(0, feat.shape[1], max(1, width)):
-        block = feat[:, begin : begin + width].to(strength.dtype).contiguous()
-        around = F.embedding_bag(
-            graph.neighbour,
-            block,
-            graph.neighbour_offset,
+def _list_blocks(offset: Tensor, entries: int, size: int) -> list[tuple[int, int, int, int]]:
+    """Neighbour lists cut into blocks of ``size`` entries: (first entry, end, first list, end); a list may be split."""
+    begin = torch.arange(0, entries, size, device=offset.device)
+    end = (begin + size).clamp(max=entries)
+    first = torch.searchsorted(offset, begin, right=True) - 1
+    last = torch.searchsorted(offset, end - 1, right=True)
+    return list(map(tuple, torch.stack([begin, end, first, last], 1).tolist()))
+
+
+def _weighted_differences(
+    feat: Tensor, strength: Tensor, graph: LaplacianGraph, blocks: list[tuple[int, int, int, int]]
+) -> Tensor:
+    """sum_j s_ij (z_i - z_j) over each point's list of neighbours, (N, C).
+
+    Of differences, not as (sum_j s_ij) z_i - sum_j s_ij z_j: equal features give exactly 0. Sums in a fixed order.
+    """
+    grad = torch.zeros(feat.shape, dtype=strength.dtype, device=feat.device)
+    size = max((end - begin for begin, end, _, _ in blocks), default=0)
+    buffer = feat.new_empty((2, size, feat.shape[1]))
+    entry = torch.arange(size, device=feat.device)
+    for begin, end, first, last in blocks:
+        points = graph.points[first:last]
+        bounds = graph.neighbour_offset[first : last + 1].clamp(begin, end) - begin
+        owner = torch.repeat_interleave(points, bounds.diff(), output_size=end - begin)
+        here = torch.index_select(feat, 0, owner, out=buffer[0, : end - begin]).to(strength.dtype)
+        there = torch.index_select(feat, 0, graph.neighbour[begin:end], out=buffer[1, : end - begin]).to(strength.dtype)
+        total = F.embedding_bag(
+            entry[: end - begin],
+            here.sub_(there),
+            bounds,
             mode="sum",
-            per_sample_weights=per_neighbour,
+            per_sample_weights=strength[begin:end],
             include_last_offset=True,
         )
-        product = around.neg_().addcmul_(block, total[:, None])
-        if width == feat.shape[1]:
-            return product
-        grad[:, begin : begin + width] = product
+        grad.index_add_(0, points, total)
     return grad

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lam3c_plugin.ops.neighbours import knn
-from lam3c_plugin.ops.segments import bincount2offset, offset2batch, offset2bincount, segment_count
+from lam3c_plugin.ops.segments import bincount2offset, offset2batch, offset2bincount
 
 # First radius of the search when sigma is to be measured, in units of max_distance: 24 neighbours of a surface
 # sampled every max_distance lie within 2.8 of them.
@@ -20,8 +20,9 @@ class LaplacianGraph(NamedTuple):
 
     pairs: Tensor  # (2, P) int64 rows, first < second, every pair of points once
     weight: Tensor  # (P,) share of the pair in the sum over this rank's clouds, both directions together
-    neighbour: Tensor  # (2P,) int64 the pairs as neighbour lists, one after the other by point
-    neighbour_offset: Tensor  # (N + 1,) int64 where each point's list begins
+    points: Tensor  # (Q,) int64 rows that are in a pair, ascending
+    neighbour: Tensor  # (2P,) int64 the pairs as lists of neighbours, one list after the other for each of `points`
+    neighbour_offset: Tensor  # (Q + 1,) int64 where each list begins
     pair_of_neighbour: Tensor  # (2P,) int64 column of `pairs` a list entry comes from
     clouds: Tensor  # 0-d int64 clouds with an edge
     num_points: int
@@ -58,11 +59,12 @@ def build_laplacian_graph(
     target, weight = index[source, slot], weight[source, slot] * share[source]
     pairs, pair_weight = _merge(source, target, weight, num_points)
     ends = torch.cat([pairs[0], pairs[1]])
-    order = torch.sort(ends, stable=True).indices
-    count = segment_count(ends, num_points)
+    ends, order = torch.sort(ends, stable=True)
+    paired, count = torch.unique_consecutive(ends, return_counts=True)
     return LaplacianGraph(
         pairs=pairs,
         weight=pair_weight,
+        points=paired,
         neighbour=torch.cat([pairs[1], pairs[0]])[order],
         neighbour_offset=torch.cat([count.new_zeros(1), bincount2offset(count)]),
         pair_of_neighbour=order % max(1, pairs.shape[1]),
