@@ -8,6 +8,7 @@ look at the same points: put it into the data dictionary under ``geometry``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +34,7 @@ def check_clouds(rows: int, offset: Tensor) -> list[int]:
         PointCloudError: no cloud or no point, or running sums that fall or do not end at ``rows``.
     """
     ends = offset.tolist()
-    sizes = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    sizes = [end - start for start, end in pairwise([0, *ends])]
     if rows == 0 or not sizes:
         raise PointCloudError("the batch holds no points: a network needs at least one")
     if min(sizes) < 0 or ends[-1] != rows:
@@ -73,7 +74,8 @@ def voxelize(coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds
     *highest, size = torch.cat([cells.amax(0).double(), size.view(1)]).tolist()
     if not 0 < size < float("inf"):
         raise PointCloudError(f"grid_size must be a positive length in metres, got {size}")
-    bad = [] if max(highest) < MAX_CELL else (~torch.isfinite(coord)).any(1).nonzero().flatten().tolist()
+    fits = all(cell <= MAX_CELL for cell in highest)  # not so for NaN
+    bad = [] if fits else (~torch.isfinite(coord)).any(1).nonzero().flatten().tolist()
     if bad:
         where = f"first in row {bad[0]}, cloud {int(batch[bad[0]])}"
         raise PointCloudError(f"coord holds NaN or infinite values ({len(bad)} rows, {where}): clean the scene first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ def _plan_pooling(geometry: CloudGeometry, stride: int) -> PoolingPlan:
     clouds = torch.arange(len(tops), device=batch.device)
     offset = torch.searchsorted(batch, clouds, right=True)
     ends = offset.tolist()
-    sizes = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    sizes = [end - start for start, end in pairwise([0, *ends])]
     pooled = CloudGeometry(cells[first], batch, sizes, tops, geometry.origin, cells_sorted=True)
     return PoolingPlan(groups, pooled, offset)
 

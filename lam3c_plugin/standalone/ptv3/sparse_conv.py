@@ -31,8 +31,8 @@ class Tap(NamedTuple):
     """Pairs of cells at one offset: ``upper[i]`` lies at the offset of kernel entry ``entry`` from ``lower[i]``."""
 
     entry: int
-    lower: Tensor  # (P,) int32, each cell at most once
-    upper: Tensor  # (P,) int32, each cell at most once
+    lower: Tensor  # (P,) int64, each cell at most once
+    upper: Tensor  # (P,) int64, each cell at most once
 
 
 class KernelMap(NamedTuple):
@@ -74,8 +74,8 @@ def _build_kernel_map(geometry: CloudGeometry) -> KernelMap:
             wanted = wanted + 1
     found = torch.stack(hits)
     counts = found.sum(1).tolist()
-    lower = found.nonzero()[:, 1].int().split(counts)
-    upper = torch.stack(places)[found].int().split(counts)
+    lower = found.nonzero()[:, 1].split(counts)
+    upper = torch.stack(places)[found].split(counts)
     taps = (Tap(CENTRE + 1 + i, lower[i], upper[i]) for i in range(len(counts)) if counts[i])
     return KernelMap(num_cells, points, tuple(taps))
 

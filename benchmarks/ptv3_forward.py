@@ -1,0 +1,223 @@
+"""PTv3 Base on N points of a room: ours against the host's PT-v3m2 on spconv's CPU wheel.
+
+    python benchmarks/ptv3_forward.py [--points 20000] [--cloud crop|room] [--threads 2] [--repeats 5]
+
+Prints the median time of interleaved runs, the ratio, the largest difference of the features, the share of the
+machine's matrix-product speed that ours reaches, and the peak memory of a process that does nothing else. Without
+``POINTCEPT_ROOT`` (or spconv, timm, addict) it prints ours alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.host_ptv3 import build_host_ptv3, load_host_ptv3
+from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+from lam3c_plugin.standalone.ptv3.blocks import Block
+from lam3c_plugin.standalone.ptv3.patches import patch_route
+from lam3c_plugin.standalone.ptv3.sparse_conv import kernel_map
+
+GRID = 0.02
+BASE: dict[str, Any] = dict(
+    in_channels=9,
+    order=("z", "z-trans", "hilbert", "hilbert-trans"),
+    enc_depths=(3, 3, 3, 12, 3),
+    enc_channels=(48, 96, 192, 384, 512),
+    enc_num_head=(3, 6, 12, 24, 32),
+    enc_patch_size=(1024,) * 5,
+    enable_flash=False,
+    upcast_attention=False,
+    upcast_softmax=False,
+    traceable=True,
+    mask_token=True,
+    enc_mode=True,
+)
+
+
+def room_cloud(points: int, kind: str = "crop", seed: int = 0) -> dict[str, Tensor]:
+    """Points on the surfaces of a furnished room, one a 2 cm cell, as a batch of one cloud.
+
+    Args:
+        points: how many.
+        kind: ``crop`` keeps the cells nearest to a spot of the room at full density (as a view does), ``room`` a
+            random subset of the whole 5 x 4 x 2.6 m room.
+        seed: of the scan noise (3 mm) and of the subset.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    boxes = [((0.0, 0.0, 0.0), (5.0, 4.0, 2.6)), ((1.0, 0.8, 0.0), (2.0, 1.6, 0.5)), ((0.1, 2.8, 0.0), (0.6, 1.0, 2.0))]
+    boxes += [((3.4, 1.0 + 0.9 * i, 0.4), (0.45, 0.45, 0.08)) for i in range(3)]
+    faces = []
+    for corner, size in boxes:
+        for axis in range(3):
+            area = size[(axis + 1) % 3] * size[(axis + 2) % 3]
+            for side in (0.0, 1.0):
+                face = torch.rand(int(area * 4 / GRID**2), 3, generator=generator)
+                face[:, axis] = side
+                faces.append(face * torch.tensor(size) + torch.tensor(corner))
+    coord = torch.cat(faces)
+    coord += 0.003 * torch.randn(coord.shape, generator=generator)
+    cells = torch.div(coord - coord.amin(0), GRID, rounding_mode="trunc").long()
+    keys = (cells[:, 0] << 32) | (cells[:, 1] << 16) | cells[:, 2]
+    keys = keys.unique()
+    cells = torch.stack([keys >> 32, (keys >> 16) & 0xFFFF, keys & 0xFFFF], 1)
+    cells = cells[torch.randperm(len(cells), generator=generator)]
+    if kind == "crop":
+        spot = torch.tensor([1.5, 0.8, 0.2]) / GRID
+        cells = cells[(cells - spot).norm(dim=1).argsort()[:points]]
+        cells = cells[torch.randperm(len(cells), generator=generator)]
+    cells = cells[:points] - cells[:points].amin(0)
+    coord = (cells + torch.rand(cells.shape, generator=generator)) * GRID
+    feat = torch.cat([coord, torch.rand(len(coord), 6, generator=generator)], 1)
+    return dict(coord=coord, grid_coord=cells.int(), feat=feat, offset=torch.tensor([len(coord)]), grid_size=GRID)
+
+
+@torch.no_grad()
+def count_gflop(model: PointTransformerV3, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Floating-point operations of one forward pass in 10^9, by kind; a multiply-add counts as two."""
+    work = dict(linear=0.0, convolution=0.0, attention=0.0)
+    handles = []
+
+    def add_linear(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        work["linear"] += 2e-9 * module.weight.numel() * inputs[0].shape[0]
+
+    def add_block(module: Block, inputs: tuple[Any, ...]) -> None:
+        point, attention = inputs[0], module.attn
+        work["convolution"] += 2e-9 * kernel_map(point.geometry).num_pairs * attention.channels**2
+        route = patch_route(point.geometry, attention.patch_size, point.curves[attention.order_index])
+        pairs = sum(block.count * block.length**2 for block in route.blocks)
+        work["attention"] += 4e-9 * pairs * attention.channels
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            handles.append(module.register_forward_hook(add_linear))
+        elif isinstance(module, Block):
+            handles.append(module.register_forward_pre_hook(add_block))
+    model(batch)
+    for handle in handles:
+        handle.remove()
+    return work
+
+
+def gemm_gflops(size: int = 2048) -> float:
+    """Float32 matrix-product speed of this machine, 10^9 operations a second (best of five)."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2e-9 * size**3 / min(timed(lambda: a @ b) for _ in range(5))
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds one call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far, GiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held when it started this process
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**20
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def runs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Callable[[], Any]]:
+    """What is timed of ours: a forward pass, and one with its backward."""
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return model.eval()(batch)
+
+    def both() -> None:
+        model.train()(batch).feat.square().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    return {"forward": forward, "forward+backward": both}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=20000)
+    parser.add_argument("--cloud", choices=("crop", "room"), default="crop")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peak-of", choices=("forward", "forward+backward"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = PointTransformerV3(**{**BASE, "drop_path": 0.0, "shuffle_orders": False})
+    batch = room_cloud(args.points, args.cloud)
+    ours = runs(model, batch)
+    if args.peak_of:
+        ours[args.peak_of]()
+        print(f"{peak_gib():.3f}")
+        return 0
+    host = load_host_ptv3()
+    contenders = dict(ours)
+    if not isinstance(host, str):
+        reference = build_host_ptv3(host, BASE, model.state_dict())
+        with torch.no_grad():
+            error = (ours["forward"]().feat - reference(dict(batch)).feat).abs().max().item()
+
+        def run_reference() -> None:
+            with torch.no_grad():
+                reference(dict(batch))
+
+        contenders["reference"] = run_reference
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(args.repeats + 1):
+        for name, run in contenders.items():
+            taken = timed(run)
+            if repeat > 0:  # the first round warms up
+                seconds[name].append(taken)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    report(args, model, batch, median)
+    if isinstance(host, str):
+        print(f"reference  not run: {host}")
+        return 0
+    print(f"reference  forward {median['reference']:6.3f} s   PT-v3m2 on spconv's CPU wheel, convolution on one thread")
+    print(f"ratio      {median['reference'] / median['forward']:.2f}x   largest difference of features {error:.1e}")
+    return 0 if error < 1e-3 else 1
+
+
+def report(
+    args: argparse.Namespace, model: PointTransformerV3, batch: dict[str, Tensor], median: dict[str, float]
+) -> None:
+    """Prints what there is to say of ours."""
+    work, speed = count_gflop(model.eval(), batch), gemm_gflops()
+    total = sum(work.values())
+    print(
+        f"PTv3 Base, float32, {len(batch['coord'])} points ({args.cloud}), "
+        f"{args.threads} threads, torch {torch.__version__}"
+    )
+    print(f"work       {total:.1f} GFLOP: " + ", ".join(f"{name} {value:.1f}" for name, value in work.items()))
+    for name in ("forward", "forward+backward"):
+        command = [sys.executable, __file__, "--peak-of", name, "--points", str(args.points), "--cloud", args.cloud]
+        command += ["--threads", str(args.threads)]
+        peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+        print(f"ours       {name:16s} {median[name]:6.3f} s   peak {peak} GiB")
+    share = total / median["forward"] / speed
+    print(
+        f"limit      {total / speed:.3f} s at this machine's {speed:.0f} GFLOP/s matrix product: "
+        f"ours reaches {share:.0%}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
