@@ -1,0 +1,355 @@
+"""Pictures without a display: PCA colours of features, point clouds as images, contact sheets, curves.
+
+Everything but :func:`plot_curves` needs NumPy and SciPy only; ``plot_curves`` imports matplotlib (Agg) when called.
+Images are (H, W, 3) uint8 arrays, rows from top to bottom.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+VIEWS = ("top", "oblique")
+BACKGROUND = 255
+_SUPERSAMPLING = 2
+
+
+def _as_array(values: Any) -> np.ndarray:
+    """NumPy array of a tensor on any device, or of anything array-like."""
+    return np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values)
+
+
+def pca_colors(feat: Any, percentiles: tuple[float, float] = (1.0, 99.0)) -> np.ndarray:
+    """First three principal components of features as colours.
+
+    The sign of a component is fixed by its largest-magnitude loading being positive, so equal features give equal
+    colours on every machine. Each component is scaled between two percentiles: single outliers do not wash it out.
+
+    Args:
+        feat: (N, C) features, tensor or array. Rows that are not finite become mid grey.
+        percentiles: lower and upper percentile that map to 0 and 1.
+
+    Returns:
+        (N, 3) float32 in [0, 1]; components that do not exist (C < 3, or no variance) are 0.5.
+
+    Raises:
+        ValueError: ``feat`` is not (N, C).
+    """
+    feat = _as_array(feat).astype(np.float64)
+    if feat.ndim != 2:
+        raise ValueError(f"feat must be (N, C), got {feat.shape}")
+    colors = np.full((len(feat), 3), 0.5, dtype=np.float32)
+    finite = np.isfinite(feat).all(axis=1)
+    if finite.sum() < 2 or feat.shape[1] == 0:
+        return colors
+    rows = feat[finite]
+    rows = rows - rows.mean(axis=0)
+    # C is some hundreds and N some ten thousands: the covariance is the small side
+    value, vector = np.linalg.eigh(rows.T @ rows)
+    order = np.argsort(value)[::-1][:3]
+    for channel, component in enumerate(order):
+        if value[component] <= 1e-12 * max(value[order[0]], 1e-300):
+            continue
+        axis = vector[:, component]
+        axis = axis * np.sign(axis[np.abs(axis).argmax()])
+        score = rows @ axis
+        low, high = np.percentile(score, percentiles)
+        if high > low:
+            colors[finite, channel] = np.clip((score - low) / (high - low), 0.0, 1.0)
+    return colors
+
+
+def cut_ceiling(coord: np.ndarray, share: float = 0.15) -> np.ndarray:
+    """(N,) bool mask of the points below the top ``share`` of a cloud's height (percentiles 1 to 99, z up)."""
+    low, high = np.percentile(coord[:, 2], [1.0, 99.0])
+    return coord[:, 2] <= high - share * (high - low) if high > low else np.ones(len(coord), dtype=bool)
+
+
+def _camera(view: str) -> np.ndarray:
+    """Rows: image right, image up, towards the viewer; orthographic, z up."""
+    if view == "top":
+        return np.eye(3)
+    azimuth, elevation = np.deg2rad(-60.0), np.deg2rad(50.0)
+    toward = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    right = np.cross([0.0, 0.0, 1.0], toward)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(toward, right), toward])
+
+
+def _splat_radius(coord: np.ndarray, metres_per_pixel: float) -> int:
+    """Half-width in pixels of a point's square, so that neighbouring points of a surface just touch."""
+    sample = coord[:: max(1, len(coord) // 2000)]
+    distance, _ = cKDTree(coord).query(sample, k=min(4, len(coord)))
+    spacing = float(np.median(np.atleast_2d(distance)[:, -1])) if len(coord) > 1 else 0.0
+    return int(np.clip(np.ceil(0.5 * spacing / metres_per_pixel), 1, 12))
+
+
+def _z_buffer(
+    pixel: np.ndarray, depth: np.ndarray, color: np.ndarray, width: int, height: int, radius: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest point a pixel: image (H, W, 3) and depth (H, W), -inf where there is none.
+
+    A point covers a square of one depth, so the splat is a running maximum of the depth image, first along the rows
+    and then along the columns, that carries the point's number along.
+    """
+    inside = ((pixel >= 0) & (pixel < [width, height])).all(axis=1)
+    pixel, depth, color = pixel[inside], depth[inside], color[inside]
+    order = np.argsort(depth, kind="stable")  # far to near: the last write to a pixel is its nearest point
+    flat = (pixel[:, 1] * width + pixel[:, 0])[order]
+    winner = np.full(height * width, -1, dtype=np.int64)
+    winner[flat] = order
+    winner = winner.reshape(height, width)
+    nearest = np.where(winner >= 0, depth[winner] if len(depth) else 0.0, -np.inf).astype(np.float32)
+    for axis in (1, 0):
+        source_depth, source_winner = nearest.copy(), winner.copy()
+        for shift in range(1, radius + 1):
+            for sign in (1, -1):
+                to = [slice(None), slice(None)]
+                there = [slice(None), slice(None)]
+                to[axis], there[axis] = (slice(shift, None), slice(None, -shift))[::sign]
+                target, source = tuple(to), tuple(there)
+                closer = source_depth[source] > nearest[target]
+                nearest[target][closer] = source_depth[source][closer]
+                winner[target][closer] = source_winner[source][closer]
+    image = np.full((height, width, 3), BACKGROUND / 255.0, dtype=np.float32)
+    image[winner >= 0] = color[winner[winner >= 0]]
+    return image, nearest
+
+
+def _shade_edges(image: np.ndarray, depth: np.ndarray, strength: float, reach: int) -> np.ndarray:
+    """Eye-dome lighting: a pixel behind its neighbours gets darker, which draws the outlines of things."""
+    filled = np.isfinite(depth)
+    if not filled.any():
+        return image
+    span = max(float(np.ptp(depth[filled])), 1e-6)
+    occlusion = np.zeros(depth.shape, dtype=np.float32)
+    base = np.where(filled, depth, 0.0)
+    for dy, dx in ((0, reach), (0, -reach), (reach, 0), (-reach, 0)):
+        other, there = np.roll(base, (dy, dx), (0, 1)), np.roll(filled, (dy, dx), (0, 1))
+        occlusion += np.where(there & filled, np.clip((other - base) / span, 0.0, 0.1), 0.0)
+    return image * np.exp(-strength * occlusion)[..., None]
+
+
+def render_points(
+    coord: Any,
+    color: Any,
+    size: tuple[int, int] = (640, 480),
+    view: str = "oblique",
+    ceiling_cut: float = 0.15,
+    shading: float = 4.0,
+) -> np.ndarray:
+    """Draws a point cloud with a z-buffer, orthographically and filling the image.
+
+    Args:
+        coord: (N, 3) metres, z up; rows that are not finite are left out.
+        color: (N, 3) in [0, 1], or uint8 0-255.
+        size: (width, height) in pixels.
+        view: "top" (x to the right, y up) or "oblique" (from above, 50 degrees over the horizon).
+        ceiling_cut: share of the height cut off at the top, so that a room can be looked into; 0 keeps all.
+        shading: how strongly depth steps are darkened; 0 for flat colours.
+
+    Returns:
+        (height, width, 3) uint8; white where nothing is.
+
+    Raises:
+        ValueError: the shapes do not fit, or the view is unknown.
+    """
+    coord, color = _as_array(coord).astype(np.float64), _as_array(color)
+    if coord.ndim != 2 or coord.shape[1] != 3 or color.shape != coord.shape:
+        raise ValueError(f"coord and color must both be (N, 3), got {coord.shape} and {color.shape}")
+    if view not in VIEWS:
+        raise ValueError(f"view={view!r} is not one of {VIEWS}")
+    color = color / 255.0 if color.dtype == np.uint8 else np.clip(color, 0.0, 1.0)
+    width, height = size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING
+    keep = np.isfinite(coord).all(axis=1) & np.isfinite(color).all(axis=1)
+    if ceiling_cut > 0 and keep.any():
+        keep[keep] = cut_ceiling(coord[keep], ceiling_cut)
+    if not keep.any():
+        return np.full((size[1], size[0], 3), BACKGROUND, dtype=np.uint8)
+    camera = coord[keep] @ _camera(view).T
+    # a few stray points far out must not shrink the room to a dot
+    low, high = np.percentile(camera[:, :2], 0.2, axis=0), np.percentile(camera[:, :2], 99.8, axis=0)
+    metres_per_pixel = max(float(((high - low) / (0.94 * np.array([width, height]))).max()), 1e-6)
+    pixel = (camera[:, :2] - (low + high) / 2) / metres_per_pixel * [1.0, -1.0] + [width / 2, height / 2]
+    radius = _splat_radius(coord[keep], metres_per_pixel)
+    image, depth = _z_buffer(np.floor(pixel).astype(np.int64), camera[:, 2], color[keep], width, height, radius)
+    image = _shade_edges(image, depth, shading, reach=_SUPERSAMPLING)
+    image = image.reshape(size[1], _SUPERSAMPLING, size[0], _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    return np.round(image * 255.0).astype(np.uint8)
+
+
+def contact_sheet(images: Sequence[np.ndarray], columns: int | None = None, gap: int = 8) -> np.ndarray:
+    """Images (H, W, 3) uint8 of possibly different sizes in one image, row by row, on white, ``gap`` pixels apart.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not images:
+        raise ValueError("a contact sheet needs at least one image")
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    cell_h, cell_w = max(i.shape[0] for i in images), max(i.shape[1] for i in images)
+    shape = (rows * cell_h + (rows + 1) * gap, columns * cell_w + (columns + 1) * gap, 3)
+    sheet = np.full(shape, BACKGROUND, dtype=np.uint8)
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        top, left = gap + row * (cell_h + gap), gap + column * (cell_w + gap)
+        top, left = top + (cell_h - image.shape[0]) // 2, left + (cell_w - image.shape[1]) // 2
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def save_png(path: str | os.PathLike[str], image: np.ndarray) -> Path:
+    """Writes an (H, W, 3) uint8 image as PNG (no imaging library needed), under a temporary name first."""
+    image = np.ascontiguousarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a PNG is written from (H, W, 3) uint8, got {image.shape} {image.dtype}")
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width = image.shape[:2]
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], axis=1)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6))
+        + chunk(b"IEND", b"")
+    )
+    os.replace(temporary, path)
+    return path
+
+
+def as_columns(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """A list of records as one list a key, in the order of first appearance; NaN where a record lacks the key."""
+    keys = dict.fromkeys(key for record in history for key, value in record.items() if isinstance(value, (int, float)))
+    return {key: [float(record.get(key, np.nan)) for record in history] for key in keys}
+
+
+def _panels(history: Mapping[str, Any]) -> list[tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
+    """Normalises what :func:`plot_curves` takes: (title, {label: (x, y)}) a panel, empty ones left out."""
+    steps = history.get("step")
+
+    def line(values: Any) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(values, tuple) and len(values) == 2 and np.ndim(values[0]) == 1:
+            x, y = values
+        else:
+            y = values
+            x = steps if steps is not None and len(steps) == len(y) else np.arange(1, len(y) + 1)
+        return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+    panels = []
+    for title, values in history.items():
+        if title == "step":
+            continue
+        named = values if isinstance(values, Mapping) else {"": values}
+        lines = {label: line(item) for label, item in named.items()}
+        lines = {label: (x, y) for label, (x, y) in lines.items() if np.isfinite(y).any()}
+        if lines:
+            panels.append((title, lines))
+    return panels
+
+
+def _smooth(y: np.ndarray, window: int) -> np.ndarray:
+    """Centred running mean over finite values; shorter at the ends."""
+    finite = np.isfinite(y)
+    kernel = np.ones(window)
+    total = np.convolve(np.where(finite, y, 0.0), kernel, mode="same")
+    count = np.convolve(finite.astype(float), kernel, mode="same")
+    return np.divide(total, count, out=np.full(len(y), np.nan), where=count > 0)
+
+
+def _draw_panel(axes: Any, title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    palette = ["#2b6cb0", "#d9772b", "#3a8f5c", "#8a56a8", "#b23a48", "#5f6b76"]
+    for number, (label, (x, y)) in enumerate(lines.items()):
+        color = palette[number % len(palette)]
+        if len(y) >= 40:  # step-to-step noise stays visible, the trend is what the eye should meet first
+            axes.plot(x, y, color=color, linewidth=0.7, alpha=0.3)
+            axes.plot(x, _smooth(y, max(5, len(y) // 20)), color=color, linewidth=1.8, label=label)
+        else:
+            axes.plot(x, y, color=color, linewidth=1.8, label=label, marker="o" if len(y) < 15 else None, markersize=3)
+    axes.set_title(title, fontsize=10, loc="left", color="#22272e")
+    axes.tick_params(labelsize=8, colors="#5f6b76", length=0)
+    axes.grid(True, color="#e6e9ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#c4cad0")
+    if len(lines) > 1:
+        axes.legend(fontsize=8, frameon=False, labelcolor="#22272e", handlelength=1.4)
+
+
+def plot_curves(
+    history: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    images: Mapping[str, np.ndarray] | None = None,
+    title: str | None = None,
+    columns: int = 4,
+) -> Path:
+    """Draws one small panel a key with a shared meaning of x, and pictures below; written as PNG.
+
+    Args:
+        history: key -> values, or key -> ``(steps, values)``, or key -> {label: either} for several lines in one
+            panel. ``history["step"]`` gives x where values have its length. NaNs leave gaps; panels of NaNs are left
+            out. :func:`as_columns` makes this of a list of records.
+        path: the PNG to write; its folder is made.
+        images: title -> (H, W, 3) uint8, drawn below the curves.
+        title: headline of the figure.
+        columns: panels a row.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ImportError: matplotlib is missing (``pip install matplotlib``).
+        ValueError: there is neither a curve nor an image.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels, images = _panels(history), dict(images or {})
+    if not panels and not images:
+        raise ValueError("nothing to plot: no curve has a finite value and there are no images")
+    columns = max(1, min(columns, len(panels) or len(images)))
+    curve_rows, image_columns = -(-len(panels) // columns), min(columns, max(len(images), 1))
+    image_rows = -(-len(images) // image_columns) if images else 0
+    width = 3.2 * columns
+    ratio = max((i.shape[0] / i.shape[1] for i in images.values()), default=0.0)
+    heights = [1.9] * curve_rows + [width / image_columns * ratio + 0.25] * image_rows
+    figure = Figure(figsize=(width, sum(heights) + (0.45 if title else 0.1)), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=12, x=0.01, ha="left", color="#22272e")
+    grid = figure.add_gridspec(curve_rows + image_rows, 1, height_ratios=heights)
+    for row in range(curve_rows):
+        cells = grid[row].subgridspec(1, columns)
+        for column, (name, lines) in enumerate(panels[row * columns : (row + 1) * columns]):
+            axes = figure.add_subplot(cells[column])
+            _draw_panel(axes, name, lines)
+            if (row + 1) * columns + column >= len(panels):
+                axes.set_xlabel("step", fontsize=8, color="#5f6b76")
+    for row in range(image_rows):
+        cells = grid[curve_rows + row].subgridspec(1, image_columns)
+        chosen = list(images.items())[row * image_columns : (row + 1) * image_columns]
+        for column, (name, image) in enumerate(chosen):
+            axes = figure.add_subplot(cells[column])
+            axes.imshow(image, interpolation="antialiased")
+            axes.set_title(name, fontsize=10, loc="left", color="#22272e")
+            axes.axis("off")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png", facecolor="white")
+    os.replace(temporary, path)
+    return path
