@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import builtins
+import copy
 import importlib
 import inspect
 import keyword
@@ -115,15 +116,15 @@ class Config:
                 near = near_names(parts[0], list(self._cfg_dict), limit=1)
                 if near:
                     get_root_logger().warning(f"override {full_key}: new key {parts[0]!r}; did you mean {near[0]!r}?")
-            if isinstance(value, Mapping):
-                value = ConfigDict(value)
-            _set_nested(self._cfg_dict, parts, value, full_key, allow_list_keys)
+            _set_nested(self._cfg_dict, parts, ConfigDict._hook(value), full_key, allow_list_keys)
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._cfg_dict.get(key, default)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        return self._cfg_dict.setdefault(key, default)
+        if key not in self._cfg_dict:
+            self[key] = copy.deepcopy(default)
+        return self._cfg_dict[key]
 
     def keys(self) -> Any:
         return self._cfg_dict.keys()
@@ -141,7 +142,7 @@ class Config:
         return getattr(self._cfg_dict, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._cfg_dict[name] = ConfigDict(value) if isinstance(value, Mapping) else value
+        self._cfg_dict[name] = ConfigDict._hook(value)  # dictionaries in lists as well
 
     def __getitem__(self, name: str) -> Any:
         return self._cfg_dict[name]
@@ -189,10 +190,9 @@ def _load(path: Path, parents: list[Path]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     origin: dict[str, Path] = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        base_path = path.parent / base
-        if not base_path.is_file():  # a symlinked config: its bases lie beside the real file
-            base_path = path.resolve().parent / base if (path.resolve().parent / base).is_file() else base_path
-        base_path = _resolve(base_path, path)
+        lexical, real = (Path(os.path.normpath(parent / base)) for parent in (path.parent, path.resolve().parent))
+        # a symlinked config or folder: the bases may lie beside the real file
+        base_path = _resolve(real if real.is_file() and not lexical.is_file() else lexical, path)
         for key, value in _load(base_path, [*parents, path]).items():
             if key in merged:
                 raise ConfigError(f"{path}: its bases {origin[key]} and {base_path} both set {key!r}")
