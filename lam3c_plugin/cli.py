@@ -1,0 +1,54 @@
+"""The ``lam3c`` command: subcommands from :mod:`lam3c_plugin.commands`, errors in one line.
+
+A :class:`~lam3c_plugin.standalone.errors.Lam3cError` ends it as ``error: ...`` with the error's exit code (1), a wrong
+command line with 2. ``LAM3C_DEBUG=1`` prints the traceback too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from lam3c_plugin import __version__
+from lam3c_plugin.commands import COMMANDS
+from lam3c_plugin.standalone.errors import run_main
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every subcommand; a parsed subcommand has its function as ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="lam3c",
+        description="LAM3C: 3D pre-training on video-generated point clouds.",
+        epilog="LAM3C_ENGINE=auto|pointcept|embedded chooses the engine; LAM3C_DEBUG=1 shows tracebacks.",
+    )
+    parser.add_argument("--version", action="version", version=f"lam3c {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in COMMANDS:
+        importlib.import_module(f"lam3c_plugin.commands.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line ``argv`` (default: the process') and returns its exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        code = run_main(lambda: args.run(args))
+        sys.stdout.flush()  # a closed pipe shows here and not at interpreter exit
+        return code
+    except BrokenPipeError:  # `lam3c doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""``lam3c doctor``: which engine is in use and why, versions, the machine, and what is missing for what."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from lam3c_plugin import __version__
+
+from . import environment
+
+TORCH_AT_LEAST = (2, 5)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something people want to do, and what it takes."""
+
+    title: str
+    needs: tuple[str, ...]
+    cure: str
+    core: bool = False
+
+
+TASKS = (
+    Task(
+        "pre-train and use LAM3C on the embedded engine",
+        ("torch", "numpy", "scipy", "addict", "tensorboard", "tqdm"),
+        "pip install -e .",
+        core=True,
+    ),
+    Task("draw curves and the quick start's picture", ("matplotlib",), "pip install matplotlib"),
+    Task(
+        "run inside Pointcept (CUDA)",
+        ("pointcept", "spconv", "torch_scatter", "timm", "tensorboardX", "yapf", "h5py"),
+        'pip install -e ".[pointcept]"',
+    ),
+    Task("Pointcept with flash attention", ("flash_attn",), "pip install flash-attn --no-build-isolation"),
+    Task("Pointcept's neighbour search on the GPU", ("pointops",), "pip install ./libs/pointops (Pointcept's folder)"),
+    Task("package .las and .laz clouds", ("laspy",), 'pip install "laspy[lazrs]"'),
+    Task("download videos", ("yt_dlp",), 'pip install "yt-dlp[default]"'),
+    Task("decode videos", ("cv2",), "pip install opencv-python-headless"),
+    Task("find rooms in videos", ("open_clip",), "pip install open-clip-torch"),
+    Task("develop: tests and lint", ("pytest", "ruff"), 'pip install -e ".[dev]"'),
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``lam3c doctor``."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="which engine is in use and why, versions, and what is missing for what",
+        description="Says which engine is in use and why, the versions, and what is missing for what. "
+        "Exit code 0 unless the core cannot run.",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report; 1 if the core cannot run, else 0."""
+    report = examine()
+    print(json.dumps(report, indent=2) if args.json else describe(report))
+    return 0 if report["ok"] else 1
+
+
+def examine() -> dict[str, Any]:
+    """Everything ``lam3c doctor`` knows, as plain data; ``ok`` says whether the core can run."""
+    libraries = environment.libraries()
+    engine = environment.engine()
+    tasks = [_examine_task(task, libraries, engine) for task in TASKS]
+    core = all(item["status"] == "ok" for item in tasks if item["core"])
+    return {
+        "version": __version__,
+        "ok": core and engine["used"] is not None,
+        "engine": engine,
+        "machine": environment.machine(),
+        "libraries": libraries,
+        "tasks": tasks,
+    }
+
+
+def _examine_task(task: Task, libraries: dict[str, dict[str, Any]], engine: dict[str, Any]) -> dict[str, Any]:
+    missing, problems, cure = [], [], task.cure
+    for module in task.needs:
+        if module == "pointcept":
+            if engine["pointcept"]["path"] is None:
+                missing.append(module)
+                cure = f"a Pointcept checkout on PYTHONPATH; {cure}"
+            else:
+                problems += _pointcept_problems(libraries, engine)
+        elif not libraries[module]["found"]:
+            missing.append(module)
+        elif libraries[module]["problem"]:
+            problems.append(f"{module} does not import ({libraries[module]['problem']})")
+        elif module == "torch" and _release(libraries[module]["version"]) < TORCH_AT_LEAST:
+            problems.append(f"torch {libraries[module]['version']} is older than 2.5")
+            cure = 'pip install "torch>=2.5"'
+    if missing:
+        problems.insert(0, f"missing {', '.join(missing)}")
+    status = "ok" if not problems else "missing"
+    return {"task": task.title, "core": task.core, "status": status, "problems": problems, "cure": cure}
+
+
+def _pointcept_problems(libraries: dict[str, dict[str, Any]], engine: dict[str, Any]) -> list[str]:
+    facts, problems = engine["pointcept"], []
+    if not facts["pt_v3m2"]:
+        problems.append("this Pointcept has no PT-v3m2 (older than v1.6.0)")
+    if facts["needs_wandb"] and not libraries["wandb"]["found"]:
+        problems.append("it imports wandb at start (pip install wandb)")
+    if engine["problem"] and engine["asked"] != "embedded":
+        problems.append("it does not import, see above")
+    return problems
+
+
+def _release(version: str | None) -> tuple[int, ...]:
+    """(2, 5) of "2.5.1+cu124"; what cannot be read counts as new enough."""
+    try:
+        return tuple(int(part) for part in str(version).split("+")[0].split(".")[:2])
+    except ValueError:
+        return TORCH_AT_LEAST
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"lam3c {report['version']}", "", *_describe_engine(report["engine"]), ""]
+    lines += [*_describe_machine(report["machine"]), "", "libraries"]
+    for module, facts in report["libraries"].items():
+        if facts["found"]:
+            note = f"  does not import: {facts['problem']}" if facts["problem"] else ""
+            lines.append(f"  {module:<15}{facts['version'] or 'version unknown'}{note}")
+    absent = [module for module, facts in report["libraries"].items() if not facts["found"]]
+    if absent:
+        lines.append(f"  not installed: {', '.join(absent)}")
+    width = max(len(item["task"]) for item in report["tasks"]) + 2
+    lines += ["", "what works"]
+    for item in report["tasks"]:
+        lines.append(
+            f"  {item['task']:<{width}}{'ok' if item['status'] == 'ok' else 'no: ' + '; '.join(item['problems'])}"
+        )
+        if item["status"] != "ok":
+            lines.append(f"  {'':<{width}}    {item['cure']}")
+    lines += ["", "LAM3C can run here." if report["ok"] else "LAM3C cannot run here: see above."]
+    return "\n".join(lines)
+
+
+def _describe_engine(engine: dict[str, Any]) -> list[str]:
+    if engine["used"] is None:
+        lines = [f"engine: none (LAM3C_ENGINE={engine['asked']}): {engine['problem']}"]
+    else:
+        lines = [f"engine: {engine['used']} ({engine['why']})"]
+    facts = engine["pointcept"]
+    if facts["path"] is not None:
+        has = {
+            "PT-v3m2": facts["pt_v3m2"],
+            "gradient accumulation": facts["gradient_accumulation"],
+            "PG-v1m2": facts["pg_v1m2"],
+        }
+        lines.append(f"  Pointcept at {facts['path']}")
+        lines.append("  " + ", ".join(f"{name}: {'yes' if there else 'no'}" for name, there in has.items()))
+        if facts["needs_wandb"]:
+            lines.append("  imports wandb at start (pip install wandb); LAM3C's configs leave it switched off")
+    return lines
+
+
+def _describe_machine(machine: dict[str, Any]) -> list[str]:
+    memory = f"{machine['memory_gb']} GB" if machine["memory_gb"] else "unknown"
+    if machine["memory_limit_gb"]:
+        memory += f" (this container: {machine['memory_limit_gb']} GB)"
+    lines = [
+        f"machine: {machine['system']}",
+        f"  Python {machine['python']} at {machine['executable']}",
+        f"  {machine['cpu_threads']} CPU threads, memory {memory}",
+    ]
+    for number, gpu in enumerate(machine["gpus"]):
+        lines.append(
+            f"  GPU {number}: {gpu['name']}, {gpu['memory_gb']} GB ({gpu['free_gb']} GB free), "
+            f"compute capability {gpu['capability']}"
+        )
+    if not machine["gpus"]:
+        build = f"torch is built for CUDA {machine['cuda']}" if machine["cuda"] else "torch is built without CUDA"
+        lines.append(f"  no GPU in use; {machine.get('gpu_problem') or build}")
+    return lines
