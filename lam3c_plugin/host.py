@@ -120,6 +120,7 @@ _EMBEDDED = {
     "comm": ("comm", None),
     "_ptv3": ("ptv3", None),  # imported for its registration of PT-v3m2
     "_trainer": ("engine", None),  # likewise DefaultTrainer and the hooks
+    "_downstream": ("downstream", None),  # likewise segmentation: model, losses, evaluation, benchmarks
 }
 
 

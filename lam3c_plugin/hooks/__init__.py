@@ -1,8 +1,9 @@
 """Hooks of a LAM3C run, registered in ``HOOKS``: the same objects on both engines."""
 
 from lam3c_plugin.hooks.collapse_monitor import CollapseMonitor
+from lam3c_plugin.hooks.encoder_loader import EncoderLoader
 from lam3c_plugin.hooks.feature_pictures import FeaturePictures
 from lam3c_plugin.hooks.non_finite_guard import NonFiniteError, NonFiniteGuard
 from lam3c_plugin.hooks.weight_decay import WeightDecayCosine
 
-__all__ = ["CollapseMonitor", "FeaturePictures", "NonFiniteError", "NonFiniteGuard", "WeightDecayCosine"]
+__all__ = ["CollapseMonitor", "EncoderLoader", "FeaturePictures", "NonFiniteError", "NonFiniteGuard", "WeightDecayCosine"]

@@ -1,6 +1,7 @@
-"""The LAM3C model wrapper and its clustering head, registered in ``MODELS``."""
+"""The LAM3C model, its clustering head and a plain PTv3, registered in ``MODELS``."""
 
 from lam3c_plugin.models.lam3c_v1m1_base import LAM3C
+from lam3c_plugin.models.ptv3_features import PTv3Features
 from lam3c_plugin.models.sinkhorn_head import SinkhornHead
 
-__all__ = ["LAM3C", "SinkhornHead"]
+__all__ = ["LAM3C", "PTv3Features", "SinkhornHead"]

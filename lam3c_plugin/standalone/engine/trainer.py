@@ -161,8 +161,10 @@ class Trainer:
 
     def register_hooks(self, hooks: Sequence[Mapping[str, Any]]) -> None:
         """Build hooks and give each a weak reference to this trainer."""
-        if self.cfg.weight and not any(item.get("type") == "CheckpointLoader" for item in hooks):
-            raise ConfigError(f"weight={self.cfg.weight!r} is set, but hooks has no CheckpointLoader to load it")
+        if self.cfg.weight and not any(str(item.get("type")).endswith("Loader") for item in hooks):
+            raise ConfigError(
+                f"weight={self.cfg.weight!r} is set, but hooks has no CheckpointLoader or EncoderLoader to load it"
+            )
         for hook in build_hooks(hooks):
             hook.trainer = weakref.proxy(self)
             self.hooks.append(hook)

@@ -1,0 +1,34 @@
+"""ScanNet++ instances: 84 of its 100 classes."""
+
+from lam3c_plugin.labels import SCANNETPP_100, SCANNETPP_STUFF
+from lam3c_plugin.recipes_downstream import instance_val_transforms, train_transforms
+
+_base_ = ["./insseg.py"]
+
+enable_amp = False
+stuff = SCANNETPP_STUFF
+scans = dict(type="ScanNetPPDataset", data_root="data/scannetpp", test_mode=False)
+model = dict(semantic_num_classes=100, segment_ignore_index=stuff)
+data = dict(
+    num_classes=100,
+    ignore_index=-1,
+    names=SCANNETPP_100,
+    train=dict(
+        **scans,
+        split="train_grid1mm_chunk6x6_stride3x3",
+        transform=train_transforms(dropout=0.5, sample_rate=0.8, point_max=204800, stuff=stuff),
+    ),
+    val=dict(**scans, split="val", transform=instance_val_transforms(stuff)),
+    test=dict(**scans, split="val", transform=instance_val_transforms(stuff)),
+)
+hooks = [
+    dict(type="EncoderLoader"),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="InsSegEvaluator", segment_ignore_index=stuff, instance_ignore_index=-1),
+    dict(type="CheckpointSaver", save_freq=None),
+    dict(type="PreciseEvaluator", test_last=False),
+]
+test = dict(type="InsSegTester", segment_ignore_index=stuff, instance_ignore_index=-1, verbose=False)
+
+del stuff, scans, SCANNETPP_100, SCANNETPP_STUFF, instance_val_transforms, train_transforms

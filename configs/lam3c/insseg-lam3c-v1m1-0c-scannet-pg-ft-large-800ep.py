@@ -1,0 +1,5 @@
+"""ScanNet instances (PointGroup), full fine-tuning of PTv3 Large, 800 epochs."""
+
+_base_ = ["./insseg-lam3c-v1m1-0c-scannet-pg-ft-large.py"]
+
+epoch = 800

@@ -1,0 +1,5 @@
+"""ScanNet, full fine-tuning of PTv3 Large, 800 epochs."""
+
+_base_ = ["./semseg-lam3c-v1m1-0c-scannet-ft-large.py"]
+
+epoch = 800

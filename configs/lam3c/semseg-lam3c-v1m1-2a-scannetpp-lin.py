@@ -1,0 +1,3 @@
+"""ScanNet++, linear probe of PTv3 Base, 100 epochs."""
+
+_base_ = ["./_base_/semseg_scannetpp.py"]

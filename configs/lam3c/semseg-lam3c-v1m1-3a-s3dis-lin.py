@@ -1,0 +1,3 @@
+"""S3DIS area 5, linear probe of PTv3 Base, 100 epochs."""
+
+_base_ = ["./_base_/semseg_s3dis.py"]

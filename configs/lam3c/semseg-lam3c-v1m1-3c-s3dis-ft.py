@@ -1,0 +1,5 @@
+"""S3DIS area 5, full fine-tuning of PTv3 Base, 100 epochs."""
+
+_base_ = ["./_base_/semseg_s3dis.py"]
+
+model = dict(backbone_out_channels=64, backbone=dict(enc_mode=False), freeze_backbone=False)

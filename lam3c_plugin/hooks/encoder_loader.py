@@ -1,0 +1,116 @@
+"""Starts a downstream run from pre-trained weights, whatever kind of checkpoint they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from lam3c_plugin.hooks.common import bare_model
+from lam3c_plugin.host import HOOKS, HookBase
+from lam3c_plugin.standalone.checkpoint import LoadReport, backbone_state, compare, read_checkpoint, state_dict_of
+from lam3c_plugin.standalone.errors import CheckpointError
+
+ENCODER = ("embedding.", "enc.")
+EXEMPT = "embedding.mask_token"  # there in pre-training, mostly not downstream
+
+
+def is_encoder(name: str) -> bool:
+    """Whether a tensor of a backbone belongs to the pre-trained encoder (the mask token does not count)."""
+    return name.startswith(ENCODER) and name != EXEMPT
+
+
+def load_encoder(
+    backbone: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    source: Any = "the checkpoint",
+    part: str = "student",
+    least_share: float = 0.95,
+) -> LoadReport:
+    """Load a backbone's weights out of a checkpoint's state dict, and insist on the encoder.
+
+    Args:
+        backbone: with the tensors ``embedding.*`` and ``enc.*`` (PT-v3m2), and perhaps a decoder.
+        state: weights without ``module.``, in any layout that ``standalone.checkpoint`` knows.
+        source: named in errors.
+        part: whose weights of a pre-training checkpoint: "student" or "teacher".
+        least_share: part of the backbone's encoder tensors that has to match in name and shape.
+
+    Returns:
+        names by what became of them; decoders and heads that are missing or too many are in it, and no error.
+
+    Raises:
+        CheckpointError: the backbone has no encoder, or too little of it matches; the model is unchanged then.
+    """
+    target = backbone.state_dict()
+    encoder = [name for name in target if is_encoder(name)]
+    if not encoder:
+        raise CheckpointError(
+            f"the backbone ({type(backbone).__name__}) has no embedding.* and enc.* tensors to load {source} into"
+        )
+    report = compare(backbone_state(state, part), target)
+    hits = sum(map(is_encoder, report.matched))
+    if hits < least_share * len(encoder):
+        raise CheckpointError(
+            f"{source}: only {hits} of the encoder's {len(encoder)} tensors match "
+            f"(at least {least_share:.0%} have to): {_cause(report, state)}"
+        )
+    bare = backbone_state(state, part)
+    backbone.load_state_dict({name: bare[name] for name in report.matched}, strict=False)
+    return report
+
+
+def _cause(report: LoadReport, state: Mapping[str, Tensor]) -> str:
+    """The likeliest reason, in words."""
+    reshaped = [item for item in report.reshaped if is_encoder(item[0])]
+    if reshaped:
+        name, have, want = reshaped[0]
+        return (
+            f"{len(reshaped)} have another shape, first {name}: {tuple(have)} in the file, {tuple(want)} in the model; "
+            "PTv3 Base and Large have configs of their own (…-large)"
+        )
+    found = ", ".join(sorted(state)[:2])
+    return f"the file's names do not fit (first: {found}); is it a LAM3C or Sonata checkpoint?"
+
+
+@HOOKS.register_module()
+class EncoderLoader(HookBase):
+    """Loads ``cfg.weight`` into ``model.backbone`` before training; takes the place of the host's CheckpointLoader.
+
+    ``weight`` may be a LAM3C or Sonata training checkpoint (the student's backbone is taken), a model-zoo file
+    ``{"config", "state_dict"}`` with bare backbone keys, or a fine-tuned model (its backbone). Without a weight the
+    model starts from scratch. With ``resume=True`` the whole run is restored, by the engine's CheckpointLoader.
+
+    Args:
+        part: whose backbone of a pre-training checkpoint: "student" or "teacher".
+        least_share: part of the encoder's tensors that has to match; less is an error.
+    """
+
+    def __init__(self, part: str = "student", least_share: float = 0.95) -> None:
+        if part not in ("student", "teacher"):
+            raise ValueError(f"EncoderLoader: part={part!r} must be student or teacher")
+        self.part, self.least_share = part, least_share
+        self.report: LoadReport | None = None
+
+    def before_train(self) -> None:
+        trainer = self.trainer
+        if trainer.cfg.resume:
+            loader = HOOKS.get("CheckpointLoader")()
+            loader.trainer = trainer
+            loader.before_train()
+            return
+        path = trainer.cfg.weight
+        if not path:
+            trainer.logger.info("EncoderLoader: no weight= given, the model starts from scratch")
+            return
+        model = bare_model(trainer)
+        if not hasattr(model, "backbone"):
+            raise CheckpointError(f"{type(model).__name__} has no backbone to load {path} into")
+        state = state_dict_of(read_checkpoint(path), path)
+        report = load_encoder(model.backbone, state, source=path, part=self.part, least_share=self.least_share)
+        report.unexpected = [name for name in report.unexpected if name != EXEMPT]
+        self.report = report
+        encoder = sum(map(is_encoder, report.matched))
+        trainer.logger.info(f"EncoderLoader: {encoder} encoder tensors from {path}; backbone: {report.summary()}")
