@@ -6,6 +6,8 @@ change a few lines each; `docs/configs.md` says which is which.
 
 import importlib.util
 
+from lam3c_plugin.recipes import layerwise_learning_rates, view_transforms
+
 custom_imports = dict(imports=["lam3c_plugin"], allow_failed_imports=False)
 
 # ---- run ----
@@ -101,16 +103,11 @@ model = dict(
     up_cast_level=2,
 )
 
-# ---- optimiser: learning rate falls by lr_decay a block towards the input ----
+# ---- optimiser: the learning rate falls by a tenth a block towards the input ----
 base_lr = 0.001
-lr_decay = 0.9
 base_wd = 0.04
 final_wd = 0.1
-param_dicts = [
-    dict(keyword=f"enc{stage}.block{block}.", lr=base_lr * lr_decay ** (sum((3, 3, 3, 12, 3)[stage:]) - block - 1))
-    for stage, depth in enumerate((3, 3, 3, 12, 3))
-    for block in range(depth)
-]
+param_dicts = layerwise_learning_rates((3, 3, 3, 12, 3), base_lr, decay=0.9)
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=base_wd)
 scheduler = dict(
     type="OneCycleLR",
@@ -123,63 +120,12 @@ scheduler = dict(
 
 # ---- data ----
 grid_size = 0.02
-color_jitter = [
-    dict(type="RandomColorJitter", brightness=0.4, contrast=0.4, saturation=0.2, hue=0.02, p=0.8),
-    dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
-    dict(type="NormalizeColor"),
-]
-geometry = [
-    dict(type="CenterShift", apply_z=True),
-    dict(type="RandomScale", scale=[0.9, 1.1]),
-    dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.8),
-    dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="x", p=0.8),
-    dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="y", p=0.8),
-    dict(type="RandomFlip", p=0.5),
-    dict(type="RandomJitter", sigma=0.005, clip=0.02),
-    dict(type="ElasticDistortion", distortion_params=[[0.2, 0.4], [0.8, 1.6]]),
-]
-transform = [
-    dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train"),
-    dict(type="Copy", keys_dict={"coord": "origin_coord"}),
-    dict(
-        type="MultiViewGenerator",
-        view_keys=("coord", "origin_coord", "color", "normal"),
-        global_view_num=2,
-        global_view_scale=(0.4, 1.0),
-        local_view_num=4,
-        local_view_scale=(0.1, 0.4),
-        global_shared_transform=color_jitter,
-        global_transform=geometry,
-        local_transform=geometry + color_jitter,
-        max_size=65536,
-    ),
-    dict(type="ToTensor"),
-    dict(type="Update", keys_dict={"grid_size": grid_size}),
-    dict(
-        type="Collect",
-        keys=(
-            "global_origin_coord",
-            "global_coord",
-            "global_color",
-            "global_offset",
-            "local_origin_coord",
-            "local_coord",
-            "local_color",
-            "local_offset",
-            "grid_size",
-            "name",
-        ),
-        offset_keys_dict=dict(),
-        global_feat_keys=("global_coord", "global_color", "global_normal"),
-        local_feat_keys=("local_coord", "local_color", "local_normal"),
-    ),
-]
 data = dict(
     train=dict(
         type="RoomToursDataset",
         split="train",
         data_root="data/roomtours",
-        transform=transform,
+        transform=view_transforms(grid_size, max_size=65536),
         loop=1,
     ),
 )
@@ -197,4 +143,4 @@ hooks = [
     dict(type="CheckpointSaver", save_freq=5),
 ]
 
-del importlib
+del importlib, layerwise_learning_rates, view_transforms
