@@ -6,4 +6,11 @@ from lam3c_plugin.hooks.feature_pictures import FeaturePictures
 from lam3c_plugin.hooks.non_finite_guard import NonFiniteError, NonFiniteGuard
 from lam3c_plugin.hooks.weight_decay import WeightDecayCosine
 
-__all__ = ["CollapseMonitor", "EncoderLoader", "FeaturePictures", "NonFiniteError", "NonFiniteGuard", "WeightDecayCosine"]
+__all__ = [
+    "CollapseMonitor",
+    "EncoderLoader",
+    "FeaturePictures",
+    "NonFiniteError",
+    "NonFiniteGuard",
+    "WeightDecayCosine",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ class NonFiniteGuard(HookBase):
             return
         bad = {id(p) for p in parameters if not bool(torch.isfinite(p.grad).all())}
         named = [name for name, p in bare_model(self.trainer).named_parameters() if id(p) in bad]
-        self._bad_parameters = named or [f"{len(bad)} tensors"]
+        # clipping spreads one bad gradient over all of them
+        self._bad_parameters = ["all parameters"] if len(bad) == len(parameters) else named
         for parameter in parameters:
             parameter.grad = None
         self.dropped_steps += 1
@@ -139,9 +141,9 @@ class NonFiniteGuard(HookBase):
     def _look_at_losses(self) -> None:
         output = self.trainer.comm_info.get("model_output_dict") or {}
         loss = output.get("loss")
-        if loss is None or math.isfinite(float(loss)):
+        if loss is None or math.isfinite(loss.item()):
             return
-        scalars = {k: float(v) for k, v in output.items() if isinstance(v, Tensor) and v.numel() == 1}
+        scalars = {k: v.item() for k, v in output.items() if isinstance(v, Tensor) and v.numel() == 1}
         self._bad_losses = {name: value for name, value in scalars.items() if not math.isfinite(value)}
         self._dump_batch(f"losses that are not finite: {', '.join(self._bad_losses)}")
 
@@ -149,9 +151,8 @@ class NonFiniteGuard(HookBase):
         """What was wrong with the step just done, in words; empty if nothing was."""
         losses = ", ".join(f"{name} = {value}" for name, value in self._bad_losses.items())
         if self._bad_parameters is not None:
-            where = (
-                f"gradients of {len(self._bad_parameters)} parameters are not finite ({self._bad_parameters[0]}, ...)"
-            )
+            where = f"the gradients of {', '.join(self._bad_parameters[:3])}"
+            where += ", ... are not finite" if len(self._bad_parameters) > 3 else " are not finite"
             return f"{losses}; {where}; the step was dropped" if losses else f"{where}; the step was dropped"
         if self._scaler_enabled() and not self._stepped:
             scale = self.trainer.scaler.get_scale()
@@ -201,7 +202,8 @@ class NonFiniteGuard(HookBase):
             torch.save(self._contents(reason), temporary)
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:  # a full disk must not be what stops the run
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             self.trainer.logger.warning(f"the batch of step {self._step} could not be written to {path}: {error}")
             return
         self.trainer.logger.info(f"the batch of step {self._step} is in {path}")
