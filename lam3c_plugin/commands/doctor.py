@@ -9,7 +9,7 @@ from typing import Any
 
 from lam3c_plugin import __version__
 
-from . import environment
+from . import doctor_checkout, environment
 
 TORCH_AT_LEAST = (2, 5)
 
@@ -56,11 +56,14 @@ def add_parser(subparsers: Any) -> None:
         "Exit code 0 unless the core cannot run.",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    doctor_checkout.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report; 1 if the core cannot run, else 0."""
+    if args.pointcept:
+        return doctor_checkout.run(args)
     report = examine()
     print(json.dumps(report, indent=2) if args.json else describe(report))
     return 0 if report["ok"] else 1
