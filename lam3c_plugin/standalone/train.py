@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from .config import DictAction
-from .engine.defaults import checkpoint_path, load_config
+from .engine.defaults import check_shares, checkpoint_path, load_config
 from .engine.launch import launch
 from .engine.trainer import run_rank
 from .errors import ConfigError, run_main
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _use_embedded_engine()
     cfg = load_config(config_file, options)
     try:
+        check_shares(cfg, max(1, args.num_gpus * args.num_machines))
         launch(run_rank, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
     except ConfigError as error:
         raise type(error)(f"{error} (config: {config_file})") from error

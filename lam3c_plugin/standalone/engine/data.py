@@ -107,11 +107,27 @@ class SeededCollate:
             return self.collate_fn(list(samples))
 
 
-def ignore_signals(worker_id: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach workers as well: they leave it to the trainer to end them."""
+def defer_signals(worker_id: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach workers as well: they go on serving until the trainer ends them.
+
+    A worker that has had a SIGTERM gives up after half a minute, or at the next one.
+    """
     del worker_id
+
+    def give_up_later(number: int, frame: Any) -> None:
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+        signal.alarm(30)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, give_up_later)
+
+
+def shut_down(loader: DataLoader) -> None:
+    """End a loader's persistent workers now, and not when the interpreter gets round to it."""
+    stop = getattr(getattr(loader, "_iterator", None), "_shutdown_workers", None)
+    if stop is not None:
+        stop()
 
 
 def build_loader(
@@ -143,7 +159,7 @@ def build_loader(
         collate_fn=SeededCollate(collate_fn),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=defer_signals,
         # The loader draws a number for its workers; from a generator of its own it leaves the model's alone.
         generator=torch.Generator().manual_seed(derive_seed(seed)),
     )

@@ -55,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "num_threads": None,
     "deterministic": False,
 }
+_BATCH_SIZES = ("batch_size", "batch_size_val", "batch_size_test")
 _REQUIRED = ("model", "data", "optimizer", "scheduler")
 # Settings of one launch that a resumed run must not inherit.
 _NOT_DUMPED = ("stop_after_steps",)
@@ -135,6 +136,14 @@ def choose_device(cfg: Config) -> torch.device:
     return torch.device("cuda", comm.get_local_rank())
 
 
+def check_shares(cfg: Config, world_size: int) -> None:
+    """Raise :class:`ConfigError` where a batch size does not divide by the number of ranks."""
+    for key in _BATCH_SIZES:
+        if cfg[key] is not None and cfg[key] % world_size:
+            near = max(world_size, round(cfg[key] / world_size) * world_size)
+            raise ConfigError(f"{key}={cfg[key]} does not divide by {world_size} ranks; take {near}")
+
+
 def setup_rank(cfg: Config) -> Config:
     """Prepare this rank: shares of batch and workers, threads, seeds.
 
@@ -142,12 +151,9 @@ def setup_rank(cfg: Config) -> Config:
         ConfigError: a batch size does not divide by the number of ranks.
     """
     world = comm.get_world_size()
-    for key in ("batch_size", "batch_size_val", "batch_size_test"):
-        total = cfg[key]
-        if total is not None and total % world:
-            near = max(world, round(total / world) * world)
-            raise ConfigError(f"{key}={total} does not divide by {world} ranks; take {near}")
-        cfg[f"{key}_per_gpu"] = total // world if total is not None else 1
+    check_shares(cfg, world)
+    for key in _BATCH_SIZES:
+        cfg[f"{key}_per_gpu"] = cfg[key] // world if cfg[key] is not None else 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     local = comm.get_local_size()
     asked = cores if cfg.num_worker is None else int(cfg.num_worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -165,10 +166,18 @@ def _rank_main(
         if os.environ.get("LAM3C_DEBUG", "") not in ("", "0"):
             traceback.print_exc()
         reports.put((type(error), str(error), error.exit_code))
-        os._exit(error.exit_code)
+        _exit_soon(error.exit_code)
     except BaseException:
         reports.put((RuntimeError, traceback.format_exc(), 1))
-        os._exit(1)
+        _exit_soon(1)
+
+
+def _exit_soon(code: int) -> None:
+    """Exit in good order, but not wait for ever for a collective that the other ranks will not join."""
+    timer = threading.Timer(5.0, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(code)
 
 
 def _stop_with_parent() -> None:

@@ -25,7 +25,7 @@ from ..optimizer import build_optimizer
 from ..registry import TRAINERS, build_dataset, build_hooks, build_model
 from ..scheduler import build_scheduler
 from . import state
-from .data import batches, build_loader
+from .data import batches, build_loader, shut_down
 from .defaults import choose_device, setup_rank
 from .signals import StopSignals, name_of
 
@@ -194,6 +194,7 @@ class Trainer:
                     self._stop_if_asked()
                 self.after_train()
         finally:
+            shut_down(self.train_loader)
             if self.writer is not None:
                 self.writer.close()
 
