@@ -17,6 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..geometry import CloudGeometry
+from .rows import take_rows
 
 
 class SequenceBlock(NamedTuple):
@@ -138,21 +139,9 @@ class _Pack(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         route = ctx.route
         out = grad.index_select(0, route.slot)
-        # a place is shown a second time at most once, so no two additions meet
-        return out.index_add_(0, route.copy_row, grad.index_select(0, route.copy_slot)), None
-
-
-class _Unpack(Function):
-    @staticmethod
-    def forward(ctx: Any, packed: Tensor, route: PatchRoute) -> Tensor:
-        ctx.route, ctx.slots = route, packed.shape[0]
-        return packed.index_select(0, route.slot)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        out = grad.new_zeros(ctx.slots, grad.shape[1])
-        return out.index_copy_(0, ctx.route.slot, grad), None
+        # a row is shown a second time at most once, so no two additions meet
+        both = out.index_select(0, route.copy_row) + grad.index_select(0, route.copy_slot)
+        return out.index_copy_(0, route.copy_row, both), None
 
 
 def pack(x: Tensor, route: PatchRoute) -> Tensor:
@@ -166,4 +155,4 @@ def pack(x: Tensor, route: PatchRoute) -> Tensor:
 
 def unpack(packed: Tensor, route: PatchRoute) -> Tensor:
     """Slots of patches (M, C) back to rows of points (N, C): each row takes its own slot. Differentiable."""
-    return _Unpack.apply(packed, route)
+    return take_rows(packed, route.slot)

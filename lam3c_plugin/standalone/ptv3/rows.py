@@ -52,6 +52,23 @@ def group_mean(values: Tensor, groups: Groups) -> Tensor:
     return group_sum(values.detach(), groups) / groups.counts.unsqueeze(1).to(values.dtype)
 
 
+class _TakeRows(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.total = rows, values.shape[0]
+        return values.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.new_zeros(ctx.total, grad.shape[1]).index_copy_(0, ctx.rows, grad), None
+
+
+def take_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """The rows named, (N, C) -> (R, C); none may be named twice. Differentiable in ``values``."""
+    return _TakeRows.apply(values, rows)
+
+
 class _ExpandRows(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, groups: Groups) -> Tensor:

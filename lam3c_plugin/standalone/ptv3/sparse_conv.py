@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from ..geometry import CloudGeometry
 from ..structure import Point, PointModule
-from .rows import Groups, expand_rows, group_by_key
+from .rows import Groups, expand_rows, group_by_key, take_rows
 
 CENTRE = 13  # of the 27 kernel entries, entry (a, b, c) being number 9 a + 3 b + c at offset (a - 1, b - 1, c - 1)
 # The offsets above the centre, number 14 to 26, in four columns along z and the upper half of the centre's own.
@@ -31,8 +31,8 @@ class Tap(NamedTuple):
     """Pairs of cells at one offset: ``upper[i]`` lies at the offset of kernel entry ``entry`` from ``lower[i]``."""
 
     entry: int
-    lower: Tensor  # (P,) int64, each cell at most once
-    upper: Tensor  # (P,) int64, each cell at most once
+    lower: Tensor  # (P,) int32, each cell at most once
+    upper: Tensor  # (P,) int32, each cell at most once
 
 
 class KernelMap(NamedTuple):
@@ -74,8 +74,9 @@ def _build_kernel_map(geometry: CloudGeometry) -> KernelMap:
             wanted = wanted + 1
     found = torch.stack(hits)
     counts = found.sum(1).tolist()
-    lower = found.nonzero()[:, 1].split(counts)
-    upper = torch.stack(places)[found].split(counts)
+    # int32: half the memory, and a CPU adds such rows directly where int64 ones are sorted on every call
+    lower = found.nonzero()[:, 1].int().split(counts)
+    upper = torch.stack(places)[found].int().split(counts)
     taps = (Tap(CENTRE + 1 + i, lower[i], upper[i]) for i in range(len(counts)) if counts[i])
     return KernelMap(num_cells, points, tuple(taps))
 
@@ -152,7 +153,7 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
     """
     if kmap.points is None:
         return _SubmanifoldConv.apply(x, weight, bias, kmap)
-    representative = x.index_select(0, kmap.points.first)
+    representative = take_rows(x, kmap.points.first)
     return expand_rows(_SubmanifoldConv.apply(representative, weight, bias, kmap), kmap.points)
 
 
