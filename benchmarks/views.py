@@ -1,0 +1,127 @@
+"""Views of a scene for pre-training, one core: our transforms against Pointcept's (POINTCEPT_ROOT), same config.
+
+Both run Sonata's recipe (2 global and 4 local views of at most 65,536 points) on a made-up furnished room. Nothing of
+a sample is equal to the bit, as each draws its own random numbers; checked are the entries, the number of grid cells
+and, over the timed samples, the mean size of the views. `tests/standalone/test_transforms_pointcept.py` compares the
+distributions.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the bar is samples a second of one core
+
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from _harness import MIB, Result, interleaved, parser, peak_memory, report
+from host_transforms import load_host_transforms, missing_host
+
+from lam3c_plugin.recipes import view_transforms
+from lam3c_plugin.standalone.transforms import Compose, GridSample
+
+
+def furnished_room(points: int, seed: int = 0, spacing: float = 0.0133) -> dict[str, np.ndarray]:
+    """A scene of ``points`` points about ``spacing`` metres apart: floor, ceiling, walls and boxes, noise of 5 mm."""
+    rng = np.random.default_rng(seed)
+    side = np.sqrt(points * spacing**2 / 5.6)  # the areas below, in units of side squared
+    size = np.array([1.2 * side, side, 0.5 * side])
+    boxes = [(np.zeros(3), size)]
+    for _ in range(12):
+        extent = rng.uniform(0.08, 0.25, 3) * side
+        corner = rng.uniform(0, 1, 3) * (size - extent) * [1, 1, 0]
+        boxes.append((corner, extent))
+    faces = [(corner, extent, axis) for corner, extent in boxes for axis in range(3)]
+    area = np.array([np.prod(np.delete(extent, axis)) for _, extent, axis in faces])
+    face = rng.choice(len(faces), points, p=area / area.sum())
+    corner, extent = (np.array([item[part] for item in faces])[face] for part in (0, 1))
+    axis = np.array([item[2] for item in faces])[face]
+    share = rng.random((points, 3))
+    share[np.arange(points), axis] = share[np.arange(points), axis] < 0.5  # one of the two opposite faces
+    coord = corner + share * extent + rng.normal(0, 0.005, (points, 3))
+    normal = np.zeros((points, 3), np.float32)
+    normal[np.arange(points), axis] = 1
+    color = rng.uniform(30, 220, (len(faces), 3))[face] + rng.normal(0, 12, (points, 3))
+    return {
+        "coord": coord.astype(np.float32),
+        "color": np.clip(color, 0, 255).astype(np.float32),
+        "normal": normal,
+        "segment": np.full(points, -1, np.int32),
+        "instance": np.full(points, -1, np.int32),
+        "name": "room",
+    }
+
+
+def seeded(pipeline: Callable, scene: dict, sizes: list[int]) -> Callable[[], dict]:
+    """A call that makes the next sample of ``scene``; the number of its points goes to ``sizes``."""
+    seeds = iter(range(10**6))
+
+    def call() -> dict:
+        seed = next(seeds)
+        np.random.seed(seed)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        sample = pipeline(dict(scene))
+        sizes.append(len(sample["global_feat"]) + len(sample["local_feat"]))
+        return sample
+
+    return call
+
+
+def measure(points: int, args: object, host: object) -> Result:
+    scene = furnished_room(points)
+    recipe = view_transforms(args.grid_size)
+    sizes: tuple[list[int], list[int]] = ([], [])
+    calls = [seeded(build(recipe), scene, size) for build, size in zip((Compose, host.Compose), sizes, strict=True)]
+    ours, theirs = (call() for call in calls)
+    assert set(ours) == set(theirs)
+    cells = [len(grid(dict(scene))["coord"]) for grid in (GridSample(args.grid_size), host.GridSample(args.grid_size))]
+    assert cells[0] == cells[1]
+    times = interleaved(calls, "cpu", args.repeats)
+    means = [np.mean(size) for size in sizes]
+    assert abs(means[0] / means[1] - 1) < 0.35, means
+    peaks = [peak_memory(call, "cpu") for call in calls]
+    print(f"{points} points, {cells[0]} cells, {means[0]:.0f} / {means[1]:.0f} points in the views (ours / the host's)")
+    return Result(points, *times, *peaks)
+
+
+def stages(points: int, args: object) -> None:
+    """Where our time goes: seconds of each transform of the outer list."""
+    pipeline = Compose(view_transforms(args.grid_size)).transforms
+    for _ in range(2):
+        sample = furnished_room(points)
+        line = []
+        for transform in pipeline:
+            begin = time.perf_counter()
+            sample = transform(sample)
+            line.append(f"{type(transform).__name__} {1e3 * (time.perf_counter() - begin):.0f} ms")
+    print(f"ours, {points} points: {', '.join(line)}; {sum(map(_bytes, sample.values())) / MIB:.0f} MiB a sample")
+
+
+def _bytes(value: object) -> int:
+    return value.nbytes if torch.is_tensor(value) else 0
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0], [250_000, 500_000, 1_000_000])
+    options.add_argument("--grid_size", type=float, default=0.02, help="metres")
+    args = options.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # the host calls what SciPy has renamed
+    stages(args.sizes[-1], args)
+    reason = missing_host()
+    if reason:
+        sys.exit(f"no reference: {reason}")
+    host = load_host_transforms()
+    results = [measure(points, args, host) for points in args.sizes]
+    report("views: samples of Sonata's recipe, one core", "Pointcept's transforms", results, "cpu")
+
+
+if __name__ == "__main__":
+    main()
