@@ -72,6 +72,27 @@ def cut_ceiling(coord: np.ndarray, share: float = 0.15) -> np.ndarray:
     return coord[:, 2] <= high - share * (high - low) if high > low else np.ones(len(coord), dtype=bool)
 
 
+def cut_front(coord: np.ndarray, toward: np.ndarray, depth: float = 0.1, bins: int = 120) -> np.ndarray:
+    """(N,) bool mask that opens a room's near walls, so that a viewer above its side sees what stands before them.
+
+    Seen from the middle, the outermost ``depth`` of every direction that faces the viewer (horizontally along
+    ``toward``) is left out, but for the lowest tenth of the height. Works for rooms of any shape and orientation.
+    """
+    centre = (np.percentile(coord[:, :2], 1.0, axis=0) + np.percentile(coord[:, :2], 99.0, axis=0)) / 2
+    flat = coord[:, :2] - centre
+    radius, angle = np.linalg.norm(flat, axis=1), np.arctan2(flat[:, 1], flat[:, 0])
+    sector = ((angle + np.pi) / (2 * np.pi) * bins).astype(np.int64) % bins
+    order = np.lexsort((radius, sector))
+    count = np.bincount(sector, minlength=bins)
+    # not the very last point: strays behind a wall are none of its outline
+    outline = np.zeros(bins)
+    last = np.cumsum(count) - 1 - count // 50
+    outline[count > 0] = radius[order][last[count > 0]]
+    low, high = np.percentile(coord[:, 2], [1.0, 99.0])
+    facing = flat @ toward[:2] > 0.1 * radius * np.linalg.norm(toward[:2])
+    return ~(facing & (radius > (1 - depth) * outline[sector]) & (coord[:, 2] > low + 0.1 * (high - low)))
+
+
 def _camera(view: str) -> np.ndarray:
     """Rows: image right, image up, towards the viewer; orthographic, z up."""
     if view == "top":
@@ -88,7 +109,7 @@ def _splat_radius(coord: np.ndarray, metres_per_pixel: float) -> int:
     sample = coord[:: max(1, len(coord) // 2000)]
     distance, _ = cKDTree(coord).query(sample, k=min(4, len(coord)))
     spacing = float(np.median(np.atleast_2d(distance)[:, -1])) if len(coord) > 1 else 0.0
-    return int(np.clip(np.ceil(0.5 * spacing / metres_per_pixel), 1, 12))
+    return int(np.clip(np.ceil(0.65 * spacing / metres_per_pixel), 1, 12))
 
 
 def _z_buffer(
@@ -143,6 +164,7 @@ def render_points(
     size: tuple[int, int] = (640, 480),
     view: str = "oblique",
     ceiling_cut: float = 0.15,
+    open_front: bool = True,
     shading: float = 4.0,
 ) -> np.ndarray:
     """Draws a point cloud with a z-buffer, orthographically and filling the image.
@@ -153,6 +175,7 @@ def render_points(
         size: (width, height) in pixels.
         view: "top" (x to the right, y up) or "oblique" (from above, 50 degrees over the horizon).
         ceiling_cut: share of the height cut off at the top, so that a room can be looked into; 0 keeps all.
+        open_front: leave out the near walls in the oblique view (:func:`cut_front`).
         shading: how strongly depth steps are darkened; 0 for flat colours.
 
     Returns:
@@ -173,7 +196,10 @@ def render_points(
         keep[keep] = cut_ceiling(coord[keep], ceiling_cut)
     if not keep.any():
         return np.full((size[1], size[0], 3), BACKGROUND, dtype=np.uint8)
-    camera = coord[keep] @ _camera(view).T
+    axes = _camera(view)
+    if view == "oblique" and open_front:
+        keep[keep] = cut_front(coord[keep], axes[2])
+    camera = coord[keep] @ axes.T
     # a few stray points far out must not shrink the room to a dot
     low, high = np.percentile(camera[:, :2], 0.2, axis=0), np.percentile(camera[:, :2], 99.8, axis=0)
     metres_per_pixel = max(float(((high - low) / (0.94 * np.array([width, height]))).max()), 1e-6)

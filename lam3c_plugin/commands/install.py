@@ -9,6 +9,7 @@ A manifest with a hash of every file is written *before* the files: a killed ins
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import json
@@ -26,6 +27,19 @@ TARGET = PurePosixPath("configs/lam3c")
 TWINS = PurePosixPath("configs/scannet/lam3c")
 FITTED = "-fit.py"  # written by `lam3c doctor --write`, not part of the configs
 TWIN_TEXT = '"""What `-c lam3c/{name}` finds without `-d`: {target}. Written by `lam3c install`."""\n\n'
+
+GUARD = """
+# added by `lam3c install`
+import importlib.util
+import sys
+
+if importlib.util.find_spec("lam3c_plugin") is None:
+    raise ModuleNotFoundError(
+        f"LAM3C's plugin is not installed in {{sys.executable}}: run there  "
+        f"{{sys.executable}} -m pip install -e {repository}  (train.sh resets PYTHONPATH, so that does not help)"
+    )
+del importlib, sys
+"""
 
 
 class InstallError(CheckoutError):
@@ -76,17 +90,31 @@ def wanted_files(source: Path, link: bool = False) -> dict[str, Item]:
     wanted: dict[str, Item] = {}
     for path in sorted(source.rglob("*.py")):
         name = PurePosixPath(path.relative_to(source).as_posix())
-        wanted[str(TARGET / name)] = Item(link=path) if link else Item(path.read_bytes())
-        if "_base_" not in name.parts:
+        runnable = "_base_" not in name.parts
+        text = path.read_text(encoding="utf-8")
+        wanted[str(TARGET / name)] = Item(link=path) if link else Item((guarded(text) if runnable else text).encode())
+        if runnable:
             wanted[str(TWINS / name)] = Item(_twin(name).encode())
     return wanted
+
+
+def guarded(text: str) -> str:
+    """A config that first checks for the plugin, and says how to install it in the Python that runs it.
+
+    `scripts/train.sh` resets PYTHONPATH, and each machine of a run has a Python of its own.
+    """
+    start = ast.parse(text).body[0]
+    lines = text.splitlines(keepends=True)
+    split = start.end_lineno or 0 if isinstance(getattr(start, "value", None), ast.Constant) else 0
+    guard = GUARD.format(repository=str(Path(__file__).resolve().parents[2]))
+    return "".join(lines[:split]) + guard + "".join(lines[split:])
 
 
 def _twin(name: PurePosixPath) -> str:
     """A config that is another one, found by a relative path (`_base_` is joined lexically)."""
     up = "../" * len((TWINS / name).relative_to("configs").parent.parts)
     text = TWIN_TEXT.format(name=name.with_suffix(""), target=TARGET / name)
-    return f'{text}_base_ = ["{up}lam3c/{name}"]\n'
+    return guarded(f'{text}_base_ = ["{up}lam3c/{name}"]\n')
 
 
 def current_digest(path: Path) -> str | None:

@@ -1,0 +1,144 @@
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lam3c_plugin import __version__, cli
+from lam3c_plugin.commands import doctor, environment
+from lam3c_plugin.standalone.errors import DataError
+
+
+def run_cli(*args, **variables):
+    """``lam3c`` in a process of its own, as the console script runs it."""
+    code = "import sys; from lam3c_plugin.cli import main; sys.exit(main())"
+    env = {**os.environ, "LAM3C_ENGINE": "auto", **variables}
+    root = os.path.dirname(os.path.dirname(os.path.abspath(cli.__file__)))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), root]))
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *args], env=env, capture_output=True, text=True, check=False
+    )
+
+
+def fake_command(monkeypatch, function):
+    parser = argparse.ArgumentParser(prog="lam3c")
+    command = parser.add_subparsers(dest="command").add_parser("work")
+    command.set_defaults(run=lambda args: function())
+    monkeypatch.setattr(cli, "build_parser", lambda: parser)
+
+
+def test_version_and_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"lam3c {__version__}\n"
+    assert cli.main([]) == 0
+    assert "doctor" in capsys.readouterr().out
+
+
+def test_a_wrong_command_line_is_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["dotcor"])
+    assert stop.value.code == 2
+    assert "invalid choice: 'dotcor'" in capsys.readouterr().err
+
+
+def test_project_errors_are_one_line(monkeypatch, capsys):
+    def fail():
+        raise DataError("no scenes\nin data")
+
+    fake_command(monkeypatch, fail)
+    monkeypatch.delenv("LAM3C_DEBUG", raising=False)
+    assert cli.main(["work"]) == 1
+    assert capsys.readouterr().err == "error: no scenes in data\n"
+    monkeypatch.setenv("LAM3C_DEBUG", "1")
+    assert cli.main(["work"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_bugs_keep_their_traceback_and_ctrl_c_is_130(monkeypatch, capsys):
+    fake_command(monkeypatch, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["work"])
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    fake_command(monkeypatch, interrupted)
+    assert cli.main(["work"]) == 130
+
+
+def test_doctor_in_words(capsys):
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "engine: embedded (LAM3C_ENGINE=embedded asks for it)" in text
+    assert f"Python {sys.version.split()[0]}" in text
+    assert "pre-train and use LAM3C on the embedded engine  ok" in text
+    assert text.rstrip().endswith("LAM3C can run here.")
+
+
+def test_doctor_as_json(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert report["engine"]["used"] == "embedded"
+    assert report["libraries"]["torch"]["found"]
+    assert report["machine"]["cpu_threads"] >= 1
+    assert set(report["libraries"]) == set(environment.LIBRARIES)
+
+
+def test_what_is_missing_for_what():
+    libraries = {name: {"found": True, "version": "9.0", "problem": None} for name in environment.LIBRARIES}
+    engine = {"asked": "auto", "used": "embedded", "problem": None, "pointcept": {"path": None}}
+
+    def task(word):
+        chosen = next(task for task in doctor.TASKS if word in task.title)
+        return doctor._examine_task(chosen, libraries, engine)
+
+    assert task("embedded")["status"] == "ok"
+    libraries["torch"]["version"] = "2.4.1+cu121"
+    assert task("embedded")["problems"] == ["torch 2.4.1+cu121 is older than 2.5"]
+    assert task("embedded")["cure"] == 'pip install "torch>=2.5"'
+    libraries["laspy"]["found"] = False
+    assert task(".las")["problems"] == ["missing laspy"]
+    assert task(".las")["cure"] == 'pip install "laspy[lazrs]"'
+    libraries["spconv"]["problem"] = "ImportError: libcudart"
+    assert task("inside Pointcept")["problems"] == [
+        "missing pointcept",
+        "spconv does not import (ImportError: libcudart)",
+    ]
+    engine["pointcept"] = {"path": "/p", "pt_v3m2": False, "needs_wandb": True}
+    libraries["wandb"]["found"] = False
+    problems = "; ".join(task("inside Pointcept")["problems"])
+    assert "older than v1.6.0" in problems
+    assert "pip install wandb" in problems
+
+
+def test_every_need_is_examined():
+    for task in doctor.TASKS:
+        assert set(task.needs) <= {*environment.LIBRARIES, "pointcept"}
+
+
+def test_a_broken_pointcept_is_told_and_is_an_error(tmp_path):
+    folder = tmp_path / "pointcept"
+    (folder / "engines").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "engines/__init__.py").write_text("")
+    (folder / "engines/train.py").write_text("import wandb_that_is_not_there\n# gradient_accumulation\n")
+    result = run_cli("doctor", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert "engine: none (LAM3C_ENGINE=auto): HostError" in result.stdout
+    assert "wandb_that_is_not_there" in result.stdout
+    assert f"Pointcept at {folder}" in result.stdout
+    assert "PT-v3m2: no, gradient accumulation: yes" in result.stdout
+    assert "LAM3C cannot run here" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_engine_is_told(monkeypatch):
+    result = run_cli("doctor", "--json", LAM3C_ENGINE="pontcept")
+    report = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert "LAM3C_ENGINE='pontcept' is not one of" in report["engine"]["problem"]
