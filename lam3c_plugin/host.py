@@ -132,9 +132,26 @@ def _take(table: dict[str, tuple[str, str | None]], prefix: str = "") -> dict[st
     return taken
 
 
+class _BatchSize(int):
+    """A batch size over all GPUs that says what is wrong where Pointcept's assertion says nothing."""
+
+    def __mod__(self, world_size: int) -> int:
+        rest = int(self) % world_size
+        if rest:
+            below, above = int(self) - rest, int(self) - rest + world_size
+            raise HostError(
+                f"a batch size of {int(self)} (over all GPUs) does not divide by {world_size} GPUs: "
+                f"set it to {f'{below} or ' if below else ''}{above}, or change the number of GPUs"
+            )
+        return rest
+
+
 def _rebuild_config(cls: type, state: tuple[Any, ...]) -> Any:
     config = cls.__new__(cls)
     config.__setstate__(state)
+    for key in ("batch_size", "batch_size_val", "batch_size_test"):
+        if isinstance(config._cfg_dict.get(key), int):
+            config[key] = _BatchSize(config[key])
     return config
 
 

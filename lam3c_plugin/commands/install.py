@@ -80,9 +80,7 @@ def config_source() -> Path:
     for folder in (package.parent / "configs" / "lam3c", package / "configs" / "lam3c"):
         if (folder / "_base_").is_dir():
             return folder
-    raise InstallError(
-        "this installation of lam3c-plugin has no configs; reinstall it: pip install -e <its repository>"
-    )
+    raise InstallError("this lam3c-plugin came without its configs; reinstall it: pip install -e <its repository>")
 
 
 def wanted_files(source: Path, link: bool = False) -> dict[str, Item]:
@@ -106,7 +104,8 @@ def guarded(text: str) -> str:
     start = ast.parse(text).body[0]
     lines = text.splitlines(keepends=True)
     split = start.end_lineno or 0 if isinstance(getattr(start, "value", None), ast.Constant) else 0
-    guard = GUARD.format(repository=str(Path(__file__).resolve().parents[2]))
+    repository = Path(__file__).resolve().parents[2]
+    guard = GUARD.format(repository=repository if (repository / "setup.py").is_file() else "<LAM3C's repository>")
     return "".join(lines[:split]) + guard + "".join(lines[split:])
 
 
