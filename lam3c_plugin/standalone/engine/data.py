@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -130,6 +131,11 @@ def shut_down(loader: DataLoader) -> None:
         stop()
 
 
+def _worker_context() -> str | None:
+    """Fork where the system can: a spawned rank would spawn its workers too, seconds and a copy of the data each."""
+    return "fork" if sys.platform == "linux" else None
+
+
 def build_loader(
     dataset: Any,
     *,
@@ -159,6 +165,7 @@ def build_loader(
         collate_fn=SeededCollate(collate_fn),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        multiprocessing_context=_worker_context() if num_workers > 0 else None,
         worker_init_fn=defer_signals,
         # The loader draws a number for its workers; from a generator of its own it leaves the model's alone.
         generator=torch.Generator().manual_seed(derive_seed(seed)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,12 @@ from .defaults import choose_device, setup_rank
 from .signals import StopSignals, name_of
 
 AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# no broadcast of buffers before every forward pass; the name changed with torch 2.15
+_BUFFER_SYNC = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 RESUME_VARIABLE = "LAM3C_RESUME_COMMAND"
 
 
@@ -91,7 +98,7 @@ class Trainer:
         return DistributedDataParallel(
             model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
+            **{_BUFFER_SYNC: False},
             find_unused_parameters=self.cfg.find_unused_parameters,
         )
 
