@@ -199,6 +199,23 @@ def _weigh(scores: dict[str, float], weights: dict[str, float]) -> float:
     return sum(weights[name] * float(np.clip(value, *CLIPS.get(name, (-1.0, 1.0)))) for name, value in scores.items())
 
 
+def _one_plane(across: np.ndarray, surface: _Surface) -> UpGuess:
+    """A lone plane is a floor or a wall; only the file's axes can say which, and only if they say one thing.
+
+    Leaning over against z, the file is not z-up. If the plane stands along y then, it is a wall in a camera's frame:
+    y points down where cameras look along +z (the wall faces -z), up where they look along -z.
+    """
+    keep = np.array([0.0, 0.0, 1.0])
+    over_z, over_y = abs(float(across[2])), abs(float(across[1]))
+    if np.sin(2 * NARROW) < over_z < np.cos(3 * NARROW) and over_y < np.sin(2 * NARROW):
+        faces_z = 0.0 if surface.facing is None else float(surface.facing[:, 2].mean())
+        y = np.array([0.0, 1.0 if faces_z > 0.3 else -1.0, 0.0])
+        up = y - (y @ across) * across
+        words = f"a guess: one plane, taken as a wall in a camera's frame ({'+' if y[1] > 0 else '-'}y up)"
+        return UpGuess(up / np.linalg.norm(up), True, words, 0.0, {})
+    return UpGuess(keep, False, "one plane only: floor or wall, it cannot be told", 0.0, {})
+
+
 def find_up(coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0) -> UpGuess:
     """Find the up direction of an indoor cloud.
 
@@ -219,7 +236,7 @@ def find_up(coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0) 
         return UpGuess(keep, False, "no flat surfaces", 0.0, {})
     cosine = np.abs(surface.normal @ lines[0])
     if (surface.weight * (cosine > np.cos(2.5 * NARROW))).sum() > 0.93 * surface.weight.sum():
-        return UpGuess(keep, False, "one plane only: floor or wall, it cannot be told", 0.0, {})
+        return _one_plane(lines[0], surface)
     ranked: list[tuple[float, np.ndarray, dict[str, float]]] = []
     for line in lines:
         axis = _axis_score(line, surface)

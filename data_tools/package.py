@@ -1,0 +1,102 @@
+"""Package clouds that people have as scene folders that pre-training reads: one command.
+
+Checks and mends, and says what it found: points that are not finite, repeats, far outliers, the unit, which way is up,
+the colour range, missing normals. What cannot be used is recorded with its reason, and the rest goes on.
+
+    python data_tools/package.py scans/ --out data/roomtours
+    python data_tools/package.py room.ply flat.pcd "my scans/"*.laz --out data/roomtours --jobs 4 --val-share 0.05
+    python data_tools/package.py export_mm.xyz --unit mm --up y --out data/roomtours --overwrite
+    python data_tools/package.py pi3_clouds/ --out data/roomtours --license pi3
+
+A folder is searched for clouds (.ply .pcd .npz .npy .xyz .txt .csv .las .laz); a folder with coord.npy is one scene.
+What is done already with the same settings is skipped; the run may be killed at any moment and started again.
+Exit code: 0 all well, 1 some clouds failed (see package_failures.json), 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from data_tools.packaging import LICENSES, UNITS, UPS, PackageSettings, Record, package_cloud
+from data_tools.packaging_run import find_clouds, print_table, run_all
+
+__all__ = ["PackageSettings", "Record", "main", "package_cloud"]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD_OR_FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("data/roomtours"), help="default data/roomtours")
+    parser.add_argument("--split", default="train", help="scenes go to OUT/SPLIT/NAME (default train)")
+    parser.add_argument("--val-share", type=float, default=0.0, help="share of scenes, by name, that goes to OUT/val")
+    parser.add_argument("--unit", choices=UNITS, default="auto", help="unit of the files' coordinates (default: guess)")
+    parser.add_argument(
+        "--up", choices=UPS, default="auto", help="up axis of the files (default: from floor and walls)"
+    )
+    parser.add_argument(
+        "--normals",
+        choices=["auto", "estimate", "keep", "none"],
+        default="auto",
+        help="auto: the file's, estimated where it has none; estimate: always; keep: the file's or none; none",
+    )
+    parser.add_argument("--grid", type=float, default=0.0, help="thin out to one point per cube of this size in metres")
+    parser.add_argument(
+        "--labels", action="store_true", help="write segment.npy / instance.npy where the file has them"
+    )
+    parser.add_argument("--float16-normals", action="store_true", help="half the size on disk")
+    parser.add_argument("--license", default="", help=f"text for the dataset card, or one of: {', '.join(LICENSES)}")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is done")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of the command line; returns the exit code."""
+    args = parse_args(argv)
+    try:
+        settings = PackageSettings(
+            unit=args.unit,
+            up=args.up,
+            normals=args.normals,
+            labels=args.labels,
+            grid=args.grid,
+            normal_dtype="float16" if args.float16_normals else "float32",
+        )
+        if not 0 <= args.val_share < 1:
+            raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
+        found = find_clouds(args.clouds, args.out)
+    except ValueError as error:
+        print(f"package: {error}", file=sys.stderr)
+        return 2
+    try:
+        records = run_all(
+            found,
+            args.out,
+            settings,
+            args.split,
+            args.val_share,
+            max(1, args.jobs),
+            args.overwrite,
+            LICENSES.get(args.license.lower(), args.license),
+        )
+    except KeyboardInterrupt:
+        print("package: interrupted; start it again to go on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(
+            f"package: {args.out}: {error.strerror or error}; check space and rights, then start it again",
+            file=sys.stderr,
+        )
+        return 1
+    print_table(records)
+    return 1 if any(record.status == "failed" for record in records) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
