@@ -49,8 +49,8 @@ class CollapseMonitor(HookBase):
         window: measurements that ``coverage`` looks back on.
         log_interval: at most one line of values in the log in so many steps.
         warn_interval: the same warning comes at most once in so many steps.
-        grace_ratio: share of the run without warnings (schedules warm up, features are still random), but for those
-            about missing edges and non-finite values.
+        grace_ratio, grace_steps: no warnings for this share of the run, and at least so many steps (schedules warm up,
+            features are still random), but for those about missing edges and non-finite values.
         thresholds: changes to :class:`~lam3c_plugin.hooks.collapse_rules.CollapseRules`, for instance
             ``dict(min_coverage=0.2)``; 0 turns a rule off.
 
@@ -65,12 +65,13 @@ class CollapseMonitor(HookBase):
         log_interval: int = 50,
         warn_interval: int = 1000,
         grace_ratio: float = 0.05,
+        grace_steps: int = 100,
         thresholds: dict[str, float] | None = None,
     ) -> None:
         if interval < 1 or window < 1:
             raise ValueError(f"interval and window must be at least 1, got {interval} and {window}")
         self.interval, self.window, self.log_interval = interval, window, log_interval
-        self.rules = CollapseRules(warn_interval=warn_interval, grace_ratio=grace_ratio, **(thresholds or {}))
+        self.rules = CollapseRules(warn_interval, grace_ratio, grace_steps, **(thresholds or {}))
         self.history: list[dict[str, Any]] = []
         self._used: dict[str, deque[tuple[np.ndarray, np.ndarray, int]]] = {}
         self._active = False

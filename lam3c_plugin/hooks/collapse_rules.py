@@ -8,6 +8,9 @@ from statistics import mean
 from typing import Any
 
 _START = 3  # records whose mean is "the start"
+_RANK_CURE = (
+    "Try a lower learning rate, a lower Laplacian weight (it pulls neighbours together), or momentum nearer to 1"
+)
 
 
 @dataclass
@@ -16,9 +19,11 @@ class CollapseRules:
 
     Args:
         warn_interval: steps before the same warning is spoken again.
-        grace_ratio: share of the run in which only the rules on edges and non-finite values speak.
+        grace_ratio, grace_steps: for this share of the run, and at least so many steps, only the rules on edges and
+            non-finite values speak: features of random weights have a high rank that training takes away at first.
         min_coverage: least share of prototypes that are some student point's nearest over the window.
-        min_rank_share: least effective rank, as a share of its start (mean of the first records).
+        min_rank_share: least effective rank, as a share of its start (mean of the first records after the grace).
+        min_rank: least effective rank; features on a line through 0 have 1.
         min_feature_spread: least part of the features that is not their common mean.
         min_marginal_entropy: least entropy of the mean target over log K.
         max_target_entropy: most entropy of a single target over log K (1: the teacher prefers nothing).
@@ -27,8 +32,10 @@ class CollapseRules:
 
     warn_interval: int = 1000
     grace_ratio: float = 0.05
+    grace_steps: int = 100
     min_coverage: float = 0.1
     min_rank_share: float = 0.25
+    min_rank: float = 1.5
     min_feature_spread: float = 0.02
     min_marginal_entropy: float = 0.5
     max_target_entropy: float = 0.995
@@ -40,8 +47,10 @@ class CollapseRules:
     ) -> dict[str, str]:
         """Rule -> warning for every rule that ``record`` breaks; the text is empty while the rule is rate-limited."""
         found = self._structural(record)
-        if record["step"] > self.grace_ratio * total_steps:
-            found.update(self._collapse(record, history, window_is_full))
+        grace = max(self.grace_ratio * total_steps, self.grace_steps)
+        if record["step"] > grace:
+            past = [item for item in history if item["step"] > grace]
+            found.update(self._collapse(record, past, window_is_full))
         for rule in found:
             last = self._spoken.get(rule)
             if last is not None and record["step"] - last < self.warn_interval:
@@ -79,11 +88,11 @@ class CollapseRules:
             )
         start = [item["effective_rank"] for item in history if item.get("effective_rank") is not None][:_START]
         rank = record.get("effective_rank")
-        if rank is not None and len(start) == _START and rank < self.min_rank_share * mean(start):
-            found["effective_rank"] = (
-                f"collapsing: the effective rank of the features fell from {mean(start):.1f} to {rank:.1f}. Try a "
-                "lower learning rate, a lower Laplacian weight (it pulls neighbours together), or momentum nearer to 1"
-            )
+        if rank is not None and rank < self.min_rank:
+            found["effective_rank"] = f"collapsing: the effective rank of the features is {rank:.1f}. {_RANK_CURE}"
+        elif rank is not None and len(start) == _START and rank < self.min_rank_share * mean(start):
+            fall = f"fell from {mean(start):.1f} to {rank:.1f}"
+            found["effective_rank"] = f"collapsing: the effective rank of the features {fall}. {_RANK_CURE}"
         spread = record.get("feature_spread")
         if spread is not None and spread < self.min_feature_spread:
             found["feature_spread"] = (

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lam3c_plugin.hooks import CollapseMonitor
+from lam3c_plugin.hooks.collapse_rules import CollapseRules
 from lam3c_plugin.hooks.diagnostics import gather_sums, local_sums
 from lam3c_plugin.hooks.measures import rankme
 from tests.hooks.fakes import Linear, Observed, Trainer, batch, clustering_stats, graph_stats
@@ -38,7 +39,7 @@ def collapsed(step, rows=64):
 
 
 def run(tmp_path, observe, steps=10, total=None, accumulation=1, **settings):
-    monitor = CollapseMonitor(**{"interval": 1, "window": 3, **settings})
+    monitor = CollapseMonitor(**{"interval": 1, "window": 3, "grace_steps": 0, **settings})
     trainer = Trainer(tmp_path, [monitor], Observed(observe), total or steps, accumulation)
     trainer.run([batch()] * (steps * accumulation))
     return monitor, trainer
@@ -117,7 +118,7 @@ def test_collapse_is_told_in_words_and_not_at_every_step(tmp_path, caplog):
     text = "\n".join(record.message for record in caplog.records)
     for part in (
         "prototypes are nearest",
-        "effective rank of the features fell",
+        "effective rank of the features",
         "nearly one vector",
         "all but uniform",
     ):
@@ -133,6 +134,32 @@ def test_no_warning_in_the_grace_period_but_for_edges(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         run(tmp_path, collapsed, steps=10, total=1000, grace_ratio=0.05)
     assert [("edge" in record.message) for record in caplog.records] == [True]
+
+
+def test_a_falling_rank_is_told():
+    rules = CollapseRules(grace_steps=0)
+    past = [{"step": step, "effective_rank": 40.0} for step in (2, 3, 4)]
+    found = rules.check({"step": 5, "effective_rank": 9.0}, past, 10, True)
+    assert "fell from 40.0 to 9.0" in found["effective_rank"]
+    assert rules.check({"step": 6, "effective_rank": 9.0}, past, 10, True) == {"effective_rank": ""}
+    assert rules.check({"step": 7, "effective_rank": 11.0}, past, 10, True) == {}
+
+
+def test_the_start_of_the_rank_is_after_the_grace_period(tmp_path, caplog):
+    """Random weights have features of high rank; losing that is learning, not collapsing."""
+
+    def learning(step):
+        rank = 12 if step <= 4 else 2 if step <= 8 else 1
+        generator = torch.Generator().manual_seed(step)
+        directions = torch.linalg.qr(torch.randn(12, 12, generator=generator))[0][:rank]
+        return {"feat": torch.randn(256, rank, generator=generator) @ directions}
+
+    with caplog.at_level(logging.WARNING):
+        monitor, _ = run(tmp_path, learning, steps=8, grace_steps=4)
+    assert monitor.history[-1]["effective_rank"] < 0.25 * monitor.history[0]["effective_rank"]
+    assert not caplog.records
+    monitor, _ = run(tmp_path, learning, steps=9, grace_steps=4)
+    assert "effective rank of the features is 1.0" in caplog.text
 
 
 def test_values_that_are_not_finite_are_null_and_told(tmp_path, caplog):
