@@ -61,9 +61,19 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
 
 
 def _numpy_globals() -> list[Any]:
-    dtypes = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    """What a pickled NumPy number is made of; its maker's module has another name in NumPy 1 and 2 files."""
     core = getattr(np, "_core", None) or np.core
-    return [core.multiarray.scalar, np.dtype, *dtypes]
+    if not hasattr(core, "multiarray"):
+        core = np.core
+    makers = []
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+
+        def scalar(*args: Any) -> Any:
+            return core.multiarray.scalar(*args)
+
+        scalar.__module__, scalar.__qualname__ = module, "scalar"
+        makers.append(scalar)
+    return [*makers, np.dtype, *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?"))]
 
 
 def state_dict_of(

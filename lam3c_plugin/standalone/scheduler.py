@@ -106,6 +106,12 @@ class OneCycleLR(lr_scheduler.OneCycleLR):
             **kwargs,
         )
 
+    def get_lr(self) -> list[float]:
+        """The rates of the current step; the last step's ever after (torch's curve would rise again)."""
+        if self.last_epoch >= self.total_steps:
+            return [group["lr"] for group in self.optimizer.param_groups]
+        return super().get_lr()
+
 
 @SCHEDULERS.register_module()
 class CosineScheduler:

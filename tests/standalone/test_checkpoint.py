@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -154,6 +155,13 @@ def test_unreadable_files(tmp_path):
 def test_numpy_numbers_need_no_trust(tmp_path):
     path = save(tmp_path / "host.pth", backbone(), best_metric_value=np.float64(0.7), epoch=np.int64(3))
     assert read_checkpoint(path)["best_metric_value"] == 0.7
+    renamed = tmp_path / "other_numpy.pth"  # NumPy 1 and 2 name the maker of numbers differently
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(renamed, "w") as new:
+        for item in old.infolist():
+            data = old.read(item)
+            ours, theirs = b"numpy._core.multiarray", b"numpy.core.multiarray"
+            new.writestr(item, data.replace(ours, theirs) if ours in data else data.replace(theirs, ours))
+    assert read_checkpoint(renamed)["epoch"] == 3
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

@@ -142,6 +142,7 @@ def test_under_torchrun(tmp_path):
     assert len(read_checkpoint(tmp_path / "run/model/model_last.pth")["lam3c"]["rng"]) == 2
 
 
+@pytest.mark.slow
 def test_a_rank_s_error_is_one_line(tmp_path):
     file = write_config(tmp_path, data=dict(train=dict(type="FakeClouds", fail=True)), num_worker=2)
     said = run("--config-file", file, "--num-gpus", 2, code=1)

@@ -91,8 +91,6 @@ def test_accumulation_equals_the_big_batch(tmp_path):
 )
 def test_resume_is_exact(tmp_path, workers, accumulation, pause):
     settings = dict(gradient_accumulation_steps=accumulation, num_worker=workers)
-    if workers and accumulation == 1 and pause == 7:
-        pytest.skip("covered by the other three")
     train(write_config(tmp_path / "straight", **{**settings, "num_worker": 0}))
     file = write_config(tmp_path / "parts", **settings)
     assert train(file, stop_after_steps=pause) == 0
