@@ -61,7 +61,8 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     reference = "SciPy's bounded k-d tree" if args.device == "cpu" else cuda_reference()
     for spacing in args.spacing:
-        title = f"neighbours, k = {args.k} within {args.radius} m, points every {spacing} m, {CLOUDS} clouds; same distances"
+        what = f"k = {args.k} within {args.radius} m, points every {spacing} m, {CLOUDS} clouds"
+        title = f"neighbours, {what}; same distances"
         report(title, reference, [measure(size, spacing, args) for size in args.sizes], args.device)
 
 

@@ -8,6 +8,7 @@ is that gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -65,7 +66,7 @@ class ClusteringStats:
         self.student_counts, self.teacher_counts, self.target_counts = counts.unbind()
 
     def add(self, student: Tensor, teacher: Tensor, target: Tensor) -> None:
-        """Count a block: student's and teacher's rows in any monotonous form, ``target`` rows sum to 1."""
+        """Count a block (R, K): student's logits, argmax (R,) of the teacher's, targets whose rows sum to 1."""
         best_student, best_target = student.argmax(1), target.argmax(1)
         one = torch.ones_like(best_student)
         self.student_counts.index_add_(0, best_student, one)
@@ -179,12 +180,11 @@ class _FusedClustering(torch.autograd.Function):
         grad = torch.empty(student.shape, dtype=student.dtype, device=device) if ctx.needs_input_grad[0] else None
         # The student's gradient is written last: until then its memory keeps the teacher's exponentials.
         cache = grad if grad is not None and grad.dtype == dtype else None
+        write = None if grad is None else lambda rows, block: grad[rows].copy_(block)
         with torch.autocast(device.type, enabled=False):
             kernel = RowKernel(lambda rows: teacher[rows], tuple(teacher.shape), teacher_temp, dtype, device, cache)
             scale = sinkhorn_scaling(kernel, num_iters)
-            if stats is not None:
-                stats.start(*student.shape, dtype, device)
-            loss = _last_pass(student, kernel, scale, weight, student_temp, grad, stats)
+            loss = fused_cross_entropy(lambda rows: student[rows], kernel, scale, weight, student_temp, write, stats)
         ctx.grad, ctx.retain = grad, retain_graph
         return loss
 
@@ -200,27 +200,36 @@ class _FusedClustering(torch.autograd.Function):
         return (grad.mul_(grad_output.to(grad.dtype)), *[None] * 7)
 
 
-def _last_pass(
-    student: Tensor,
+def fused_cross_entropy(
+    student: Callable[[slice], Tensor],
     kernel: RowKernel,
     scale: Tensor,
     weight: Tensor,
     student_temp: float,
-    grad: Tensor | None,
+    write: Callable[[slice, Tensor], object] | None,
     stats: ClusteringStats | None,
 ) -> Tensor:
-    """Loss of every block and, into ``grad``, weight / temperature * (softmax - target)."""
+    """The last pass: sum_i weight_i * cross_entropy_i, 0-d, with targets and softmax made block by block.
+
+    Args:
+        student: gives the student's similarities (R, K) of a slice of rows.
+        kernel, scale: of the teacher, after `sinkhorn_scaling`; the kernel's cache is used up.
+        weight: (N,) of the dtype of the computation.
+        write: called with each slice and its gradient (R, K), weight / temperature * (softmax - target), valid until
+            the next call; None: no gradient wanted.
+    """
     loss = weight.new_zeros(())
     height = kernel.blocks[0].stop if kernel.blocks else 0
     logits, work = weight.new_empty((2, height, kernel.num_prototypes))
+    if stats is not None:
+        stats.start(len(weight), kernel.num_prototypes, weight.dtype, weight.device)
     for rows in kernel.blocks:
         size = rows.stop - rows.start
         target = kernel(rows)
         teacher_best = target.argmax(1) if stats is not None else None
         target.mul_(scale)  # not yet divided by its row sum
         norm = target.sum(1)
-        similarity = student[rows].to(weight.dtype)
-        logit = torch.mul(similarity, 1 / student_temp, out=logits[:size])
+        logit = torch.mul(student(rows).to(weight.dtype), 1 / student_temp, out=logits[:size])
         logit.sub_(logit.amax(1, keepdim=True))
         cross = torch.mul(target, logit, out=work[:size]).sum(1) / norm
         if stats is not None:
@@ -228,9 +237,8 @@ def _last_pass(
         prob = logit.exp_()
         total = prob.sum(1)
         loss += torch.dot(weight[rows], total.log() - cross)
-        if grad is not None:
+        if write is not None:
             factor = weight[rows] / student_temp
             prob.mul_((factor / total)[:, None])
-            torch.addcmul(prob, target, (factor / norm)[:, None], value=-1, out=work[:size])
-            grad[rows] = work[:size]
+            write(rows, torch.addcmul(prob, target, (factor / norm)[:, None], value=-1, out=work[:size]))
     return loss

@@ -164,5 +164,10 @@ def check_similarity(similarity: Tensor, temperature: float) -> None:
         raise ValueError(
             f"similarity is {similarity.dtype} {tuple(similarity.shape)}: give floating point (points, prototypes)"
         )
+    check_temperature(temperature)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError for what is no temperature."""
     if not temperature > 0:
         raise ValueError(f"temperature={temperature}: give a positive one (LAM3C: teacher 0.04 to 0.07, student 0.1)")

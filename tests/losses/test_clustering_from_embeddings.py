@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lam3c_plugin.losses import (
+    ClusteringStats,
+    clustering_loss,
+    clustering_loss_from_embeddings,
+    clustering_loss_from_embeddings_reference,
+)
+from lam3c_plugin.ops import sinkhorn
+
+TEMPS = (0.1, 0.05)
+
+
+def inputs(sizes, prototypes=24, dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    shapes = ((sum(sizes), 7), (sum(sizes), 5), (prototypes, 7), (prototypes, 5))
+    tensors = [F.normalize(torch.randn(shape, dtype=torch.float64), dim=1).to(dtype) for shape in shapes]
+    batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    return *tensors, batch
+
+
+def value_and_grads(function, student, teacher, prototypes, *args, upstream=1.0):
+    student, prototypes = (t.detach().clone().requires_grad_() for t in (student, prototypes))
+    loss = function(student, teacher, prototypes, *args, *TEMPS)
+    return loss.detach(), *torch.autograd.grad(loss * upstream, (student, prototypes))
+
+
+@pytest.mark.parametrize("sizes", [[40], [1], [0], [30, 0, 5, 1]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_the_reference(sizes, dtype, monkeypatch):
+    monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 24 * 16)
+    args = inputs(sizes, dtype=dtype)
+    got = value_and_grads(clustering_loss_from_embeddings, *args, upstream=3.0)
+    want = value_and_grads(clustering_loss_from_embeddings_reference, *args, upstream=3.0)
+    tight = 1e-11 if dtype == torch.float64 else 1e-5
+    for mine, theirs in zip(got, want, strict=True):
+        assert mine.dtype == dtype
+        scale = float(theirs.abs().max()) if theirs.numel() else 0.0
+        torch.testing.assert_close(mine, theirs, rtol=tight, atol=tight * scale)
+
+
+def test_equals_the_loss_of_similarities_and_fills_the_same_stats():
+    student, teacher, prototypes, teacher_prototypes, batch = inputs([50, 9])
+    stats = ClusteringStats(), ClusteringStats()
+    got = clustering_loss_from_embeddings(
+        student, teacher, prototypes, teacher_prototypes, batch, *TEMPS, stats=stats[0], num_clouds=2
+    )
+    pair = student @ prototypes.t(), teacher @ teacher_prototypes.t()
+    torch.testing.assert_close(got, clustering_loss(*pair, batch, *TEMPS, stats=stats[1]))
+    torch.testing.assert_close(stats[0].marginal, stats[1].marginal)
+    assert torch.equal(stats[0].target_counts, stats[1].target_counts)
+
+
+def test_gradcheck_and_partial_gradients():
+    student, teacher, prototypes, other, batch = inputs([4, 2], prototypes=5, dtype=torch.float64)
+    student.requires_grad_()
+    prototypes.requires_grad_()
+
+    def loss(s, p):
+        return clustering_loss_from_embeddings(s, teacher, p, other, batch, *TEMPS)
+
+    assert torch.autograd.gradcheck(loss, (student, prototypes))
+    both = torch.autograd.grad(loss(student, prototypes), (student, prototypes))
+    alone = torch.autograd.grad(loss(student, prototypes.detach()), student)
+    torch.testing.assert_close(alone[0], both[0])
+    alone = torch.autograd.grad(loss(student.detach(), prototypes), prototypes)
+    torch.testing.assert_close(alone[0], both[1])
+    assert not loss(student.detach(), prototypes.detach()).requires_grad
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_input_is_computed_in_float32(autocast):
+    args = inputs([40, 10], dtype=torch.bfloat16)
+    want = value_and_grads(clustering_loss_from_embeddings, *[t.float() for t in args[:4]], args[4])
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        got = value_and_grads(clustering_loss_from_embeddings, *args)
+    assert got[0].dtype == torch.float32
+    torch.testing.assert_close(got[0], want[0], rtol=1e-6, atol=0)
+    for mine, full in zip(got[1:], want[1:], strict=True):
+        assert mine.dtype == torch.bfloat16
+        torch.testing.assert_close(mine.float(), full, rtol=1e-2, atol=1e-5)
+
+
+def test_errors_name_the_shapes():
+    student, teacher, prototypes, other, batch = inputs([6])
+    with pytest.raises(ValueError, match=r"teacher_prototypes \(3, 5\)"):
+        clustering_loss_from_embeddings(student, teacher, prototypes, other[:3], batch, *TEMPS)
+    with pytest.raises(ValueError, match="temperature=0"):
+        clustering_loss_from_embeddings(student, teacher, prototypes, other, batch, 0, 0.05)
