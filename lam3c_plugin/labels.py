@@ -1,12 +1,21 @@
 """Class names of the labelled benchmarks, in the order of their label files.
 
 The configs take them from here, so that a list of 200 names stands in one place. Sources: the benchmarks' own label
-lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS, Structured3D with the 25 classes that are in use).
+lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS, Structured3D with the 25 classes that are in use), and
+``data_tools.synthetic`` for the made rooms.
 """
 
 from __future__ import annotations
 
-__all__ = ["S3DIS_13", "SCANNETPP_100", "SCANNETPP_STUFF", "SCANNET_20", "SCANNET_200", "STRUCTURED3D_25"]
+__all__ = [
+    "S3DIS_13",
+    "SCANNETPP_100",
+    "SCANNETPP_STUFF",
+    "SCANNET_20",
+    "SCANNET_200",
+    "STRUCTURED3D_25",
+    "SYNTHETIC_24",
+]
 
 
 def _split(names: str) -> list[str]:
@@ -63,4 +72,9 @@ ceiling, floor, wall, beam, column, window, door, table, chair, sofa, bookcase, 
 STRUCTURED3D_25 = _split("""
 wall, floor, cabinet, bed, chair, sofa, table, door, window, picture, desk, shelves, curtain, dresser, pillow,
 mirror, ceiling, refrigerator, television, nightstand, sink, lamp, otherstructure, otherfurniture, otherprop
+""")
+
+SYNTHETIC_24 = _split("""
+wall, floor, ceiling, door, window, bed, sofa, chair, table, desk, cabinet, shelf, counter, sink, toilet, bathtub,
+fridge, tv, lamp, rug, curtain, plant, picture, clutter
 """)

@@ -21,6 +21,7 @@ def train_transforms(
     sample_rate: float | None = None,
     stuff: Sequence[int] | None = None,
     condition: str | None = None,
+    grid_size: float = GRID_SIZE,
 ) -> Transforms:
     """Augmentation of a labelled scan, cropped to what a batch can hold.
 
@@ -30,6 +31,7 @@ def train_transforms(
         sample_rate: before that, at most this share of the points, around a random one.
         stuff: for instance segmentation: labels that are no instances.
         condition: for joint training on several datasets (PPT): this one's name.
+        grid_size: edge of the sampling grid in metres.
     """
     crops = [{"sample_rate": sample_rate}] if sample_rate else []
     crops += [{"point_max": point_max}] if point_max else []
@@ -49,7 +51,7 @@ def train_transforms(
         dict(type="ChromaticAutoContrast", p=0.2, blend_factor=None),
         dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
         dict(type="ChromaticJitter", p=0.95, std=0.05),
-        dict(type="GridSample", grid_size=GRID_SIZE, hash_type="fnv", mode="train", return_grid_coord=True),
+        dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train", return_grid_coord=True),
         *[dict(type="SphereCrop", **crop, mode="random") for crop in crops],
         dict(type="CenterShift", apply_z=False),
         dict(type="NormalizeColor"),
@@ -58,14 +60,14 @@ def train_transforms(
     ]
 
 
-def val_transforms(condition: str | None = None) -> Transforms:
+def val_transforms(condition: str | None = None, grid_size: float = GRID_SIZE) -> Transforms:
     """A whole scan on the grid, with what it takes to read predictions back at every original point."""
     return [
         dict(type="CenterShift", apply_z=True),
         dict(type="Copy", keys_dict={"segment": "origin_segment"}),
         dict(
             type="GridSample",
-            grid_size=GRID_SIZE,
+            grid_size=grid_size,
             hash_type="fnv",
             mode="train",
             return_grid_coord=True,
@@ -111,13 +113,24 @@ def vote_transforms(dense: bool = False) -> Transforms:
     return [dict(type="CenterShift", apply_z=True), dict(type="NormalizeColor"), *(thin if dense else [])]
 
 
-def vote_config(condition: str | None = None) -> dict[str, Any]:
-    """``test_cfg``: four turns at three scales and a flip; every point is seen in each of the 13 copies."""
-    turns = [dict(type="RandomRotateTargetAngle", angle=[a], axis="z", center=[0, 0, 0], p=1) for a in (0, 0.5, 1, 1.5)]
-    scales = [dict(type="RandomScale", scale=[scale, scale]) for scale in (0.95, 1.05)]
-    copies = [[turn] for turn in turns] + [[turn, scale] for scale in scales for turn in turns]
+def vote_config(
+    condition: str | None = None,
+    grid_size: float = GRID_SIZE,
+    turns: Sequence[float] = (0, 0.5, 1, 1.5),
+    scales: Sequence[float] = (0.95, 1.05),
+) -> dict[str, Any]:
+    """``test_cfg``: every point is seen in each copy of the scan; by default 13: four turns at three scales, a flip.
+
+    Args:
+        condition, grid_size: see :func:`train_transforms`.
+        turns: about the vertical axis, in units of pi.
+        scales: of further copies, each in all turns.
+    """
+    turned = [dict(type="RandomRotateTargetAngle", angle=[turn], axis="z", center=[0, 0, 0], p=1) for turn in turns]
+    scaled = [dict(type="RandomScale", scale=[scale, scale]) for scale in scales]
+    copies = [[turn] for turn in turned] + [[turn, scale] for scale in scaled for turn in turned]
     return dict(
-        voxelize=dict(type="GridSample", grid_size=GRID_SIZE, hash_type="fnv", mode="test", return_grid_coord=True),
+        voxelize=dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="test", return_grid_coord=True),
         crop=None,
         post_transform=[
             dict(type="CenterShift", apply_z=False),

@@ -1,0 +1,58 @@
+"""Made rooms with 24 classes, for the tiny model of the quick start: downstream on two CPU cores in a minute.
+
+Rooms: `python -m data_tools.synthetic.generate --out data/synthetic --noise clean --points 20000 --num 12`, and once
+more with `--split val --num 3 --seed 9000`.
+"""
+
+from lam3c_plugin.labels import SYNTHETIC_24
+from lam3c_plugin.recipes_downstream import train_transforms, val_transforms, vote_config
+
+_base_ = ["./semseg.py"]
+
+num_worker = 0
+batch_size = 2
+enable_amp = False
+mix_prob = 0
+epoch = 6
+eval_epoch = 2
+
+model = dict(
+    num_classes=24,
+    backbone_out_channels=24 + 48 + 64 + 96 + 128,
+    backbone=dict(
+        enc_depths=(1, 1, 1, 2, 1),
+        enc_channels=(24, 48, 64, 96, 128),
+        enc_num_head=(2, 4, 4, 6, 8),
+        enc_patch_size=(256, 256, 256, 256, 256),
+        dec_depths=(1, 1, 1, 1),
+        dec_channels=(48, 48, 64, 96),
+        dec_num_head=(4, 4, 4, 6),
+        dec_patch_size=(256, 256, 256, 256),
+        drop_path=0.1,
+    ),
+)
+
+grid_size = 0.04
+scans = dict(type="DefaultDataset", data_root="data/synthetic")
+data = dict(
+    num_classes=24,
+    names=SYNTHETIC_24,
+    train=dict(
+        **scans,
+        split="train",
+        transform=train_transforms(dropout=1.0, point_max=4096, grid_size=grid_size),
+        test_mode=False,
+    ),
+    val=dict(**scans, split="val", transform=val_transforms(grid_size=grid_size)),
+    test=dict(**scans, split="val", test_cfg=vote_config(grid_size=grid_size, turns=(0,), scales=())),
+)
+
+hooks = [  # without the thorough test at the end: scripts/test.sh does it
+    dict(type="EncoderLoader"),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="SemSegEvaluator"),
+    dict(type="CheckpointSaver", save_freq=None),
+]
+
+del scans, SYNTHETIC_24, train_transforms, val_transforms, vote_config
