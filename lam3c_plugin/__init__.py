@@ -18,7 +18,7 @@ _host_is_running = "pointcept" in _sys.modules
 try:
     from lam3c_plugin import host
     from lam3c_plugin import losses, models, datasets, hooks  # isort: skip
-except Lam3cError as error:
+except (Lam3cError, ImportError) as error:
     # inside Pointcept nothing would be registered and the next error would mislead; alone, `lam3c doctor` must work
     if _host_is_running:
         raise

@@ -2,6 +2,9 @@
 # An active virtualenv or conda environment is used as it is; else .venv is made beside README.md.
 # Usage: . scripts/setup_env.sh; lam3c_setup EXTRAS [PIP_PACKAGE...]
 
+# a waiting OpenMP thread that spins starves the one that works whenever the cores are shared: up to 10 times slower
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+
 lam3c_find_python() {
     for candidate in ${PYTHON:-} python3.12 python3.11 python3.10 python3.13 python3 python; do
         if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then

@@ -173,7 +173,8 @@ set -- --config-file "$CONFIG_FILE" --num-gpus "$NUM_GPU" --num-machines "$NUM_M
     --machine-rank "$MACHINE_RANK" --dist-url "$DIST_URL" --options "$@"
 LAM3C_ENGINE=$ENGINE
 LAM3C_RESUME_COMMAND="sh scripts/train.sh -d $DATASET -n $EXP_NAME -g $NUM_GPU -r true"
-export LAM3C_ENGINE LAM3C_RESUME_COMMAND
+OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # why: scripts/setup_env.sh
+export LAM3C_ENGINE LAM3C_RESUME_COMMAND OMP_WAIT_POLICY
 if [ "$ENGINE" = pointcept ]; then
     PYTHONPATH=$POINTCEPT:$ROOT_DIR${PYTHONPATH:+:$PYTHONPATH}
     export PYTHONPATH

@@ -3,3 +3,4 @@
 import os
 
 os.environ["LAM3C_ENGINE"] = "embedded"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported; see scripts/setup_env.sh

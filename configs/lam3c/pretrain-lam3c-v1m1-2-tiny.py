@@ -32,4 +32,16 @@ scheduler = dict(max_lr=[base_lr] + [group["lr"] for group in param_dicts])
 grid_size = 0.04
 data = dict(train=dict(transform=view_transforms(grid_size, max_size=4096)))
 
+hooks = [
+    dict(type="CheckpointLoader"),
+    dict(type="ModelHook"),
+    dict(type="WeightDecayCosine", base_value=0.04, final_value=0.1),
+    dict(type="NonFiniteGuard"),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="CollapseMonitor", interval=1, window=20),  # every step: cheap at this size
+    dict(type="FeaturePictures", every_epochs=5),
+    dict(type="CheckpointSaver", save_freq=None),
+]
+
 del layerwise_learning_rates, view_transforms
