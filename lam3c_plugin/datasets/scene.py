@@ -49,7 +49,8 @@ def _read(folder: str, key: str) -> np.ndarray | None:
     """One array (N, 3) as float32, in memory of its own; None where there is no such file."""
     path = os.path.join(folder, f"{key}.npy")
     try:
-        array = np.load(path, allow_pickle=False)
+        # mapped: uint8 and float16 files become float32 straight from the page cache, without a copy in between
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
@@ -58,7 +59,7 @@ def _read(folder: str, key: str) -> np.ndarray | None:
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "fiu":
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise DataError(f"scene {os.path.abspath(folder)}: {key}.npy is {found}, expected numbers of the shape (N, 3)")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return np.array(array, dtype=np.float32, order="C")
 
 
 def _check_coord(folder: str, coord: np.ndarray) -> None:
