@@ -26,7 +26,8 @@ def checkout(tmp_path):
     """A checkout in a folder with a space, with the fake run's config as configs/fake/tiny.py."""
     root = tmp_path / "my checkout"
     (root / "scripts").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/train.sh", root / "scripts")
+    for name in ("train.sh", "test.sh", "launch_env.sh"):
+        shutil.copy(ROOT / "scripts" / name, root / "scripts")
     for name in ("lam3c_plugin", "tests"):
         (root / name).symlink_to(ROOT / name)
     written = write_config(tmp_path / "written", epoch=2)
