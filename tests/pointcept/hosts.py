@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ HARNESS = Path(__file__).resolve().parent / "cpu_host"
 
 #: a PTv3 of a few thousand parameters, whatever the config says
 TINY_BACKBONE = (
+    "model.backbone.enc_depths=(1,1,1,1,1)",
     "model.backbone.enc_channels=(16,16,32,32,48)",
     "model.backbone.enc_num_head=(1,1,2,2,3)",
     "model.backbone.enc_patch_size=(64,64,64,64,64)",
@@ -46,9 +48,9 @@ def missing_requirement() -> str | None:
         return "POINTCEPT_ROOT names no Pointcept checkout"
     if not (Path(root) / "pointcept/engines/train.py").is_file():
         return f"POINTCEPT_ROOT={root} is no Pointcept checkout"
-    for name in ("spconv", "timm", "addict", "yapf", "tensorboardX", "torchvision", "termcolor"):
-        if subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False).returncode:
-            return f"{name} cannot be imported (pip install {name}); Pointcept needs it"
+    for name in ("spconv", "timm", "addict", "yapf", "tensorboardX", "torchvision", "termcolor", "einops", "scipy"):
+        if importlib.util.find_spec(name) is None:
+            return f"{name} is not installed (pip install {name}); Pointcept needs it"
     return None
 
 
@@ -103,6 +105,7 @@ def make_room(rng: np.random.Generator, points: int) -> dict[str, np.ndarray]:
         "color": (color + rng.integers(-20, 20, (points, 3))).clip(0, 255).astype(np.uint8),
         "normal": normal.astype(np.float32),
         "segment": segment.astype(np.int16),
+        "segment20": segment.astype(np.int16),  # as ScanNet's folders have it
         "instance": segment.astype(np.int32),
     }
 

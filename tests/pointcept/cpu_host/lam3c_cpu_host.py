@@ -134,6 +134,9 @@ def patch_torch(torch) -> None:
 
     torch.amp.autocast, torch.amp.GradScaler = Autocast, GradScaler
 
+    histc = torch.histc  # the CPU's takes no integers
+    torch.histc = lambda values, *args, **kwargs: histc(values.float(), *args, **kwargs)
+
     start = torch.distributed.init_process_group
 
     def init_process_group(backend=None, *args, **kwargs):
@@ -222,6 +225,9 @@ class _Hidden(importlib.abc.MetaPathFinder):
 
     def __init__(self, names):
         self.names = names
+        really_find = importlib.util.find_spec
+        # a finder cannot answer "there is none" for those after it; whoever only asks, asks here
+        importlib.util.find_spec = lambda name, package=None: None if name in names else really_find(name, package)
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname.partition(".")[0] in self.names:
