@@ -43,13 +43,17 @@ class UpGuess:
 
 @dataclass
 class _Surface:
-    """An even sample of a cloud: points (M, 3), plane normals (M, 3), flatness weights (M,), size of the cloud."""
+    """An even sample of a cloud: points (M, 3), plane normals (M, 3), flatness weights (M,), the file's normals.
+
+    ``reach`` (radians) is how far the normals of one plane scatter here: small in a clean scan, so that things turned
+    by a few degrees tell the vertical from the walls' directions; large in a noisy one.
+    """
 
     point: np.ndarray
     normal: np.ndarray
     weight: np.ndarray
     facing: np.ndarray | None
-    size: float
+    reach: float = NARROW
 
 
 def _sample(coord: np.ndarray, normal: np.ndarray | None) -> _Surface:
@@ -71,7 +75,7 @@ def _sample(coord: np.ndarray, normal: np.ndarray | None) -> _Surface:
     if normal is not None:
         given = normal[inside][first[enough]].astype(np.float64)
         facing = given if np.abs(given).sum() > 0 else None
-    return _Surface(mean[enough], fitted, np.clip((flatness - 0.5) / 0.4, 0, 1), facing, size)
+    return _Surface(mean[enough], fitted, np.clip((flatness - 0.5) / 0.4, 0, 1), facing)
 
 
 def _candidates(surface: _Surface, rng: np.random.Generator) -> list[np.ndarray]:
@@ -116,19 +120,26 @@ def refine(up: np.ndarray, normal: np.ndarray, weight: np.ndarray) -> np.ndarray
     return up
 
 
+def _scatter(line: np.ndarray, surface: _Surface) -> float:
+    """Angle that most normals of the planes across ``line`` keep to, between 1.5 degrees and `NARROW`."""
+    off = np.arccos(np.clip(np.abs(surface.normal @ line), 0, 1))
+    near = off[(off < 2 * NARROW) & (surface.weight > 0.5)]
+    return float(np.clip(2.5 * np.median(near), np.deg2rad(1.5), NARROW)) if len(near) > 20 else NARROW
+
+
 def _axis_score(up: np.ndarray, surface: _Surface) -> dict[str, float]:
     """How well a line (either sign) does as the vertical: the parts are explained beside the numbers."""
     cosine = np.abs(surface.normal @ up)
     weight = surface.weight + 0.1  # curved things have flat neighbourhoods too, but not as flat
     total = weight.sum()
-    parallel, across = cosine > np.cos(NARROW), cosine < np.sin(NARROW)
+    parallel, across = cosine > np.cos(surface.reach), cosine < np.sin(surface.reach)
     height = surface.point @ up
     spread = float(np.ptp(np.quantile(height, [0.005, 0.995])))
     others = np.eye(3) - np.outer(up, up)
     sideways = surface.point @ np.linalg.svd(others)[0][:, :2]
     wide = np.ptp(np.quantile(sideways, [0.005, 0.995], axis=0), axis=0)
     # of the perpendicular normals, those far from the two strongest wall directions: turned and round upright things
-    turned = _azimuth_spread(surface.normal[across], weight[across], up)
+    turned = _azimuth_spread(surface.normal[across], weight[across], up, surface.reach)
     return {
         "aligned": float(weight[parallel | across].sum() / total),
         "level": float(weight[parallel].sum() / total),
@@ -137,15 +148,16 @@ def _axis_score(up: np.ndarray, surface: _Surface) -> dict[str, float]:
     }
 
 
-def _azimuth_spread(normal: np.ndarray, weight: np.ndarray, up: np.ndarray) -> float:
+def _azimuth_spread(normal: np.ndarray, weight: np.ndarray, up: np.ndarray, reach: float) -> float:
     """Share of upright surfaces whose heading is not one of the two crossed main headings."""
     if len(normal) < 20:
         return 0.0
     basis = np.linalg.svd(np.eye(3) - np.outer(up, up))[0][:, :2]
-    heading = np.arctan2(normal @ basis[:, 1], normal @ basis[:, 0]) % (np.pi / 2)
-    histogram = np.bincount((heading / (np.pi / 2) * 45).astype(int) % 45, weight, 45)
-    peak = int(histogram.argmax())
-    near_peak = histogram[[(peak + step) % 45 for step in range(-4, 5)]].sum()
+    heading = np.degrees(np.arctan2(normal @ basis[:, 1], normal @ basis[:, 0])) % 90.0
+    histogram = np.bincount((heading * 2).astype(int) % 180, weight, 180)
+    half = max(3, round(np.degrees(reach) * 2))
+    wrapped = np.concatenate([histogram[-half:], histogram, histogram[:half]])
+    near_peak = np.convolve(wrapped, np.ones(2 * half + 1), "valid").max()
     return float(1.0 - near_peak / max(histogram.sum(), 1e-9))
 
 
@@ -190,8 +202,8 @@ def _hint(up: np.ndarray) -> float:
 
 # Weights: set by hand near a conditional logistic fit on 288 synthetic rooms (four noise levels; whole, without
 # ceiling, cut in half). The clips keep a fragment that is mostly one wall from passing for a floor.
-AXIS_WEIGHTS = {"aligned": 0.8, "level": 0.5, "turned": 0.8, "flat": 0.13}
-SIGN_WEIGHTS = {"inner_low": 0.5, "mass_low": 0.7, "tops_shown": 0.1}
+AXIS_WEIGHTS = {"aligned": 0.8, "level": 0.65, "turned": 0.8, "flat": 0.14}
+SIGN_WEIGHTS = {"inner_low": 0.5, "mass_low": 0.8, "tops_shown": 0.1}
 CLIPS = {"level": (0.0, 0.4), "flat": (-1.0, 0.7), "mass_low": (-0.25, 0.25)}
 
 
@@ -237,6 +249,7 @@ def find_up(coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0) 
     cosine = np.abs(surface.normal @ lines[0])
     if (surface.weight * (cosine > np.cos(2.5 * NARROW))).sum() > 0.93 * surface.weight.sum():
         return _one_plane(lines[0], surface)
+    surface.reach = _scatter(lines[0], surface)
     ranked: list[tuple[float, np.ndarray, dict[str, float]]] = []
     for line in lines:
         axis = _axis_score(line, surface)

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         if not 0 <= args.val_share < 1:
             raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
         found = find_clouds(args.clouds, args.out)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 2
     try:

@@ -31,10 +31,10 @@ class Job:
 def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
     """Cloud files and scene folders among and below the given paths, sorted, each once.
 
-    A path that does not exist stays in the list, so that it is reported and the others go on.
+    A path that does not exist and a folder without clouds stay in the list: they are reported and the others go on.
 
     Raises:
-        ValueError: a folder without any cloud, or one that is the output.
+        ValueError: no cloud anywhere, or a folder that is the output.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -44,10 +44,11 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
         if path.resolve() == out.resolve():
             raise ValueError(f"{path} is the output folder; give the folder with your clouds")
         inside = sorted(_walk(path, out.resolve()), key=str)
-        if not inside:
-            raise ValueError(f"{path}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
-        for file in inside:
+        for file in inside or [path]:
             found.setdefault(file.resolve(), file)
+    if all(file in paths and file.is_dir() and not (file / "coord.npy").is_file() for file in found.values()):
+        names = ", ".join(map(str, paths))
+        raise ValueError(f"{names}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
     return sorted(found.values(), key=lambda p: str(p.resolve()))
 
 

@@ -113,7 +113,7 @@ def _frame(shape: Shape, w: float, z0: float, z1: float, wide: float, deep: floa
         )
     shape.box((0, deep / 2, z1 + wide / 2), (w, deep, wide), material, skip="y- x- x+")
     if sill:
-        shape.box((0, deep, z0 - 0.015), (w + 2 * wide, 2 * deep + 0.05, 0.03), material, skip="y-")
+        shape.box((0, deep + 0.025, z0 - 0.015), (w + 2 * wide, 2 * deep + 0.05, 0.03), material, skip="y-")
 
 
 def _put_on_wall(

@@ -243,9 +243,9 @@ def make_plant(rng: Rng, style: Style) -> Item:
     shape.cylinder((0, 0, pot), 0.018, (h - pot) * 0.5, paint(rng, WOODS), caps="")
     crown = (h - pot) * 0.35
     for _ in range(int(rng.integers(3, 7))):
-        x, y = rng.normal(0, 0.09, 2)
+        size = rng.uniform(0.08, 0.18, 2)
+        x, y = rng.uniform(-1, 1, 2) * (0.29 - size)
         z = float(rng.uniform(pot + (h - pot) * 0.45, h - crown * 0.5))
-        size = rng.uniform(0.08, 0.2, 2)
         shape.ellipsoid((float(x), float(y), z), (size[0], size[1], crown * 0.5), paint(rng, GREENS))
     return Item("plant", shape, (0.6, 0.6, h), covers_floor=False)
 
