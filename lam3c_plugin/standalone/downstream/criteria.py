@@ -116,7 +116,7 @@ def lovasz_softmax(probability: Tensor, target: Tensor, classes: Sequence[int] |
             first = torch.arange(1, len(error) + 1, device=error.device, dtype=error.dtype)
             jaccard = 1 - (size - hits) / (size + first - hits)
             weight = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
-        losses.append(error @ weight)
+        losses.append((error * weight).sum())  # not a product of matrices: autocast would lower it
     return torch.stack(losses).mean()
 
 
@@ -130,7 +130,7 @@ def lovasz_softmax_reference(probability: Tensor, target: Tensor, classes: Seque
         error = [1 - row[index] if point in truth else row[index] for point, row in enumerate(probability)]
         wrong: set[int] = set()
         before = 0.0
-        for point in sorted(range(len(error)), key=lambda point: -float(error[point])):
+        for point in sorted(range(len(error)), key=lambda point: -float(error[point].detach())):
             wrong.add(point)
             # a set of mispredicted points leaves truth - wrong found; the union is truth and the false positives
             after = 1 - len(truth - wrong) / len(truth | wrong)

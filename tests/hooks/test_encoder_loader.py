@@ -1,0 +1,160 @@
+"""EncoderLoader: every kind of checkpoint, what it reports, and when it refuses."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from lam3c_plugin.hooks.encoder_loader import EncoderLoader, load_encoder
+from lam3c_plugin.host import HOOKS, build_model
+from lam3c_plugin.standalone.errors import CheckpointError
+from tests.standalone.test_segmentor import BACKBONE, segmentor
+
+
+def backbone(seed=1, **changes):
+    torch.manual_seed(seed)
+    model = build_model({**BACKBONE, "enc_mode": True, "mask_token": True, **changes})
+    return {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
+
+
+def run(model, weight, resume=False, **options):
+    lines = []
+    logger = SimpleNamespace(info=lines.append, warning=lines.append)
+    trainer = SimpleNamespace(model=model, cfg=SimpleNamespace(weight=weight, resume=resume), logger=logger)
+    hook = HOOKS.build(dict(type="EncoderLoader", **options))
+    hook.trainer = trainer
+    hook.before_train()
+    return hook, " ".join(lines)
+
+
+def assert_loaded(model, bare):
+    for name, tensor in model.backbone.state_dict().items():
+        if name.startswith(("embedding.", "enc.")):
+            assert torch.equal(tensor, bare[name]), name
+
+
+def layouts(bare):
+    other = {name: torch.zeros_like(tensor) for name, tensor in bare.items()}
+    student = {f"student.backbone.{name}": tensor for name, tensor in bare.items()}
+    teacher = {f"teacher.backbone.{name}": tensor for name, tensor in other.items()}
+    heads = {"student.mask_head.mlp.0.weight": torch.ones(3, 3)}
+    pretrain = {**teacher, **student, **heads}
+    return {
+        "training run": {"epoch": 3, "state_dict": pretrain, "optimizer": {}},
+        "training run under DDP": {"state_dict": {f"module.{name}": tensor for name, tensor in pretrain.items()}},
+        "model zoo": {"config": {"enc_depths": (1,) * 5}, "state_dict": bare},
+        "fine-tuned": {
+            "state_dict": {f"module.backbone.{name}": t for name, t in bare.items()}
+            | {"module.seg_head.weight": torch.ones(5, 96), "module.seg_head.bias": torch.ones(5)}
+        },
+    }
+
+
+@pytest.mark.parametrize("kind", ["training run", "training run under DDP", "model zoo", "fine-tuned"])
+@pytest.mark.parametrize("decoder", [False, True])
+def test_loads_every_kind(kind, decoder, tmp_path):
+    bare = backbone()
+    torch.save(layouts(bare)[kind], tmp_path / "weights.pth")
+    model = segmentor(12, enc_mode=False) if decoder else segmentor()
+    head = model.seg_head.weight.clone()
+    hook, said = run(model, str(tmp_path / "weights.pth"))
+    assert_loaded(model, bare)
+    assert torch.equal(model.seg_head.weight, head)
+    assert hook.report.unexpected == []  # the mask token, which the segmentor has not, is no loss
+    assert bool(hook.report.missing) == decoder
+    assert ("missing" in said) == decoder
+    assert "EncoderLoader: " in said
+
+
+def test_teacher_on_request(tmp_path):
+    bare = backbone()
+    torch.save(layouts(bare)["training run"], tmp_path / "weights.pth")
+    model = segmentor()
+    run(model, str(tmp_path / "weights.pth"), part="teacher")
+    assert_loaded(model, {name: torch.zeros_like(tensor) for name, tensor in bare.items()})
+
+
+def test_wrapped_models(tmp_path):
+    """Under DistributedDataParallel the model is one attribute further down."""
+    bare = backbone()
+    torch.save({"state_dict": bare}, tmp_path / "weights.pth")
+    wrapper = nn.Module()
+    wrapper.module = segmentor()
+    run(wrapper, str(tmp_path / "weights.pth"))
+    assert_loaded(wrapper.module, bare)
+
+
+def test_another_size_is_refused_and_changes_nothing(tmp_path):
+    bare = backbone(enc_channels=(16, 16, 32, 48, 64))
+    torch.save({"state_dict": bare}, tmp_path / "large.pth")
+    model = segmentor()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        run(model, str(tmp_path / "large.pth"))
+    message = str(caught.value)
+    assert "large.pth: only" in message
+    assert "at least 95%" in message
+    assert "another shape, first embedding.stem.linear.weight: (16, 9) in the file, (8, 9) in the model" in message
+    assert "\n" not in message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("lost", "fits"), [(0.04, True), (0.07, False)])
+def test_95_per_cent_of_the_encoder(lost, fits):
+    bare = backbone()
+    encoder = [name for name in bare if name != "embedding.mask_token"]
+    for name in encoder[: round(lost * len(encoder))]:
+        del bare[name]
+    model = segmentor()
+    if fits:
+        assert load_encoder(model.backbone, bare).missing
+    else:
+        with pytest.raises(CheckpointError, match="of the encoder's"):
+            load_encoder(model.backbone, bare)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    torch.save({"state_dict": {"layer1.conv.weight": torch.ones(3)}}, tmp_path / "resnet.pth")
+    with pytest.raises(CheckpointError, match=r"names do not fit \(first: layer1.conv.weight\)"):
+        run(segmentor(), str(tmp_path / "resnet.pth"))
+    with pytest.raises(CheckpointError, match="not found"):
+        run(segmentor(), str(tmp_path / "nowhere.pth"))
+    with pytest.raises(CheckpointError, match="has no backbone"):
+        run(nn.Linear(2, 2), str(tmp_path / "resnet.pth"))
+    plain = nn.Module()
+    plain.backbone = nn.Linear(2, 2)
+    with pytest.raises(CheckpointError, match=r"no embedding\.\* and enc\.\*"):
+        run(plain, str(tmp_path / "resnet.pth"))
+    with pytest.raises(ValueError, match="must be student or teacher"):
+        EncoderLoader(part="both")
+
+
+def test_without_weight_it_says_so():
+    hook, said = run(segmentor(), None)
+    assert hook.report is None
+    assert "from scratch" in said
+
+
+def test_resume_is_the_checkpoint_loader_s(monkeypatch):
+    calls = []
+    loader = HOOKS.get("CheckpointLoader")
+    monkeypatch.setattr(loader, "before_train", lambda self: calls.append(self.trainer))
+    model = segmentor()
+    run(model, "exp/run/model/model_last.pth", resume=True)
+    assert len(calls) == 1
+    assert calls[0].model is model
+
+
+def test_messages_reach_the_log(tmp_path, caplog):
+    torch.save({"state_dict": backbone()}, tmp_path / "weights.pth")
+    logger = logging.getLogger("lam3c_plugin")
+    hook = EncoderLoader()
+    cfg = SimpleNamespace(weight=str(tmp_path / "weights.pth"), resume=False)
+    hook.trainer = SimpleNamespace(model=segmentor(), cfg=cfg, logger=logger)
+    with caplog.at_level(logging.INFO, logger="lam3c_plugin"):
+        hook.before_train()
+    assert "encoder tensors from" in caplog.text
