@@ -72,9 +72,10 @@ def seconds(function: Callable[[], object], device: str) -> float:
 
 
 def interleaved(functions: list[Callable[[], object]], device: str, repeats: int) -> list[float]:
-    """Median seconds of each, run in turn (a slow spell of the machine meets all), after one warm-up round."""
-    for function in functions:
-        function()
+    """Median seconds of each, run in turn (a slow spell of the machine meets all).
+
+    No warm-up of its own: every benchmark has called each once before, to compare the numbers.
+    """
     times = [[seconds(function, device) for function in functions] for _ in range(repeats)]
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
