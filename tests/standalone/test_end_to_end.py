@@ -50,9 +50,8 @@ del train_transforms, val_transforms, vote_config
 def rooms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rooms")
     for split, number in (("train", 2), ("val", 1)):
-        generate(
-            f"--out {folder} --num {number} --seed {number} --split {split} --points 3000 --noise clean --workers 1".split()
-        )
+        options = f"--num {number} --seed {number} --split {split} --points 3000 --noise clean --workers 1"
+        generate(["--out", str(folder), *options.split()])
     return folder
 
 
