@@ -1,8 +1,7 @@
 """Class names of the labelled benchmarks, in the order of their label files.
 
 The configs take them from here, so that a list of 200 names stands in one place. Sources: the benchmarks' own label
-lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS, Structured3D with the 25 classes that are in use), and
-``data_tools.synthetic`` for the made rooms.
+lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS), and ``data_tools.synthetic`` for the made rooms.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ __all__ = [
     "SCANNETPP_STUFF",
     "SCANNET_20",
     "SCANNET_200",
-    "STRUCTURED3D_25",
     "SYNTHETIC_24",
 ]
 
@@ -67,11 +65,6 @@ SCANNETPP_STUFF = (-1, 0, 1, 2, 16, 19, 20, 24, 26, 33, 36, 48, 53, 63, 64, 73, 
 
 S3DIS_13 = _split("""
 ceiling, floor, wall, beam, column, window, door, table, chair, sofa, bookcase, board, clutter
-""")
-
-STRUCTURED3D_25 = _split("""
-wall, floor, cabinet, bed, chair, sofa, table, door, window, picture, desk, shelves, curtain, dresser, pillow,
-mirror, ceiling, refrigerator, television, nightstand, sink, lamp, otherstructure, otherfurniture, otherprop
 """)
 
 SYNTHETIC_24 = _split("""

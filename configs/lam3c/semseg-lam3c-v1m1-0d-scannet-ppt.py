@@ -4,7 +4,7 @@ Runs on Pointcept only: it needs its MultiDatasetTrainer, OpenAI's `clip` and St
 it is the supervised baseline; with it, supervised joint training on top of a pre-trained encoder.
 """
 
-from lam3c_plugin.labels import S3DIS_13, SCANNET_20, STRUCTURED3D_25
+from lam3c_plugin.labels import SCANNET_20
 from lam3c_plugin.recipes_downstream import train_transforms, val_transforms, vote_config, vote_transforms
 
 _base_ = ["./_base_/downstream.py", "./_base_/ptv3.py"]
@@ -19,8 +19,7 @@ model = dict(
         dict(type="CrossEntropyLoss", loss_weight=1.0, ignore_index=-1),
         dict(type="LovaszLoss", mode="multiclass", loss_weight=1.0, ignore_index=-1),
     ],
-    conditions=("Structured3D", "ScanNet", "S3DIS"),
-    class_names=[STRUCTURED3D_25, SCANNET_20, S3DIS_13],
+    conditions=("Structured3D", "ScanNet", "S3DIS"),  # with the host's lists of classes, whose form differs by version
     template="[x]",
     clip_model="ViT-B/16",
     freeze_backbone=False,
@@ -68,5 +67,5 @@ hooks = [
 ]
 test = dict(type="SemSegTester", verbose=True)
 
-del scannet, structured3d, S3DIS_13, SCANNET_20, STRUCTURED3D_25
+del scannet, structured3d, SCANNET_20
 del vote_transforms, train_transforms, val_transforms, vote_config
