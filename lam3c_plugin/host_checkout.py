@@ -47,6 +47,7 @@ class Checkout:
         accumulates: gradient accumulation exists (from 1.6.1).
         segments_instances: PG-v1m2 exists (from 1.6.1).
         needs_ocnn: its models cannot run without `ocnn` (1.6.0).
+        needs_old_torch: it cannot read its own checkpoints under torch 2.6 and newer (1.6.0).
     """
 
     root: Path
@@ -55,6 +56,7 @@ class Checkout:
     accumulates: bool
     segments_instances: bool
     needs_ocnn: bool
+    needs_old_torch: bool
 
 
 def inspect_checkout(folder: str | Path) -> Checkout:
@@ -87,6 +89,7 @@ def inspect_checkout(folder: str | Path) -> Checkout:
             "PG-v1m2" in _read(path) for path in (root / "pointcept/models/point_group").glob("*.py")
         ),
         needs_ocnn="if ocnn is not None" not in _read(root / "pointcept/models/modules.py"),
+        needs_old_torch="weights_only" not in _read(root / "pointcept/engines/hooks/misc.py"),
     )
 
 

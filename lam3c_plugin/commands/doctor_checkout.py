@@ -72,6 +72,12 @@ def check_checkout(checkout: Checkout) -> Iterator[Finding]:
         yield Finding("note", "no gradient accumulation before v1.6.1: the whole batch has to fit the GPUs", newer)
     if not checkout.segments_instances:
         yield Finding("note", "no PG-v1m2 before v1.6.1: no instance segmentation", newer)
+    if checkout.needs_old_torch and _torch_release() >= (2, 6):
+        yield Finding(
+            "note",
+            "v1.6.0 cannot read its own checkpoints of evaluated runs under torch 2.6 and newer",
+            f"export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 (only for checkpoints you trust), or {newer}",
+        )
     complete = is_complete(checkout.root)
     if complete:
         yield Finding("ok", "the configs are installed")
@@ -211,6 +217,12 @@ def write_fitted(checkout: Checkout, name: str, cfg: Mapping[str, Any], gpus: in
     lines += [f"batch_size = {fit.batch_size}", f"gradient_accumulation_steps = {fit.accumulation}"]
     lines += [f"num_worker = {min(int(cfg['num_worker']), 8 * gpus)}"]
     return add_config(checkout.root, name, "\n".join(lines) + "\n")
+
+
+def _torch_release() -> tuple[int, ...]:
+    import torch
+
+    return tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 FILES = {
     "pointcept/__init__.py": "",
     "pointcept/engines/__init__.py": "",
+    "pointcept/engines/hooks/misc.py": "weights_only = False",
     "pointcept/engines/train.py": "import torch\nimport nowhere_to_be_found\nfrom pointcept.models import build\n"
     "steps = 'gradient_accumulation_steps'\n",
     "pointcept/models/__init__.py": "from .modules import *\nfrom .builder import build\n",

@@ -87,10 +87,14 @@ def test_batch_that_does_not_divide(root):
     assert "batch_size=96 does not divide by 5 GPUs" in findings[0].text
 
 
-def test_no_accumulation_in_1_6_0(root):
-    old = make_checkout(root.with_name("old"), {"pointcept/engines/train.py": ""})
+def test_what_1_6_0_lacks(root, monkeypatch):
+    old = make_checkout(
+        root.with_name("old"), {"pointcept/engines/train.py": "", "pointcept/engines/hooks/misc.py": ""}
+    )
+    monkeypatch.setattr("torch.__version__", "2.6.0+cu124")
     marks = [finding.text for finding in doctor.check_checkout(inspect_checkout(old))]
     assert any("no gradient accumulation before v1.6.1" in text for text in marks)
+    assert any("under torch 2.6" in text for text in marks)
 
 
 @pytest.mark.parametrize(

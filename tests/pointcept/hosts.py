@@ -130,6 +130,7 @@ def run(command: list, folder: Path, options: tuple = (), timeout: float = 240, 
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONWARNINGS": "ignore",
         "LAM3C_CPU_HOST_OPTIONS": " ".join(options),
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # v1.6.0 was written before torch 2.6
         **variables,
     }
     done = subprocess.run(

@@ -26,7 +26,7 @@ def test_version_and_imports_are_recognised():
     checkout = inspect_checkout(os.environ["POINTCEPT_ROOT"])
     assert checkout.accumulates == (checkout.version != "1.6.0")
     assert checkout.segments_instances == (checkout.version != "1.6.0")
-    assert checkout.needs_ocnn == (checkout.version == "1.6.0")
+    assert checkout.needs_ocnn == checkout.needs_old_torch == (checkout.version == "1.6.0")
     if checkout.commit.startswith("v"):
         assert checkout.commit[1:].startswith(checkout.version.split()[0])
     assert {"torch", "spconv", "pointops", "torch_scatter", "timm", "addict"} <= set(third_party_imports(checkout))
