@@ -17,7 +17,7 @@ BACKENDS = ("auto", "scipy", "grid", "cdist", "pointops")
 # pointops compares every pair of a cloud; above this many points a cloud the grid has less to do.
 _POINTOPS_MAX_CLOUD = 16384
 _POINTOPS_MAX_K = 128
-_QUERIES_A_JOB = 4096
+_LEAST_QUERIES_A_JOB = 1024
 
 
 @torch.no_grad()
@@ -49,6 +49,9 @@ def knn(
         ValueError: k < 1, a radius that is not positive, wrong shapes, offsets that do not fit, a coordinate that is
             not finite, an unknown backend.
     """
+    # The search is in float32 (float64 for float64), also for half-precision coordinates.
+    dtype = torch.float64 if torch.float64 in (query.dtype, ref.dtype) else torch.float32
+    query, ref = query.detach().to(dtype), ref.detach().to(dtype)
     _check(query, query_offset, "query")
     _check(ref, ref_offset, "ref")
     if query_offset.shape[0] != ref_offset.shape[0]:
@@ -60,9 +63,6 @@ def knn(
         raise ValueError(f"k={k}: ask for at least one neighbour")
     if max_radius is not None and not max_radius > 0:
         raise ValueError(f"max_radius={max_radius}: give a positive radius in metres, or None for no bound")
-    # Neighbours need full precision: bfloat16 metres are 1 cm steps at 2 m.
-    dtype = torch.float64 if torch.float64 in (query.dtype, ref.dtype) else torch.float32
-    query, ref = query.detach().to(dtype), ref.detach().to(dtype)
     search = _choose(backend, query, ref_offset, k, max_radius)
     return search(query, query_offset.long(), ref, ref_offset.long(), k, max_radius)
 
@@ -73,7 +73,9 @@ def _check(coord: Tensor, offset: Tensor, name: str) -> None:
     end = int(offset[-1]) if offset.numel() else 0
     if offset.dim() != 1 or end != coord.shape[0]:
         raise ValueError(f"{name}_offset ends at {end}, but {name} has {coord.shape[0]} points: give running sums")
-    if not bool(torch.isfinite(coord).all()):
+    # On the CPU in NumPy, see `_scipy_knn`.
+    finite = np.isfinite(coord.numpy()).all() if coord.device.type == "cpu" else torch.isfinite(coord).all()
+    if not bool(finite):
         row = int((~torch.isfinite(coord)).any(1).nonzero()[0])
         raise ValueError(f"{name}[{row}] = {coord[row].tolist()} is not finite: drop such points first")
 
@@ -117,38 +119,41 @@ def _scipy_knn(
     """A k-d tree per cloud; trees and pieces of the queries are shared out over the threads."""
     from scipy.spatial import cKDTree  # keeps `import lam3c_plugin.ops` light
 
-    index, distance = _empty(query.cpu(), k)
     spans = _spans(query_offset, ref_offset)
+    # NumPy from here on: the threads of a parallel PyTorch operation would keep spinning beside ours.
     q, r = query.cpu().numpy(), ref.cpu().numpy()
-    same = query.data_ptr() == ref.data_ptr()
-    index_out, distance_out = index.numpy(), distance.numpy()
+    index, distance = np.full((len(q), k), -1, np.int64), np.full((len(q), k), np.inf, np.float32)
     radius = np.inf if max_radius is None else np.float32(max_radius)
+    threads = torch.get_num_threads()
+    piece = max(_LEAST_QUERIES_A_JOB, -(-len(q) // (4 * threads)))
 
     def build(span: tuple[int, int, int, int]) -> cKDTree:
         # Unbalanced trees are built in half the time and are as quick to query at these densities.
         return cKDTree(r[span[2] : span[3]], balanced_tree=False, compact_nodes=False)
 
-    def search(job: tuple[cKDTree, int, int, np.ndarray]) -> None:
-        tree, first_query, first_ref, piece = job
+    def search(job: tuple[cKDTree, int, int, int]) -> None:
+        tree, begin, end, first_ref = job
         near = min(k, tree.n)
         # SciPy's bound is exclusive: ask for a little more, cut exactly below.
-        far, row = tree.query(q[first_query:][piece], k=near, distance_upper_bound=float(radius) * (1 + 1e-6))
-        far = far.reshape(-1, near).astype(np.float32)
-        row = row.reshape(-1, near) + first_ref
-        beyond = (far > radius) | np.isinf(far)
-        far[beyond], row[beyond] = np.inf, -1
-        distance_out[first_query:, :near][piece] = far
-        index_out[first_query:, :near][piece] = row
+        found = tree.query(q[begin:end], k=near, distance_upper_bound=float(radius) * (1 + 1e-6))
+        far, row = (values.reshape(-1, near) for values in found)
+        distance[begin:end, :near] = far
+        np.add(row, first_ref, out=index[begin:end, :near])
+        if max_radius is not None:
+            beyond = distance[begin:end] > radius
+            np.putmask(distance[begin:end], beyond, np.inf)
+            np.putmask(index[begin:end], beyond, -1)
 
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        jobs = []
-        for span, tree in zip(spans, pool.map(build, spans), strict=True):
-            size = span[1] - span[0]
-            # In the tree's own order neighbouring queries walk the same nodes.
-            rows = tree.indices if same and span[:2] == span[2:] else np.arange(size)
-            jobs += [(tree, span[0], span[2], rows[b : b + _QUERIES_A_JOB]) for b in range(0, size, _QUERIES_A_JOB)]
-        list(pool.map(search, jobs))
-    return index.to(query.device), distance.to(query.device)
+    with ThreadPoolExecutor(threads) as pool:
+        run = pool.map if threads > 1 else map
+        jobs = [
+            (tree, begin, min(begin + piece, span[1]), span[2])
+            for span, tree in zip(spans, run(build, spans), strict=True)
+            for begin in range(span[0], span[1], piece)
+        ]
+        for _ in run(search, jobs):
+            pass
+    return torch.from_numpy(index).to(query.device), torch.from_numpy(distance).to(query.device)
 
 
 def _grid_knn(

@@ -85,11 +85,21 @@ def test_nothing_to_search(backend):
     assert bool(torch.isinf(distance).all())
 
 
+def test_half_precision_coordinates_and_gradients_in_the_way():
+    query, q, ref, r = clouds([20], [30])
+    half = query.bfloat16().requires_grad_()
+    index, distance = knn(half, q, ref.requires_grad_(), r, 3)
+    want = knn(half.detach().float(), q, ref.detach(), r, 3)
+    assert torch.equal(index, want[0])
+    assert torch.equal(distance, want[1])
+    assert not distance.requires_grad
+
+
 def test_blocks_and_threads_do_not_change_the_result(monkeypatch):
     data = clouds([700, 300], [500, 900])
     want = knn(*data, 5, 0.2)
     monkeypatch.setattr(grid_search, "_QUERIES_A_BLOCK", 97)
-    monkeypatch.setattr(neighbours, "_QUERIES_A_JOB", 61)
+    monkeypatch.setattr(neighbours, "_LEAST_QUERIES_A_JOB", 61)
     for backend in ("grid", "scipy"):
         got = knn(*data, 5, 0.2, backend=backend)
         torch.testing.assert_close(got[1], want[1], atol=1e-6, rtol=1e-6)
