@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
+import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -234,10 +238,17 @@ def test_synthetic_classes_are_the_generator_s():
 
 
 def test_old_pointcept_is_refused_in_one_line(monkeypatch):
-    """v1.6.0 has no PG-v1m2: the instance configs say so when they are read."""
+    """v1.6.0 has neither PG-v1m2 nor accumulation: the configs say so when they are read."""
     import lam3c_plugin.host as host
     from lam3c_plugin.standalone.errors import ConfigError
 
     monkeypatch.setattr(host, "ENGINE", "pointcept")
+    module = types.ModuleType("old_host")
+    monkeypatch.setitem(sys.modules, "old_host", module)
+    trainer = type("Trainer", (), {"__module__": "old_host"})
+    monkeypatch.setattr(host, "TRAINERS", SimpleNamespace(get=lambda name: trainer))
+    monkeypatch.setattr(inspect, "getsource", lambda module: "class Trainer: ...")
+    with pytest.raises(ConfigError, match=r"gradient accumulation needs Pointcept v1\.6\.1 or newer"):
+        Config.fromfile(FOLDER / "pretrain-lam3c-v1m1-7-24gb.py")
     with pytest.raises(ConfigError, match=r"instance segmentation needs Pointcept v1\.6\.1 or newer"):
         Config.fromfile(FOLDER / "insseg-lam3c-v1m1-0a-scannet-pg-lin.py")

@@ -18,6 +18,10 @@ def build_all(host, pattern: str) -> tuple[list[str], list[str]]:
 
 def test_pretraining(host):
     built, failed = build_all(host, "pretrain-*.py")
+    if not inspect_checkout(host.root).accumulates:
+        refused = [line for line in failed if "-7-24gb" in line and "needs Pointcept v1.6.1 or newer" in line]
+        assert len(refused) == 1
+        failed.remove(refused[0])
     assert not failed
     base = next(line for line in built if "pretrain-lam3c-v1m1-0-base" in line)
     assert "25 groups, 121." in base or "26 groups, 121." in base

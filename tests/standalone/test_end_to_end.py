@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from data_tools.synthetic.generate import main as generate
+from lam3c_plugin.standalone.errors import Interrupted
 from lam3c_plugin.standalone.train import main as train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,12 +75,16 @@ def test_pretrain_probe_test(rooms, tmp_path):
     config = write(
         tmp_path / "probe.py", "semseg-lam3c-v1m1-9a-tiny-synthetic-lin", PROBE, run=probe, data=rooms, steps=3
     )
-    assert train([*config, "--options", f"weight={weight}"]) == 0
+    with pytest.raises(Interrupted):
+        train([*config, "--options", f"weight={weight}", "stop_after_steps=2"])
+    assert train(["--resume", str(probe)]) == 0  # EncoderLoader hands the whole run to the CheckpointLoader
     probed = torch.load(probe / "model/model_best.pth", weights_only=True)["state_dict"]
     kept = [name for name in probed if name.startswith("backbone.")]
     assert len(kept) > 50
     assert all(torch.equal(probed[name], student[f"student.{name}"]) for name in kept)  # frozen, and the student's
-    assert "encoder tensors from" in (probe / "train.log").read_text()
+    log = (probe / "train.log").read_text()
+    assert log.count("encoder tensors from") == 1
+    assert "after 2 steps" in log
 
     # test.sh works in its own checkout: one with the runs of this test
     (tmp_path / "scripts").mkdir()

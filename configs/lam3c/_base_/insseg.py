@@ -3,10 +3,9 @@
 Runs on Pointcept from v1.6.1 on, with its pointgroup_ops built; the embedded engine has no instance segmentation.
 """
 
-from lam3c_plugin.host import ENGINE, MODELS, HostError
+from lam3c_plugin.requirements import require_instance_segmentation
 
-if ENGINE == "pointcept" and "PG-v1m2" not in MODELS.module_dict:
-    raise HostError("instance segmentation needs Pointcept v1.6.1 or newer: this checkout has no PG-v1m2")
+require_instance_segmentation()
 
 _base_ = ["./downstream.py", "./ptv3.py"]
 
@@ -32,4 +31,4 @@ model = dict(
     freeze_backbone=True,
 )
 
-del ENGINE, HostError, MODELS
+del require_instance_segmentation

@@ -1,4 +1,4 @@
-"""Made rooms with 24 classes, for the tiny model of the quick start: downstream on two CPU cores in a minute.
+"""Made rooms with 24 classes, for the tiny model of the quick start: downstream on two CPU cores in a minute or two.
 
 Rooms: `python -m data_tools.synthetic.generate --out data/synthetic --noise clean --points 20000 --num 12`, and once
 more with `--split val --num 3 --seed 9000`.
