@@ -107,9 +107,10 @@ def test_missing_data_names_the_folder_and_the_command(host):
 def test_probe_and_evaluation_by_the_host(host, one_process):
     """Pre-training checkpoint -> linear probe -> the host's evaluator -> `scripts/test.sh` on two ranks."""
     folder, _, _ = one_process
-    hosts.make_rooms(host.root / "data/scannet", {"train": 2, "val": 2})
+    hosts.make_rooms(host.root / "data/probe", {"train": 2, "val": 2})
     options = (*hosts.TINY_BACKBONE, "model.backbone_out_channels=144", "enable_amp=False", "batch_size=2")
     options += ("num_worker=2", "epoch=1", "eval_epoch=1", "data.test.test_cfg.aug_transform=[[]]")
+    options += tuple(f"data.{part}.data_root=data/probe" for part in ("train", "val", "test"))
     command = ("-d", "lam3c", "-c", "semseg-lam3c-v1m1-0a-scannet-lin", "-n", "probe", "-g", "1")
     out = train(host, *command, "-w", folder / "model/model_last.pth", options=options)
     assert "Val result: mIoU/mAcc/allAcc" in out
