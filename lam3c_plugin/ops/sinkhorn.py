@@ -17,7 +17,7 @@ from torch import Tensor
 from lam3c_plugin.ops.distributed import all_reduce_max, all_reduce_sum
 
 # Elements of a block of rows: it has to stay in a CPU's cache, and to fill a GPU.
-_BLOCK_CPU = 2**19
+_BLOCK_CPU = 2**20
 _BLOCK_CUDA = 2**24
 
 
