@@ -26,9 +26,8 @@ def main(path: str) -> None:
     msc.voxel_grid = voxel_grid
     cfg = Config.fromfile(path)
     small = dict(enc_channels=(16, 16, 32, 32, 48), enc_num_head=(1, 1, 2, 2, 3), enc_depths=(1,) * 5)
-    small |= dict(
-        enc_patch_size=(64,) * 5, dec_depths=(1,) * 4, dec_channels=(16, 16, 32, 32), dec_patch_size=(64,) * 4
-    )
+    small |= dict(dec_channels=(16, 16, 32, 32), dec_num_head=(1, 1, 2, 2), dec_depths=(1,) * 4)
+    small |= dict(enc_patch_size=(64,) * 5, dec_patch_size=(64,) * 4)
     cfg.model.backbone.update(small)
     cfg.model.update(backbone_out_channels=16, matching_max_pair=128)
     model = build_model(cfg.model).train()
