@@ -17,7 +17,7 @@ def view_transforms(
     drop_color: float = 0.0,
     drop_normal: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Transforms that turn a scene into the views of one pre-training sample (arXiv 2512.23042; the views are Sonata's).
+    """Transforms from a scene to the views of one pre-training sample (arXiv 2512.23042; the views are Sonata's).
 
     Input channels of a view: xyz after CenterShift (m; x, y at the box's middle, z at its bottom), rgb / 255, unit
     normal. The coordinates before augmentation stay as ``origin_coord`` for matching.
@@ -80,7 +80,7 @@ def view_transforms(
 
 
 def layerwise_learning_rates(depths: Sequence[int], base_lr: float, decay: float = 0.9) -> list[dict[str, Any]]:
-    """Parameter groups of the encoder's blocks: the last block has ``base_lr``, each one before it ``decay`` times less.
+    """Parameter groups of the encoder's blocks: the last has ``base_lr``, each one before it ``decay`` times less.
 
     Returns:
         ``param_dicts`` of a config: one ``dict(keyword="enc<stage>.block<i>.", lr=...)`` a block, in order.

@@ -53,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # resume=True: the run's own config.py stays as training wrote it
     cfg = load_config(args.config_file, {**(args.options or {}), "resume": True})
     if "test" not in cfg or "test" not in cfg.data:
-        raise ConfigError(
-            f"{args.config_file} has nothing to test: it needs test and data.test; pre-training has none"
-        )
+        raise ConfigError(f"{args.config_file} has nothing to test: it needs test and data.test; pre-training has none")
     launch(evaluate_rank, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
     return 0
 

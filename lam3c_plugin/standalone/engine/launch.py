@@ -102,6 +102,7 @@ def _with_group(
         cfg.import_custom_modules()
     comm.synchronize()
     main(cfg)
+    comm.synchronize()  # gloo of torch 2.5 can hang in destroy when another rank has left already
     dist.destroy_process_group()  # not after an error: the other ranks may wait in a collective for ever
 
 
