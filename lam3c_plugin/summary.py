@@ -27,21 +27,29 @@ def read_scalars(run_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     Raises:
         FileNotFoundError: the folder holds no event file.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     series: dict[str, dict[int, float]] = {}
-    files = sorted(run_dir.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        raise FileNotFoundError(f"{run_dir} holds no TensorBoard events: the run wrote none")
-    for file in files:
-        events = EventAccumulator(str(file), size_guidance={"scalars": 0})
-        events.Reload()
+    for events in _event_files(run_dir):
         for tag in events.Tags()["scalars"]:
             series.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
     return {
         tag: (np.array(sorted(points)), np.array([points[step] for step in sorted(points)]))
         for tag, points in series.items()
     }
+
+
+def _event_files(run_dir: Path) -> list[Any]:
+    """Accumulators of the run's event files that hold losses, oldest first."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    loaded = []
+    for file in sorted(run_dir.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+        events.Reload()
+        if "train_batch/loss" in events.Tags()["scalars"]:
+            loaded.append(events)
+    if not loaded:
+        raise FileNotFoundError(f"{run_dir} holds no TensorBoard events: the run wrote none")
+    return loaded
 
 
 def read_monitor(run_dir: Path) -> list[dict[str, Any]]:
@@ -87,16 +95,17 @@ def print_summary(run_dir: Path, steps: int, seconds: float, peak_gb: float) -> 
     coverage = [record["coverage"] for record in monitor if record.get("coverage") is not None]
     if coverage:
         checks.append((f"prototypes in use over the last steps: {coverage[-1]:.0%} > 50%", coverage[-1] > 0.5))
-    rate = _steps_per_second(scalars)
+    rate = _steps_per_second(run_dir)
     print(f"\n{steps} steps, {seconds:.0f} s with start-up, {rate:.2f} steps/s, peak memory {peak_gb:.2f} GB")
     for title, passed in checks:
         print(f"  [{'ok' if passed else 'NOT OK'}] {title}")
     return all(passed for _, passed in checks)
 
 
-def _steps_per_second(scalars: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    times = scalars.get("train_batch/batch_time")
-    return 1.0 / float(np.median(times[1])) if times is not None and np.median(times[1]) > 0 else math.nan
+def _steps_per_second(run_dir: Path) -> float:
+    """From the median time between the log's steps, so that start-up, pauses and pictures do not count."""
+    times = [event.wall_time for events in _event_files(run_dir) for event in events.Scalars("train_batch/loss")]
+    return 1.0 / float(np.median(np.diff(sorted(times)))) if len(times) > 1 else math.nan
 
 
 def draw_summary(run_dir: Path, data_root: Path, path: Path, num_scenes: int = 3) -> Path:
