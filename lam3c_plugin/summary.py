@@ -116,6 +116,8 @@ def draw_summary(run_dir: Path, data_root: Path, path: Path, num_scenes: int = 3
     from matplotlib import pyplot as plt
 
     scalars, monitor = read_scalars(run_dir), read_monitor(run_dir)
+    scenes = _scene_pictures(run_dir, data_root, num_scenes)
+    num_scenes = max(len(scenes), 1)
     figure = plt.figure(figsize=(15, 4.2 + 3.9 * num_scenes), constrained_layout=True)
     top, bottom = figure.subfigures(2, 1, height_ratios=[4.2, 3.9 * num_scenes])
     axes = top.subplots(1, 3)
@@ -127,7 +129,7 @@ def draw_summary(run_dir: Path, data_root: Path, path: Path, num_scenes: int = 3
     for row in rows:
         for axis in row:
             axis.axis("off")
-    for row, pictures in zip(rows, _scene_pictures(run_dir, data_root, num_scenes), strict=False):
+    for row, pictures in zip(rows, scenes, strict=False):
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,9 +177,8 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     before = {name: value.clone() for name, value in model.state_dict().items()}
     after = read_checkpoint(run_dir / "model/model_last.pth")["state_dict"]
     rows: list[list[np.ndarray]] = []
-    for folder in sorted((data_root / "train").iterdir())[:num_scenes]:
-        if not (folder / "coord.npy").is_file():
-            continue
+    folders = [folder for folder in sorted((data_root / "train").iterdir()) if (folder / "coord.npy").is_file()]
+    for folder in folders[:num_scenes]:
         scene = load_scene(folder, config.grid_size)
         row = [render_points(scene["coord"], scene["color"], view="oblique")]
         for weights in (before, after):
