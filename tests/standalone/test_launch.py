@@ -159,7 +159,7 @@ def call(capsys, *arguments):
 @pytest.mark.parametrize(
     ("changes", "arguments", "words"),
     [
-        (dict(model=dict(type="FakeModle")), [], "did you mean 'FakeModel'? (config: "),
+        (dict(model=dict(type="FakeModle")), [], "did you mean 'FakeModel'"),
         ({}, ["--num-gpus", 2, "--options", "batch_size=3"], "batch_size=3 does not divide by 2 ranks; take 4"),
         ({}, ["--machine-rank", "3"], "--machine-rank 3 must be one of 0"),
         ({}, ["--num-machines", "2"], "several machines need --dist-url"),
