@@ -120,5 +120,8 @@ def test_probe_and_evaluation_by_the_host(host, one_process):
     assert torch.equal(probe[name], student[f"student.{name}"])
 
     command = ["sh", "scripts/test.sh", "-p", host.python, "-d", "lam3c", "-n", "probe", "-g", "2"]
+    if inspect_checkout(host.root).version == "1.6.0":  # its tools/test.py cannot be imported, with us or without
+        assert "circular import" in hosts.run(command, host.root, ok=False)
+        return
     out = hosts.run(command, host.root, LAM3C_CPU_HOST_GPUS="2")
     assert "Val result: mIoU/mAcc/allAcc" in out
