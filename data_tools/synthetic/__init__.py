@@ -1,0 +1,1 @@
+"""Furnished rooms, their noisy scans and their labels, made from a seed."""
