@@ -83,7 +83,8 @@ def test_a_clouds_features_do_not_depend_on_the_batch(enc_mode):
     together = net(batch_of(*clouds))
     for i, one in enumerate(clouds):
         for joint, alone in zip(levels(together), levels(net(batch_of(one))), strict=True):
-            torch.testing.assert_close(joint.feat[joint.batch == i], alone.feat, atol=2e-6, rtol=2e-6)
+            # rounding only: matrix products and padded attention of other sizes add in another order
+            torch.testing.assert_close(joint.feat[joint.batch == i], alone.feat, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
