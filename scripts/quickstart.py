@@ -9,10 +9,13 @@ import argparse
 import math
 import os
 import resource
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 os.environ["LAM3C_ENGINE"] = "embedded"  # the quick start needs nothing but pip
 
 CONFIG = "lam3c/pretrain-lam3c-v1m1-2-tiny"
+CALLER = Path(os.environ.get("LAM3C_CALLER_DIR", ROOT))  # where the command was typed: paths are relative to it
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,28 +38,43 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "  sh scripts/quickstart.sh --data data/roomtours    scene folders are taken as they are\n"
         "  sh scripts/quickstart.sh --steps 400 --out exp/longer",
     )
-    parser.add_argument("--data", type=Path, help="a cloud, a folder of clouds, or a root of scene folders")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", metavar="PATH", help="clouds, folders of clouds, or one root of scene folders"
+    )
     parser.add_argument("--steps", type=int, default=120, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--rooms", type=int, default=16, help="rooms to generate without --data (default: %(default)s)")
     parser.add_argument("--noise", default="pi3", help="noise level of generated rooms (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of rooms, weights and views (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("exp/quickstart"), help="results go here (%(default)s)")
+    parser.add_argument("--out", type=Path, help="results go here (default: exp/quickstart of this repository)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     args = parser.parse_args(argv)
     if args.steps < 2:
         parser.error(f"--steps must be at least 2, got {args.steps}")
     if args.rooms < 2:
         parser.error(f"--rooms must be at least 2, got {args.rooms}")
-    if args.data is not None and not args.data.exists():
-        parser.error(f"--data {args.data}: no such file or folder")
+    args.data = [CALLER / path for path in args.data or []]
+    for path in args.data:
+        if not path.exists():
+            parser.error(f"--data {path}: no such file or folder")
+    args.out = Path("exp/quickstart") if args.out is None else CALLER / args.out
     return args
 
 
-def run(command: list[str], **environment: str) -> None:
-    """Runs one stage; its own error line has been printed when it fails."""
-    print("==> " + " ".join(command).replace(sys.executable, "python"), flush=True)
-    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
-    if code:
+def run(command: list[str], passing: tuple[int, ...] = (0,), **environment: str) -> None:
+    """Runs one stage in the repository's root and ends with its exit code unless that is a ``passing`` one.
+
+    Its own error line has been printed when it fails. Ctrl-C and SIGTERM are handed on, so that it can save and end.
+    """
+    print("==> " + shlex.join(command).replace(sys.executable, "python"), flush=True)
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda got, _: process.send_signal(got)) for number in stops}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code not in passing:
         sys.exit(code if code > 0 else 128 - code)
 
 
@@ -65,13 +84,19 @@ def is_scene_root(folder: Path) -> bool:
 
 
 def prepare_data(args: argparse.Namespace) -> Path:
-    """Returns a root of scene folders: given, packaged from clouds, or generated."""
-    if args.data is not None and is_scene_root(args.data):
-        return args.data
-    root = args.out / "data"
-    if args.data is not None:
-        run([sys.executable, "data_tools/package.py", str(args.data.resolve()), "--out", str(root)])
+    """Returns a root of scene folders: given, packaged from clouds, or generated.
+
+    What is made lies in a folder of its own for every input, so that no scenes of another run are trained on.
+    """
+    if len(args.data) == 1 and is_scene_root(args.data[0]):
+        return args.data[0]
+    if args.data:
+        clouds = [str(path.resolve()) for path in args.data]
+        root = args.out / "data" / f"clouds-{zlib.crc32(os.fsencode(chr(0).join(clouds))):08x}"
+        # 1: some clouds could not be used; they have been named, and the others are trained on
+        run([sys.executable, "data_tools/package.py", *clouds, "--out", str(root)], passing=(0, 1))
         return root
+    root = args.out / "data" / f"rooms-{args.rooms}-{args.noise}-seed{args.seed}"
     generate = [sys.executable, "-m", "data_tools.synthetic.generate", "--out", str(root), "--num", str(args.rooms)]
     run([*generate, "--seed", str(args.seed), "--noise", args.noise, "--workers", str(os.cpu_count() or 1)])
     return root
@@ -83,7 +108,7 @@ def count_scenes(root: Path) -> int:
 
 
 def train(args: argparse.Namespace, data_root: Path) -> Path:
-    """Trains the tiny config through scripts/train.sh; returns the run's folder."""
+    """Trains the tiny config on the embedded engine; returns the run's folder."""
     from lam3c_plugin.standalone.config import Config
 
     batch_size = Config.fromfile(str(ROOT / "configs" / f"{CONFIG}.py")).batch_size
@@ -97,18 +122,26 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
         shutil.rmtree(run_dir)
     resume = run_dir / "model/model_last.pth"
     options = [
-        f"save_path={run_dir}",
-        f"data.train.data_root={data_root}",
+        f"save_path={str(run_dir)!r}",  # quoted: a comma in a path makes no list
+        f"data.train.data_root={str(data_root)!r}",
         f"seed={args.seed}",
         f"epoch={epochs * loop}",
         f"eval_epoch={epochs}",
         f"max_steps={args.steps}",
     ]
     if args.resume and resume.is_file():
-        options += ["resume=True", f"weight={resume}"]
+        options += ["resume=True", f"weight={str(resume)!r}"]
     command = [sys.executable, "-m", "lam3c_plugin.standalone.train", "--config-file", f"configs/{CONFIG}.py"]
-    run([*command, "--num-gpus", "1", "--options", *options])
+    run([*command, "--num-gpus", "1", "--options", *options], LAM3C_RESUME_COMMAND=resume_command(args))
     return run_dir
+
+
+def resume_command(args: argparse.Namespace) -> str:
+    """What to type to go on with a stopped run."""
+    given = ["--data", *map(str, args.data)] if args.data else []
+    made = [] if args.data else ["--rooms", str(args.rooms), "--noise", args.noise]
+    run_again = [*given, *made, "--seed", str(args.seed), "--steps", str(args.steps), "--out", str(args.out)]
+    return shlex.join(["sh", "scripts/quickstart.sh", *run_again, "--resume"])
 
 
 def main(argv: list[str] | None = None) -> int:

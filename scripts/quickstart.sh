@@ -2,9 +2,11 @@
 # Sets everything up and pre-trains LAM3C on this machine, CPU or GPU: scenes in; checkpoint, TensorBoard logs,
 # a table and a picture out.
 #   sh scripts/quickstart.sh                     16 generated noisy rooms, the tiny config
-#   sh scripts/quickstart.sh --data scans/       your clouds (.ply .pcd .npz .npy .xyz .las) or scene folders
+#   sh scripts/quickstart.sh --data scans/       your clouds (.ply .pcd .npz .npy .xyz .las .laz) or scene folders
 #   sh scripts/quickstart.sh --steps 300         longer
 #   sh scripts/quickstart.sh --help              every option
+LAM3C_CALLER_DIR=$(pwd)
+export LAM3C_CALLER_DIR
 cd "$(dirname "$0")/.." || exit 1
 . scripts/setup_env.sh
 lam3c_setup core
