@@ -1,6 +1,6 @@
 """Checkpoints: read, write so that nothing is lost, and fit weights to a model whatever run they come from.
 
-Four layouts of a state dict are known ("layout" below), each with or without DDP's ``module.`` in front:
+Three layouts of a state dict are known ("layout" below), each with or without DDP's ``module.`` in front:
 
 * ``pretrain``: ``student.backbone.*``, ``student.mask_head.*``, …, ``teacher.*`` (training runs of LAM3C and Sonata);
 * ``downstream``: ``backbone.*`` beside a task head (fine-tuned models);
