@@ -39,7 +39,7 @@ grid_size = 0.04
 data = dict(train=dict(transform=view_transforms(grid_size, max_size=4096)))
 
 hooks = [
-    dict(type="CheckpointLoader"),
+    dict(type="WeightLoader"),
     dict(type="ModelHook"),
     dict(type="WeightDecayCosine", base_value=0.04, final_value=0.1),
     dict(type="NonFiniteGuard"),

@@ -1,4 +1,4 @@
-"""Starts a downstream run from pre-trained weights, whatever kind of checkpoint they come in."""
+"""Starts a run from pre-trained weights, whatever kind of checkpoint they come in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from lam3c_plugin.hooks.common import bare_model
 from lam3c_plugin.host import HOOKS, HookBase
-from lam3c_plugin.standalone.checkpoint import LoadReport, backbone_state, compare, read_checkpoint, state_dict_of
+from lam3c_plugin.standalone.checkpoint import (
+    LoadReport,
+    backbone_state,
+    compare,
+    read_checkpoint,
+    state_dict_of,
+    warm_start,
+)
 from lam3c_plugin.standalone.errors import CheckpointError
 
 ENCODER = ("embedding.", "enc.")
@@ -76,22 +83,16 @@ def _cause(report: LoadReport, state: Mapping[str, Tensor]) -> str:
 
 
 @HOOKS.register_module()
-class EncoderLoader(HookBase):
-    """Loads ``cfg.weight`` into ``model.backbone`` before training; takes the place of the host's CheckpointLoader.
+class WeightLoader(HookBase):
+    """Loads ``cfg.weight`` before training; takes the place of the host's CheckpointLoader, which fits no names.
 
-    ``weight`` may be a LAM3C or Sonata training checkpoint (the student's backbone is taken), a model-zoo file
-    ``{"config", "state_dict"}`` with bare backbone keys, or a fine-tuned model (its backbone). Without a weight the
-    model starts from scratch. With ``resume=True`` the whole run is restored, by the engine's CheckpointLoader.
-
-    Args:
-        part: whose backbone of a pre-training checkpoint: "student" or "teacher".
-        least_share: part of the encoder's tensors that has to match; less is an error.
+    For pre-training: ``weight`` may be a LAM3C or Sonata training checkpoint, or backbone weights (a model-zoo file
+    ``{"config", "state_dict"}``, a fine-tuned model), which then start the student and the teacher. Too few matches
+    are an error. Without a weight the model starts from scratch. With ``resume=True`` the whole run is restored, by
+    the engine's CheckpointLoader.
     """
 
-    def __init__(self, part: str = "student", least_share: float = 0.95) -> None:
-        if part not in ("student", "teacher"):
-            raise ValueError(f"EncoderLoader: part={part!r} must be student or teacher")
-        self.part, self.least_share = part, least_share
+    def __init__(self) -> None:
         self.report: LoadReport | None = None
 
     def before_train(self) -> None:
@@ -100,12 +101,35 @@ class EncoderLoader(HookBase):
             loader = HOOKS.get("CheckpointLoader")()
             loader.trainer = trainer
             loader.before_train()
-            return
-        path = trainer.cfg.weight
-        if not path:
-            trainer.logger.info("EncoderLoader: no weight= given, the model starts from scratch")
-            return
-        model = bare_model(trainer)
+        elif trainer.cfg.weight:
+            trainer.logger.info(f"{type(self).__name__}: {self.load(bare_model(trainer), trainer.cfg.weight)}")
+        else:
+            trainer.logger.info(f"{type(self).__name__}: no weight= given, the model starts from scratch")
+
+    def load(self, model: nn.Module, path: str) -> str:
+        """Loads a file into the model, sets :attr:`report`, and says in words what matched."""
+        self.report = warm_start(model, path)
+        return f"{path}: {self.report.summary()}"
+
+
+@HOOKS.register_module()
+class EncoderLoader(WeightLoader):
+    """A `WeightLoader` for downstream runs: loads into ``model.backbone`` and insists on the encoder.
+
+    Of a training checkpoint the student's backbone is taken, of a fine-tuned model its backbone.
+
+    Args:
+        part: whose backbone of a pre-training checkpoint: "student" or "teacher".
+        least_share: part of the encoder's tensors that has to match; less is an error.
+    """
+
+    def __init__(self, part: str = "student", least_share: float = 0.95) -> None:
+        super().__init__()
+        if part not in ("student", "teacher"):
+            raise ValueError(f"EncoderLoader: part={part!r} must be student or teacher")
+        self.part, self.least_share = part, least_share
+
+    def load(self, model: nn.Module, path: str) -> str:
         if not hasattr(model, "backbone"):
             raise CheckpointError(f"{type(model).__name__} has no backbone to load {path} into")
         state = state_dict_of(read_checkpoint(path), path)
@@ -113,4 +137,4 @@ class EncoderLoader(HookBase):
         report.unexpected = [name for name in report.unexpected if name != EXEMPT]
         self.report = report
         encoder = sum(map(is_encoder, report.matched))
-        trainer.logger.info(f"EncoderLoader: {encoder} encoder tensors from {path}; backbone: {report.summary()}")
+        return f"{encoder} encoder tensors from {path}; backbone: {report.summary()}"

@@ -1,4 +1,4 @@
-"""EncoderLoader: every kind of checkpoint, what it reports, and when it refuses."""
+"""WeightLoader and EncoderLoader: every kind of checkpoint, what it reports, and when it refuses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def backbone(seed=1, **changes):
     return {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
 
 
-def run(model, weight, resume=False, **options):
+def run(model, weight, resume=False, hook="EncoderLoader", **options):
     lines = []
     logger = SimpleNamespace(info=lines.append, warning=lines.append)
     trainer = SimpleNamespace(model=model, cfg=SimpleNamespace(weight=weight, resume=resume), logger=logger)
-    hook = HOOKS.build(dict(type="EncoderLoader", **options))
+    hook = HOOKS.build(dict(type=hook, **options))
     hook.trainer = trainer
     hook.before_train()
     return hook, " ".join(lines)
@@ -76,6 +76,44 @@ def test_teacher_on_request(tmp_path):
     model = segmentor()
     run(model, str(tmp_path / "weights.pth"), part="teacher")
     assert_loaded(model, {name: torch.zeros_like(tensor) for name, tensor in bare.items()})
+
+
+def pretraining(seed=2, **changes):
+    torch.manual_seed(seed)
+    head = dict(type="SinkhornHead", in_channels=24 + 32, hidden_channels=8, embed_channels=4, num_prototypes=6)
+    backbone = {**BACKBONE, "enc_mode": True, "mask_token": True, "traceable": True, **changes}
+    return build_model(dict(type="LAM3C-v1m1", backbone=backbone, head=head, up_cast_level=1))
+
+
+@pytest.mark.parametrize("kind", ["model zoo", "fine-tuned"])
+def test_backbone_weights_start_student_and_teacher(kind, tmp_path):
+    bare = backbone()
+    torch.save(layouts(bare)[kind], tmp_path / "sonata.pth")
+    model = pretraining()
+    hook, said = run(model, str(tmp_path / "sonata.pth"), hook="WeightLoader")
+    for part in (model.student, model.teacher):
+        state = part["backbone"].state_dict()
+        assert all(torch.equal(state[name], bare[name]) for name in state)
+    assert not hook.report.reshaped
+    assert all("head" in name for name in hook.report.missing)
+    assert f"WeightLoader: {tmp_path}/sonata.pth: {2 * len(bare)} weights matched" in said
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_training_checkpoint_starts_everything(prefix, tmp_path):
+    other = pretraining(seed=3).state_dict()
+    torch.save({"state_dict": {prefix + name: tensor for name, tensor in other.items()}}, tmp_path / "run.pth")
+    model = pretraining()
+    hook, _ = run(model, str(tmp_path / "run.pth"), hook="WeightLoader")
+    assert hook.report.exact
+    assert all(torch.equal(tensor, other[name]) for name, tensor in model.state_dict().items())
+
+
+def test_weights_of_another_size_do_not_start_a_pre_training(tmp_path):
+    torch.save({"state_dict": backbone()}, tmp_path / "base.pth")
+    large = pretraining(enc_channels=(16, 16, 32, 48, 64))
+    with pytest.raises(CheckpointError, match=r"base.pth is of another architecture .* of another shape"):
+        run(large, str(tmp_path / "base.pth"), hook="WeightLoader")
 
 
 def test_wrapped_models(tmp_path):
@@ -133,18 +171,20 @@ def test_foreign_files_are_refused(tmp_path):
         EncoderLoader(part="both")
 
 
-def test_without_weight_it_says_so():
-    hook, said = run(segmentor(), None)
+@pytest.mark.parametrize("name", ["EncoderLoader", "WeightLoader"])
+def test_without_weight_it_says_so(name):
+    hook, said = run(segmentor(), None, hook=name)
     assert hook.report is None
     assert "from scratch" in said
 
 
-def test_resume_is_the_checkpoint_loader_s(monkeypatch):
+@pytest.mark.parametrize("name", ["EncoderLoader", "WeightLoader"])
+def test_resume_is_the_checkpoint_loader_s(name, monkeypatch):
     calls = []
     loader = HOOKS.get("CheckpointLoader")
     monkeypatch.setattr(loader, "before_train", lambda self: calls.append(self.trainer))
     model = segmentor()
-    run(model, "exp/run/model/model_last.pth", resume=True)
+    run(model, "exp/run/model/model_last.pth", resume=True, hook=name)
     assert len(calls) == 1
     assert calls[0].model is model
 

@@ -132,7 +132,7 @@ data = dict(
 
 # ---- hooks ----
 hooks = [
-    dict(type="CheckpointLoader"),
+    dict(type="WeightLoader"),
     dict(type="ModelHook"),
     dict(type="WeightDecayCosine", base_value=base_wd, final_value=final_wd),
     dict(type="NonFiniteGuard"),

@@ -170,7 +170,7 @@ class Trainer:
         """Build hooks and give each a weak reference to this trainer."""
         if self.cfg.weight and not any(str(item.get("type")).endswith("Loader") for item in hooks):
             raise ConfigError(
-                f"weight={self.cfg.weight!r} is set, but hooks has no CheckpointLoader or EncoderLoader to load it"
+                f"weight={self.cfg.weight!r} is set, but hooks has no WeightLoader, EncoderLoader or CheckpointLoader"
             )
         for hook in build_hooks(hooks):
             hook.trainer = weakref.proxy(self)
