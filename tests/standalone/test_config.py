@@ -204,3 +204,12 @@ def test_a_slip_in_a_file_is_reported(tmp_path, warnings):
     write(tmp_path, d="model = {}\n")
     with pytest.raises(ConfigError, match="has no data and no optimizer and no scheduler"):
         load_config(tmp_path / "d.py")
+
+
+@pytest.mark.parametrize(("key", "near"), [("bacth_size", "batch_size"), ("modl.w", "model"), ("base.lr", "base_lr")])
+def test_a_command_line_setting_that_nothing_reads_is_refused(tmp_path, key, near):
+    parts = "model = {}\ndata = dict(train={})\noptimizer = {}\nscheduler = {}\nbase_lr = 1\n"
+    write(tmp_path, c=parts + f"save_path = {str(tmp_path / 'run')!r}\n")
+    with pytest.raises(ConfigError, match=f"there is no setting '{key.split('.')[0]}'; did you mean '{near}'"):
+        load_config(tmp_path / "c.py", {key: 1})
+    assert load_config(tmp_path / "c.py", {"remark": "mine", "batch_size": 4}).batch_size == 4

@@ -12,7 +12,7 @@ import torch
 
 from .. import comm
 from ..config import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, near_names
 from ..logger import get_root_logger
 from .rng import random_seed, set_seed
 
@@ -65,13 +65,15 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     """Read a config for a run, apply overrides and defaults, make the run folder and write ``config.py`` into it.
 
     Raises:
-        ConfigError: see :class:`Config`; a required part is missing; the run folder cannot be made.
+        ConfigError: see :class:`Config`; an override looks like a slip; a required part is missing; the run folder
+            cannot be made.
     """
     cfg = Config.fromfile(path)
     _warn_of_slips(cfg)
     if options:
         for key, value in DEFAULTS.items():  # before the overrides: a slip in them is compared with all known keys
             cfg.setdefault(key, value)
+        _refuse_slips(cfg, options)
         cfg.merge_from_dict(options)
     for key, value in DEFAULTS.items():
         cfg.setdefault(key, value)
@@ -100,6 +102,15 @@ def _warn_of_slips(cfg: Config) -> None:
         near = get_close_matches(key, DEFAULTS, n=1, cutoff=0.85)
         if key not in DEFAULTS and near:
             get_root_logger().warning(f"config key {key!r} means nothing to the engine; did you mean {near[0]!r}?")
+
+
+def _refuse_slips(cfg: Config, options: Mapping[str, Any]) -> None:
+    """An override that nothing reads would be lost in silence (a config file may have names of its own)."""
+    for full_key in options:
+        key = full_key.split(".")[0]
+        near = near_names(key, list(cfg.keys()), limit=1) if key not in cfg else []
+        if near:
+            raise ConfigError(f"override {full_key}: there is no setting {key!r}; did you mean {near[0]!r}?")
 
 
 def _settle_epochs(cfg: Config) -> None:
