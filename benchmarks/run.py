@@ -1,0 +1,100 @@
+"""Runs every benchmark that fits this machine and writes what they print to benchmarks/RESULTS.md.
+
+python benchmarks/run.py                      all
+python benchmarks/run.py --only ptv3_forward  some
+POINTCEPT_ROOT=~/Pointcept python benchmarks/run.py   also against the host's own code
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+
+#: name -> (arguments, whether it needs the host's code)
+BENCHMARKS: dict[str, tuple[list[str], bool]] = {
+    "ptv3_forward": (["--points", "20000", "--repeats", "5"], False),
+    "clustering_loss": (["--sizes", "20000", "--repeats", "3"], False),
+    "laplacian_loss": (["--sizes", "10000", "20000", "--repeats", "3"], False),
+    "neighbours": ([], False),
+    "views": ([], True),
+}
+
+
+def machine() -> str:
+    """Processor or GPU, memory, system, versions, commit: one line each."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    lines = [
+        f"- {datetime.date.today().isoformat()}, commit {commit or 'unknown'}",
+        f"- {os.cpu_count()} CPU cores, {platform.machine()}, {platform.system()}",
+        f"- load before the start: {os.getloadavg()[0]:.1f}",
+        f"- Python {platform.python_version()}, PyTorch {torch.__version__}",
+    ]
+    if torch.cuda.is_available():
+        lines.append(f"- {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    else:
+        lines.append("- no GPU: the rows of a GPU are still open")
+    return "\n".join(lines)
+
+
+def run(name: str, arguments: list[str], timeout: float) -> str:
+    """Runs one benchmark and returns its section; a failure is reported in it."""
+    command = [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
+    shown = f"python benchmarks/{name}.py {' '.join(arguments)}".strip()
+    print(f"==> {shown}", flush=True)
+    environment = {"LAM3C_ENGINE": "embedded", **os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    started = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        output = done.stdout.rstrip()
+        if done.returncode:
+            output += f"\nfailed ({done.returncode}): {done.stderr.strip().splitlines()[-1] if done.stderr else ''}"
+    except subprocess.TimeoutExpired as error:
+        output = f"{(error.stdout or b'').decode(errors='replace').rstrip()}\nstopped after {timeout:.0f} s"
+    print(output, flush=True)
+    return f"## {name}\n\n`{shown}` ({time.perf_counter() - started:.0f} s)\n\n```\n{output}\n```\n"
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=sorted(BENCHMARKS), help="run just these")
+    parser.add_argument(
+        "--timeout", type=float, default=900, help="seconds a benchmark may take (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=FOLDER / "RESULTS.md", help="default: benchmarks/RESULTS.md")
+    args = parser.parse_args()
+    sections = [
+        f"# Results\n\nWritten by `python benchmarks/run.py`; ratios are reference time over ours.\n\n{machine()}\n"
+    ]
+    for name, (arguments, needs_host) in BENCHMARKS.items():
+        if args.only and name not in args.only:
+            continue
+        if needs_host and not os.environ.get("POINTCEPT_ROOT"):
+            sections.append(f"## {name}\n\nnot run: it compares with the host's code, and POINTCEPT_ROOT is not set\n")
+            continue
+        sections.append(run(name, arguments, args.timeout))
+    partial = args.out.with_suffix(".tmp")
+    partial.write_text("\n".join(sections), encoding="utf-8")
+    partial.replace(args.out)
+    print(f"written: {args.out}")
+    return 1 if any("\nfailed (" in section for section in sections) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
