@@ -13,13 +13,15 @@ from lam3c_plugin.standalone.checkpoint import (
     LoadReport,
     backbone_state,
     compare,
+    load_weights,
+    map_state,
     read_checkpoint,
     state_dict_of,
-    warm_start,
 )
 from lam3c_plugin.standalone.errors import CheckpointError
 
 ENCODER = ("embedding.", "enc.")
+LEAST_SHARE = 0.95
 EXEMPT = "embedding.mask_token"  # there in pre-training, mostly not downstream
 
 
@@ -34,7 +36,7 @@ def load_encoder(
     *,
     source: Any = "the checkpoint",
     part: str = "student",
-    least_share: float = 0.95,
+    least_share: float = LEAST_SHARE,
 ) -> LoadReport:
     """Load a backbone's weights out of a checkpoint's state dict, and insist on the encoder.
 
@@ -87,9 +89,9 @@ class WeightLoader(HookBase):
     """Loads ``cfg.weight`` before training; takes the place of the host's CheckpointLoader, which fits no names.
 
     For pre-training: ``weight`` may be a LAM3C or Sonata training checkpoint, or backbone weights (a model-zoo file
-    ``{"config", "state_dict"}``, a fine-tuned model), which then start the student and the teacher. Too few matches
-    are an error. Without a weight the model starts from scratch. With ``resume=True`` the whole run is restored, by
-    the engine's CheckpointLoader.
+    ``{"config", "state_dict"}``, a fine-tuned model), which then start the student and the teacher. It is an error if
+    less than 95 % of the backbones' tensors match; heads may differ. Without a weight the model starts from scratch.
+    With ``resume=True`` the whole run is restored, by the engine's CheckpointLoader.
     """
 
     def __init__(self) -> None:
@@ -108,7 +110,16 @@ class WeightLoader(HookBase):
 
     def load(self, model: nn.Module, path: str) -> str:
         """Loads a file into the model, sets :attr:`report`, and says in words what matched."""
-        self.report = warm_start(model, path)
+        target = model.state_dict()
+        state = map_state(state_dict_of(read_checkpoint(path), path), target)
+        report = compare(state, target)
+        hits, wanted = (sum(".backbone." in f".{name}" for name in names) for names in (report.matched, target))
+        if hits < LEAST_SHARE * wanted:
+            raise CheckpointError(
+                f"{path} is of another architecture than the model: only {hits} of the backbones' {wanted} tensors "
+                f"match (at least {LEAST_SHARE:.0%} have to): {report.summary()}"
+            )
+        self.report = load_weights(model, state, source=path)
         return f"{path}: {self.report.summary()}"
 
 
@@ -123,7 +134,7 @@ class EncoderLoader(WeightLoader):
         least_share: part of the encoder's tensors that has to match; less is an error.
     """
 
-    def __init__(self, part: str = "student", least_share: float = 0.95) -> None:
+    def __init__(self, part: str = "student", least_share: float = LEAST_SHARE) -> None:
         super().__init__()
         if part not in ("student", "teacher"):
             raise ValueError(f"EncoderLoader: part={part!r} must be student or teacher")

@@ -109,11 +109,15 @@ def test_a_training_checkpoint_starts_everything(prefix, tmp_path):
     assert all(torch.equal(tensor, other[name]) for name, tensor in model.state_dict().items())
 
 
-def test_weights_of_another_size_do_not_start_a_pre_training(tmp_path):
+@pytest.mark.parametrize("channels", [(16, 16, 32, 48, 64), (16, 16, 16, 24, 32)])  # all stages, or the first only
+def test_weights_of_another_size_do_not_start_a_pre_training(channels, tmp_path):
     torch.save({"state_dict": backbone()}, tmp_path / "base.pth")
-    large = pretraining(enc_channels=(16, 16, 32, 48, 64))
-    with pytest.raises(CheckpointError, match=r"base.pth is of another architecture .* of another shape"):
-        run(large, str(tmp_path / "base.pth"), hook="WeightLoader")
+    other = pretraining(enc_channels=channels)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"base.pth is of another architecture .* of another shape") as caught:
+        run(other, str(tmp_path / "base.pth"), hook="WeightLoader")
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
 
 def test_wrapped_models(tmp_path):
