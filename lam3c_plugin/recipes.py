@@ -29,21 +29,6 @@ def view_transforms(
         drop_color, drop_normal: probability that a view loses its colours or normals (becomes zeros), which prepares
             the model for clouds without them; the paper has none.
     """
-    shared_color = [
-        dict(type="RandomColorJitter", brightness=0.4, contrast=0.4, saturation=0.2, hue=0.02, p=0.8),
-        dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
-        dict(type="NormalizeColor"),
-    ]
-    geometry = [
-        dict(type="CenterShift", apply_z=True),
-        dict(type="RandomScale", scale=[0.9, 1.1]),
-        dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.8),
-        dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="x", p=0.8),
-        dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="y", p=0.8),
-        dict(type="RandomFlip", p=0.5),
-        dict(type="RandomJitter", sigma=0.005, clip=0.02),
-        dict(type="ElasticDistortion", distortion_params=[[0.2, 0.4], [0.8, 1.6]]),
-    ]
     drop = [
         dict(type=f"RandomDrop{name}", drop_ratio=1.0, drop_application_ratio=ratio)
         for name, ratio in (("Color", drop_color), ("Normal", drop_normal))
@@ -56,9 +41,9 @@ def view_transforms(
         global_view_scale=(0.4, 1.0),
         local_view_num=num_local_view,
         local_view_scale=(0.1, 0.4),
-        global_shared_transform=shared_color,
-        global_transform=geometry + drop,
-        local_transform=geometry + shared_color + drop,
+        global_shared_transform=_color(),
+        global_transform=_geometry() + drop,
+        local_transform=_geometry() + _color() + drop,
         max_size=max_size,
     )
     kept = [f"{kind}_{key}" for kind in ("global", "local") for key in ("origin_coord", "coord", "color", "offset")]
@@ -76,6 +61,27 @@ def view_transforms(
         dict(type="ToTensor"),
         dict(type="Update", keys_dict={"grid_size": grid_size}),
         collect,
+    ]
+
+
+def _color() -> list[dict[str, Any]]:
+    return [
+        dict(type="RandomColorJitter", brightness=0.4, contrast=0.4, saturation=0.2, hue=0.02, p=0.8),
+        dict(type="ChromaticTranslation", p=0.95, ratio=0.05),
+        dict(type="NormalizeColor"),
+    ]
+
+
+def _geometry() -> list[dict[str, Any]]:
+    return [
+        dict(type="CenterShift", apply_z=True),
+        dict(type="RandomScale", scale=[0.9, 1.1]),
+        dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.8),
+        dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="x", p=0.8),
+        dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="y", p=0.8),
+        dict(type="RandomFlip", p=0.5),
+        dict(type="RandomJitter", sigma=0.005, clip=0.02),
+        dict(type="ElasticDistortion", distortion_params=[[0.2, 0.4], [0.8, 1.6]]),
     ]
 
 

@@ -9,5 +9,6 @@ LAM3C_CALLER_DIR=$(pwd)
 export LAM3C_CALLER_DIR
 cd "$(dirname "$0")/.." || exit 1
 . scripts/setup_env.sh
+case "${1:-}" in -h | --help) PY=$(lam3c_find_python) && exec "$PY" scripts/quickstart.py --help || exit 1 ;; esac
 lam3c_setup core
 exec "$PY" scripts/quickstart.py "$@"
