@@ -1,6 +1,5 @@
-"""Pictures without a display: PCA colours of features, point clouds as images, contact sheets, curves.
+"""Pictures without a display, in NumPy and SciPy: PCA colours of features, point clouds as images, contact sheets.
 
-Everything but :func:`plot_curves` needs NumPy and SciPy only; ``plot_curves`` imports matplotlib (Agg) when called.
 Images are (H, W, 3) uint8 arrays, rows from top to bottom.
 """
 
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,130 +251,5 @@ def save_png(path: str | os.PathLike[str], image: np.ndarray) -> Path:
         + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6))
         + chunk(b"IEND", b"")
     )
-    os.replace(temporary, path)
-    return path
-
-
-def as_columns(history: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """A list of records as one list a key, in the order of first appearance; NaN where a record lacks the key."""
-    keys = dict.fromkeys(key for record in history for key, value in record.items() if isinstance(value, (int, float)))
-    return {key: [float(record.get(key, np.nan)) for record in history] for key in keys}
-
-
-def _panels(history: Mapping[str, Any]) -> list[tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
-    """Normalises what :func:`plot_curves` takes: (title, {label: (x, y)}) a panel, empty ones left out."""
-    steps = history.get("step")
-
-    def line(values: Any) -> tuple[np.ndarray, np.ndarray]:
-        if isinstance(values, tuple) and len(values) == 2 and np.ndim(values[0]) == 1:
-            x, y = values
-        else:
-            y = values
-            x = steps if steps is not None and len(steps) == len(y) else np.arange(1, len(y) + 1)
-        return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-
-    panels = []
-    for title, values in history.items():
-        if title == "step":
-            continue
-        named = values if isinstance(values, Mapping) else {"": values}
-        lines = {label: line(item) for label, item in named.items()}
-        lines = {label: (x, y) for label, (x, y) in lines.items() if np.isfinite(y).any()}
-        if lines:
-            panels.append((title, lines))
-    return panels
-
-
-def _smooth(y: np.ndarray, window: int) -> np.ndarray:
-    """Centred running mean over finite values; shorter at the ends."""
-    finite = np.isfinite(y)
-    kernel = np.ones(window)
-    total = np.convolve(np.where(finite, y, 0.0), kernel, mode="same")
-    count = np.convolve(finite.astype(float), kernel, mode="same")
-    return np.divide(total, count, out=np.full(len(y), np.nan), where=count > 0)
-
-
-def _draw_panel(axes: Any, title: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    palette = ["#2b6cb0", "#d9772b", "#3a8f5c", "#8a56a8", "#b23a48", "#5f6b76"]
-    for number, (label, (x, y)) in enumerate(lines.items()):
-        color = palette[number % len(palette)]
-        if len(y) >= 40:  # step-to-step noise stays visible, the trend is what the eye should meet first
-            axes.plot(x, y, color=color, linewidth=0.7, alpha=0.3)
-            axes.plot(x, _smooth(y, max(5, len(y) // 20)), color=color, linewidth=1.8, label=label)
-        else:
-            axes.plot(x, y, color=color, linewidth=1.8, label=label, marker="o" if len(y) < 15 else None, markersize=3)
-    axes.set_title(title, fontsize=10, loc="left", color="#22272e")
-    axes.tick_params(labelsize=8, colors="#5f6b76", length=0)
-    axes.grid(True, color="#e6e9ec", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.01)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#c4cad0")
-    if len(lines) > 1:
-        axes.legend(fontsize=8, frameon=False, labelcolor="#22272e", handlelength=1.4)
-
-
-def plot_curves(
-    history: Mapping[str, Any],
-    path: str | os.PathLike[str],
-    images: Mapping[str, np.ndarray] | None = None,
-    title: str | None = None,
-    columns: int = 4,
-) -> Path:
-    """Draws one small panel a key with a shared meaning of x, and pictures below; written as PNG.
-
-    Args:
-        history: key -> values, or key -> ``(steps, values)``, or key -> {label: either} for several lines in one
-            panel. ``history["step"]`` gives x where values have its length. NaNs leave gaps; panels of NaNs are left
-            out. :func:`as_columns` makes this of a list of records.
-        path: the PNG to write; its folder is made.
-        images: title -> (H, W, 3) uint8, drawn below the curves.
-        title: headline of the figure.
-        columns: panels a row.
-
-    Returns:
-        The path written.
-
-    Raises:
-        ImportError: matplotlib is missing (``pip install matplotlib``).
-        ValueError: there is neither a curve nor an image.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels, images = _panels(history), dict(images or {})
-    if not panels and not images:
-        raise ValueError("nothing to plot: no curve has a finite value and there are no images")
-    columns = max(1, min(columns, len(panels) or len(images)))
-    curve_rows, image_columns = -(-len(panels) // columns), min(columns, max(len(images), 1))
-    image_rows = -(-len(images) // image_columns) if images else 0
-    width = 3.2 * columns
-    ratio = max((i.shape[0] / i.shape[1] for i in images.values()), default=0.0)
-    heights = [1.9] * curve_rows + [width / image_columns * ratio + 0.25] * image_rows
-    figure = Figure(figsize=(width, sum(heights) + (0.45 if title else 0.1)), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    if title:
-        figure.suptitle(title, fontsize=12, x=0.01, ha="left", color="#22272e")
-    grid = figure.add_gridspec(curve_rows + image_rows, 1, height_ratios=heights)
-    for row in range(curve_rows):
-        cells = grid[row].subgridspec(1, columns)
-        for column, (name, lines) in enumerate(panels[row * columns : (row + 1) * columns]):
-            axes = figure.add_subplot(cells[column])
-            _draw_panel(axes, name, lines)
-            if (row + 1) * columns + column >= len(panels):
-                axes.set_xlabel("step", fontsize=8, color="#5f6b76")
-    for row in range(image_rows):
-        cells = grid[curve_rows + row].subgridspec(1, image_columns)
-        chosen = list(images.items())[row * image_columns : (row + 1) * image_columns]
-        for column, (name, image) in enumerate(chosen):
-            axes = figure.add_subplot(cells[column])
-            axes.imshow(image, interpolation="antialiased")
-            axes.set_title(name, fontsize=10, loc="left", color="#22272e")
-            axes.axis("off")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", facecolor="white")
     os.replace(temporary, path)
     return path

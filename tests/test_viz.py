@@ -6,12 +6,10 @@ import pytest
 import torch
 
 from lam3c_plugin.viz import (
-    as_columns,
     contact_sheet,
     cut_ceiling,
     cut_front,
     pca_colors,
-    plot_curves,
     render_points,
     save_png,
 )
@@ -167,21 +165,3 @@ def test_contact_sheet_and_png(tmp_path):
         contact_sheet([])
     with pytest.raises(ValueError, match="uint8"):
         save_png(tmp_path / "x.png", np.zeros((2, 2, 3)))
-
-
-def test_plot_curves(tmp_path):
-    records = [
-        {"step": i + 1, "loss": 1 / (i + 1), "warnings": ["x"]} | ({"rank": 3.0} if i % 2 else {}) for i in range(50)
-    ]
-    columns = as_columns(records)
-    assert list(columns) == ["step", "loss", "rank"]
-    assert np.isnan(columns["rank"][0])
-    history = {**columns, "terms": {"a": ([1, 2, 3], [1, 2, 3]), "b": columns["loss"]}, "never": [np.nan] * 50}
-    path = plot_curves(
-        history, tmp_path / "figures/curves.png", images={"room": np.zeros((9, 12, 3), np.uint8)}, title="t"
-    )
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size > 10_000
-    assert [p.name for p in path.parent.iterdir()] == ["curves.png"]
-    with pytest.raises(ValueError, match="nothing to plot"):
-        plot_curves({"step": [1], "loss": [np.nan]}, tmp_path / "x.png")
