@@ -46,7 +46,7 @@ setup(
             "h5py",
         ],
         "data": ["laspy[lazrs]>=2.4", "opencv-python-headless>=4.8", "open-clip-torch>=2.24", "yt-dlp[default]"],
-        "dev": ["pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.6", "pre-commit>=3.5", "psutil>=5.9"],
+        "dev": ["pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"],
     },
     entry_points={"console_scripts": ["lam3c = lam3c_plugin.cli:main"]},
     classifiers=[
