@@ -8,7 +8,7 @@ from lam3c_plugin.recipes import layerwise_learning_rates, view_transforms
 
 _base_ = ["./_base_/pretrain_roomtours.py"]
 
-num_worker = 0
+num_worker = 2  # Pointcept's loader needs at least one a rank
 batch_size = 2
 epoch = 15
 eval_epoch = 15

@@ -9,7 +9,7 @@ from lam3c_plugin.recipes_downstream import train_transforms, val_transforms, vo
 
 _base_ = ["./semseg.py"]
 
-num_worker = 0
+num_worker = 2  # Pointcept's loader needs at least one a rank
 batch_size = 2
 enable_amp = False
 mix_prob = 0
