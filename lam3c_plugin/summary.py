@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     """Colour, PCA before and PCA after of the first scenes, as images."""
     import torch
 
+    from lam3c_plugin.hooks.feature_pictures import prepare_scene, read_folder
     from lam3c_plugin.host import Config, build_model
     from lam3c_plugin.standalone.checkpoint import read_checkpoint
     from lam3c_plugin.viz import pca_colors, render_points
@@ -179,56 +181,24 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     rows: list[list[np.ndarray]] = []
     folders = [folder for folder in sorted((data_root / "train").iterdir()) if (folder / "coord.npy").is_file()]
     for folder in folders[:num_scenes]:
-        scene = load_scene(folder, config.grid_size)
+        scene = prepare_scene(read_folder(str(folder)), config.grid_size, max_points=sys.maxsize)
         row = [render_points(scene["coord"], scene["color"], view="oblique")]
         for weights in (before, after):
             model.load_state_dict(weights)
-            coord, feat = encode_scene(model, scene)
-            row.append(render_points(coord, pca_colors(feat), view="oblique"))
+            row.append(render_points(scene["coord"], pca_colors(encode_scene(model, scene)), view="oblique"))
         rows.append(row)
     return rows
 
 
-def load_scene(folder: Path, grid_size: float) -> dict[str, Any]:
-    """Reads a scene folder and keeps one point a ``grid_size`` cell, as the model's inputs expect it.
-
-    Returns:
-        ``coord`` (N, 3) after CenterShift in metres, ``color`` (N, 3) in [0, 1], ``normal`` (N, 3), ``grid_size``.
-    """
-    from lam3c_plugin.host import Compose
-
-    coord = np.load(folder / "coord.npy").astype(np.float32)
-    data = {"coord": coord}
-    for name in ("color", "normal"):
-        file = folder / f"{name}.npy"
-        data[name] = np.load(file).astype(np.float32) if file.is_file() else np.zeros_like(coord)
-    state = np.random.get_state()
-    np.random.seed(0)
-    steps = [
-        dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train"),
-        dict(type="CenterShift", apply_z=True),
-        dict(type="NormalizeColor"),
-    ]
-    data = Compose(steps)(data)
-    np.random.set_state(state)
-    return {**data, "grid_size": grid_size}
-
-
-def encode_scene(model: Any, scene: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (N, 3) of one scene's points and the teacher's up-cast features (N, C), each point its cell's."""
+def encode_scene(model: Any, scene: dict[str, Any]) -> np.ndarray:
+    """The teacher's up-cast features (N, C) of a scene of ``prepare_scene``, each point its cell's."""
     import torch
 
-    keys = ("coord", "color", "normal")
-    parts = {key: torch.from_numpy(np.ascontiguousarray(scene[key], dtype=np.float32)) for key in keys}
-    batch = {
-        "coord": parts["coord"],
-        "feat": torch.cat([parts[key] for key in keys], dim=1),
-        "offset": torch.tensor([len(parts["coord"])]),
-        "grid_size": torch.tensor(scene["grid_size"]),
-    }
+    from lam3c_plugin.hooks.feature_pictures import point_features
+    from lam3c_plugin.host import Point
+
+    batch = {key: torch.from_numpy(scene[key]) for key in ("coord", "feat")}
+    batch["offset"] = torch.tensor([len(scene["coord"])])
+    batch["grid_size"] = torch.tensor(float(scene["grid_size"]))
     with torch.no_grad():
-        point = model(batch, return_point=True)["point"]
-        feat = point.feat.float()
-        while "pooling_parent" in point:
-            feat, point = feat[point["pooling_inverse"]], point["pooling_parent"]
-    return point.coord.numpy(), feat.numpy()
+        return point_features(model.teacher["backbone"](Point(batch)), model.up_cast_level).float().numpy()
