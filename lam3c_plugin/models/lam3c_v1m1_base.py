@@ -252,7 +252,8 @@ class LAM3C(PointModel):
         self._observe(feat=student.feat, teacher_feat=teacher.feat)
 
         rolled = None
-        if self.num_global_view == 2:
+        crossing = self.consistency_weight > 0 and self.consistency_view == "cross"
+        if self.roll_mask_loss_weight > 0 or crossing:
             rows, rolled_offset = roll_index(teacher.offset)
             rolled = self._match(student, teacher.origin_coord[rows], rolled_offset)
             rolled[:, 1] = rows[rolled[:, 1]]
