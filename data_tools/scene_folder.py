@@ -107,14 +107,14 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
         for name, value in arrays.items():
             np.save(partial / f"{name}.npy", np.ascontiguousarray(value, dtype=types[name]))
         write_json(partial / META, meta)
-        _take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
+        take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_if_empty(area)
     return meta
 
 
-def _take_place(partial: Path, folder: Path, old: Path) -> None:
+def take_place(partial: Path, folder: Path, old: Path) -> None:
     """Rename ``partial`` to ``folder``; what was there goes aside first and away after."""
     if folder.is_dir() and not folder.is_symlink():
         folder.replace(old)
