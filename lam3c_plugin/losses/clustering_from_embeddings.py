@@ -2,7 +2,8 @@
 
 The same objective as `lam3c_plugin.losses.clustering`: similarities are made again for every pass over a block of rows
 (num_iters + 1 products for the teacher, one for the student), and the gradient of a block goes straight on to the
-embeddings and the prototypes. Where matrix products are cheap (a GPU) and memory is not, this is the one to take.
+embeddings and the prototypes. On a CPU, where products are dear, the teacher's exponentials are kept during the forward
+pass as long as they are small; nothing of that size is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from lam3c_plugin.losses.clustering import (
 from lam3c_plugin.ops.distributed import global_mean
 from lam3c_plugin.ops.sinkhorn import RowKernel, check_temperature, compute_dtype, row_blocks, sinkhorn_scaling
 
+_CACHE_BYTES_CPU = 2**30
+
 
 def clustering_loss_from_embeddings(
     student_embedding: Tensor,
@@ -35,6 +38,7 @@ def clustering_loss_from_embeddings(
     *,
     num_clouds: int | None = None,
     stats: ClusteringStats | None = None,
+    max_cache: int | None = None,
 ) -> Tensor:
     """`clustering_loss` of ``student_embedding @ student_prototypes.T`` and the teacher's, block by block.
 
@@ -42,6 +46,8 @@ def clustering_loss_from_embeddings(
         student_embedding: (N, D), usually L2-normalised. teacher_embedding: (N, E); gets no gradient.
         student_prototypes: (K, D), usually of norm 1. teacher_prototypes: (K, E); gets no gradient.
         batch, student_temp, teacher_temp, num_iters, num_clouds, stats: see `clustering_loss`.
+        max_cache: bytes that the teacher's exponentials may take during the forward pass, which spares num_iters of its
+            products; larger ones are made again. Default: 1 GiB on a CPU, nothing on a GPU.
 
     Returns:
         0-d float32 (float64 for float64 input), as `clustering_loss`; gradients reach the student's embedding and
@@ -63,6 +69,7 @@ def clustering_loss_from_embeddings(
         teacher_temp,
         num_iters,
         stats,
+        _CACHE_BYTES_CPU * (student_embedding.device.type == "cpu") if max_cache is None else max_cache,
     )
     return global_mean(total, clouds)
 
@@ -137,6 +144,7 @@ class _BlockwiseClustering(torch.autograd.Function):
         teacher_temp: float,
         num_iters: int,
         stats: ClusteringStats | None,
+        max_cache: int,
     ) -> Tensor:
         dtype, device = weight.dtype, student.device
         to_embedding, to_prototypes = ctx.needs_input_grad[:2]
@@ -154,7 +162,9 @@ class _BlockwiseClustering(torch.autograd.Function):
 
         with torch.autocast(device.type, enabled=False):
             shape = (student.shape[0], wide.shape[0])
-            kernel = RowKernel(_products(teacher, teacher_prototypes, dtype), shape, teacher_temp, dtype, device)
+            cached = shape[0] * shape[1] * dtype.itemsize <= max_cache
+            cache = torch.empty(shape, dtype=dtype, device=device) if cached else None
+            kernel = RowKernel(_products(teacher, teacher_prototypes, dtype), shape, teacher_temp, dtype, device, cache)
             scale = sinkhorn_scaling(kernel, num_iters)
             loss = fused_cross_entropy(
                 _products(student, prototypes, dtype),
@@ -173,4 +183,4 @@ class _BlockwiseClustering(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return (*[None if grad is None else (grad * grad_output).to(dtype) for grad, dtype in pairs], *[None] * 7)
+        return (*[None if grad is None else (grad * grad_output).to(dtype) for grad, dtype in pairs], *[None] * 8)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lam3c_plugin.host import LOSSES
 from lam3c_plugin.losses.clustering import ClusteringStats, clustering_loss
+from lam3c_plugin.losses.clustering_from_embeddings import clustering_loss_from_embeddings
 from lam3c_plugin.losses.consistency import noise_consistency_loss
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss
 from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph
@@ -42,6 +43,33 @@ class SinkhornClusteringLoss(nn.Module):
         loss = clustering_loss(
             student_similarity,
             teacher_similarity,
+            batch,
+            self.student_temp,
+            teacher_temp,
+            self.num_iters,
+            num_clouds=num_clouds,
+            stats=stats,
+        )
+        return loss if self.loss_weight == 1 else loss * self.loss_weight
+
+    def from_embeddings(
+        self,
+        student_embedding: Tensor,
+        teacher_embedding: Tensor,
+        student_prototypes: Tensor,
+        teacher_prototypes: Tensor,
+        batch: Tensor,
+        teacher_temp: float,
+        *,
+        num_clouds: int | None = None,
+        stats: ClusteringStats | None = None,
+    ) -> Tensor:
+        """The same of (N, D), (N, E), (K, D), (K, E), (N,), without (N, K); see `clustering_loss_from_embeddings`."""
+        loss = clustering_loss_from_embeddings(
+            student_embedding,
+            teacher_embedding,
+            student_prototypes,
+            teacher_prototypes,
             batch,
             self.student_temp,
             teacher_temp,

@@ -216,11 +216,15 @@ class LAM3C(PointModel):
             with torch.no_grad():
                 return dict(point=self.up_cast(self.teacher["backbone"](data_dict)))
         self.diagnostics = {}
+        views = self._view(data_dict, "global")
+        if self.mask_jitter is None and hasattr(type(views), "locate"):
+            # the student sees the same points: cells, curves and neighbour tables are made once for both
+            views.locate(getattr(self.teacher["backbone"], "grid_origin", "cloud"))
         with torch.no_grad():
-            teacher = self.up_cast(self.teacher["backbone"](self._view(data_dict, "global")))
+            teacher = self.up_cast(self.teacher["backbone"](views))
         terms: dict[str, tuple[float, Tensor]] = {}
         if self.needs_masked_pass:
-            self._masked_view_terms(data_dict, teacher, terms)
+            self._masked_view_terms(data_dict, views, teacher, terms)
         if self.unmask_loss_weight > 0:
             self._unmask_term(data_dict, teacher, terms)
         result = {name: value for name, (_, value) in terms.items()}
@@ -243,12 +247,14 @@ class LAM3C(PointModel):
             ) from error
         return Point({**point, **changes})
 
-    def _masked_view_terms(self, data_dict: dict[str, Any], teacher: Point, terms: dict[str, Any]) -> None:
-        coord, offset = data_dict["global_coord"], data_dict["global_offset"]
-        mask = generate_mask(coord, offset, self.mask_size, self.mask_ratio)
+    def _masked_view_terms(
+        self, data_dict: dict[str, Any], views: Point, teacher: Point, terms: dict[str, Any]
+    ) -> None:
+        coord = views.coord
+        mask = generate_mask(coord, views.offset, self.mask_size, self.mask_ratio)
         if self.mask_jitter is not None:
             coord = jitter_masked(coord, mask, self.mask_jitter)
-        student = self.up_cast(self.student["backbone"](self._view(data_dict, "global", coord=coord, mask=mask)))
+        student = self.up_cast(self.student["backbone"](Point({**views, "coord": coord, "mask": mask})))
         self._observe(feat=student.feat, teacher_feat=teacher.feat)
 
         rolled = None
@@ -267,30 +273,30 @@ class LAM3C(PointModel):
             self._consistency_term(data_dict, student, teacher, rolled, terms)
 
     def _mask_terms(self, student: Point, teacher: Point, rolled: Tensor | None, terms: dict[str, Any]) -> None:
-        similarity = self.student["mask_head"](student.feat)
+        assigned = self._assign(self.student["mask_head"], student.feat)
         with torch.no_grad():
-            target = self.teacher["mask_head"](teacher.feat)
+            target = self._assign(self.teacher["mask_head"], teacher.feat)
         if self.mask_loss_weight > 0:
             pairs = self._match(student, teacher.origin_coord, teacher.offset)
-            value = self._cluster("mask", similarity, target, pairs, student.batch)
+            value = self._cluster("mask", assigned, target, pairs, student)
             terms["mask_loss"] = (self.mask_loss_weight, value)
         if self.roll_mask_loss_weight > 0:
-            value = self._cluster("roll_mask", similarity, target, rolled, student.batch)
+            value = self._cluster("roll_mask", assigned, target, rolled, student)
             terms["roll_mask_loss"] = (self.roll_mask_loss_weight, value)
 
     def _unmask_term(self, data_dict: dict[str, Any], teacher: Point, terms: dict[str, Any]) -> None:
         student = self.up_cast(self.student["backbone"](self._view(data_dict, "local")))
-        similarity = self.student["unmask_head"](student.feat)
+        assigned = self._assign(self.student["unmask_head"], student.feat)
         with torch.no_grad():
             principal = (teacher.batch % self.num_global_view == 0).nonzero().squeeze(1)
-            target = self.teacher["unmask_head"](teacher.feat[principal])
+            target = self._assign(self.teacher["unmask_head"], teacher.feat[principal])
             scenes = len(teacher.offset) // self.num_global_view
             principal_offset = batch2offset(teacher.batch[principal] // self.num_global_view, scenes)
             scene_offset = student.offset[self.num_local_view - 1 :: self.num_local_view]
             pairs = match_points(
                 student.origin_coord, scene_offset, teacher.origin_coord[principal], principal_offset, self.match_max_r
             )
-        value = self._cluster("unmask", similarity, target, pairs, student.batch)
+        value = self._cluster("unmask", assigned, target, pairs, student)
         terms["unmask_loss"] = (self.unmask_loss_weight, value)
 
     def _consistency_term(
@@ -308,11 +314,30 @@ class LAM3C(PointModel):
     def _match(self, student: Point, target_coord: Tensor, target_offset: Tensor) -> Tensor:
         return match_points(student.origin_coord, student.offset, target_coord, target_offset, self.match_max_r)
 
-    def _cluster(self, name: str, similarity: Tensor, target: Tensor, pairs: Tensor, batch: Tensor) -> Tensor:
+    def _assign(self, head: nn.Module, feat: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the clustering loss works on: embeddings and prototypes, or (of other losses, heads) similarities."""
+        if hasattr(self.clustering_loss, "from_embeddings") and hasattr(head, "embed"):
+            return head.embed(feat), head.prototypes()
+        return head(feat), None
+
+    def _cluster(
+        self,
+        name: str,
+        student: tuple[Tensor, Tensor | None],
+        teacher: tuple[Tensor, Tensor | None],
+        pairs: Tensor,
+        point: Point,
+    ) -> Tensor:
         stats = ClusteringStats() if self.collect_diagnostics else None
-        loss = self.clustering_loss(
-            similarity[pairs[:, 0]], target[pairs[:, 1]], batch[pairs[:, 0]], self.teacher_temp, stats=stats
-        )
+        rows, target_rows = pairs.unbind(1)
+        matched = (student[0][rows], teacher[0][target_rows])
+        settings = dict(num_clouds=len(point.offset), stats=stats)
+        if student[1] is None:
+            loss = self.clustering_loss(*matched, point.batch[rows], self.teacher_temp, **settings)
+        else:
+            loss = self.clustering_loss.from_embeddings(
+                *matched, student[1], teacher[1], point.batch[rows], self.teacher_temp, **settings
+            )
         self._observe(**{name: stats})
         return loss
 

@@ -64,6 +64,10 @@ class SinkhornHead(nn.Module):
         with torch.autocast(device_type=feat.device.type, enabled=False):
             return F.normalize(embedding.float(), dim=-1)
 
+    def prototypes(self) -> Tensor:
+        """Unit-length prototypes (K, embed_channels), with their gradient."""
+        return self.prototype.weight
+
     def forward(self, feat: Tensor) -> Tensor:
         """Cosine similarities (N, K) in float32 of features (N, in_channels) to the prototypes."""
         embedding = self.embed(feat)

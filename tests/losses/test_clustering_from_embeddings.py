@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -29,10 +31,12 @@ def value_and_grads(function, student, teacher, prototypes, *args, upstream=1.0)
 
 @pytest.mark.parametrize("sizes", [[40], [1], [0], [30, 0, 5, 1]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_reference(sizes, dtype, monkeypatch):
+@pytest.mark.parametrize("max_cache", [None, 0])
+def test_equals_the_reference(sizes, dtype, max_cache, monkeypatch):
     monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 24 * 16)
     args = inputs(sizes, dtype=dtype)
-    got = value_and_grads(clustering_loss_from_embeddings, *args, upstream=3.0)
+    ours = partial(clustering_loss_from_embeddings, max_cache=max_cache)
+    got = value_and_grads(ours, *args, upstream=3.0)
     want = value_and_grads(clustering_loss_from_embeddings_reference, *args, upstream=3.0)
     tight = 1e-11 if dtype == torch.float64 else 1e-5
     for mine, theirs in zip(got, want, strict=True):

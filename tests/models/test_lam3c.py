@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from lam3c_plugin.host import MODELS, Config, build_model
+from lam3c_plugin.losses import clustering_loss
+from lam3c_plugin.standalone.geometry import CloudGeometry
 
 from .conftest import BACKBONE, HEAD, make_batch, make_model
 
@@ -118,16 +120,58 @@ def test_tiny_clouds_give_finite_losses():
     assert all(torch.isfinite(p.grad).all() for p in model.student.parameters() if p.grad is not None)
 
 
-def test_amp_keeps_similarities_and_losses_in_float32(batch):
+def test_amp_keeps_embeddings_prototypes_and_losses_in_float32(batch, monkeypatch):
     model = make_model().train()
     seen = []
-    model.student["mask_head"].register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    assign = model._assign
+    monkeypatch.setattr(model, "_assign", lambda *args: seen.extend(t.dtype for t in assign(*args)) or assign(*args))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = model(batch)
-    assert seen == [torch.float32]
+    assert set(seen) == {torch.float32}
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in result.values())
     result["loss"].backward()
     assert all(torch.isfinite(p.grad).all() for p in model.student.parameters() if p.grad is not None)
+
+
+class LossOfSimilarities(torch.nn.Module):
+    """A clustering loss that knows nothing of embeddings, as a user's own may."""
+
+    def forward(self, student, teacher, batch, teacher_temp, **unused):
+        return clustering_loss(student, teacher, batch, 0.1, teacher_temp)
+
+
+def test_losses_without_any_similarity_matrix_equal_those_with(batch):
+    values = []
+    for dense in (False, True):
+        model = make_model().train()
+        if dense:
+            model.clustering_loss = LossOfSimilarities()
+        torch.manual_seed(3)
+        result = model(batch)
+        result["loss"].backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        values.append((result, gradients))
+    for name, value in values[0][0].items():
+        torch.testing.assert_close(value, values[1][0][name], msg=name)
+    assert values[0][1].keys() == values[1][1].keys()
+    for name, value in values[0][1].items():
+        atol = 1e-4 * float(value.abs().max())
+        torch.testing.assert_close(value, values[1][1][name], rtol=1e-3, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_without_jitter_the_student_takes_over_what_the_teacher_knows_of_the_points(batch, monkeypatch):
+    made = []
+    build = CloudGeometry.from_cells.__func__
+
+    def count(cls, *args):
+        made.append(1)
+        return build(cls, *args)
+
+    monkeypatch.setattr(CloudGeometry, "from_cells", classmethod(count))
+    for jitter, expected in ((0.01, 3), (None, 2)):  # teacher, masked and local views; or the first two as one
+        made.clear()
+        make_model(mask_jitter=jitter).train()(batch)
+        assert len(made) == expected
 
 
 def test_schedules_follow_the_optimiser_step_and_the_teacher_moves_once_a_step():
