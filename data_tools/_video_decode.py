@@ -167,7 +167,7 @@ def packet_times(path: Path) -> np.ndarray | None:
                     pts.append(packet.pts)
         except (import_av().FFmpegError, OSError) as error:
             _raise_if_passing(path, error)  # else: what is readable counts
-        if not pts or None in pts or stream.time_base is None:
+        if not pts or None in pts or stream.time_base is None or container.format.name == "avi":
             return None
         origin = stream.start_time if stream.start_time is not None else min(pts)
         return np.sort((np.array(pts, np.int64) - origin) * float(stream.time_base))
@@ -215,17 +215,16 @@ def _decode(
                 container.seek(int(start / base) + (origin or 0), stream=stream, backward=True)
             except import_av().FFmpegError:
                 table = None
+        is_avi = container.format.name == "avi"  # it stores no order of showing, and guesses of it are wrong
         geometry, time, index = None, -step, -1
         for picture in _pictures(path, container, stream, report):
-            stamp = picture.pts if picture.pts is not None else picture.dts
+            stamp = picture.dts if picture.pts is None or is_avi else picture.pts
             if stamp is None or base is None:
                 time += step
             else:
                 origin = stamp if origin is None else origin
                 now = (stamp - origin) * base
-                if now <= time and index >= 0:
-                    continue  # a repeated stamp: the first one was shown
-                time = now
+                time = now if now > time else time + step / 10  # repeated or falling stamps: damaged headers
             geometry = geometry or geometry_of(stream, picture)
             index = index + 1 if table is None else int(np.searchsorted(table, time - step / 8))
             report.frames, report.last_time = report.frames + 1, time

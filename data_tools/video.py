@@ -129,7 +129,8 @@ def probe_video(path: Path | str) -> VideoInfo:
         container.close()
     if duration <= 0:
         times = packet_times(path)
-        duration = float(times[-1]) + 1 / fps if times is not None else (count or 1) / fps
+        last = float(times[-1]) if times is not None else max(frame.time for frame in raw_frames(path))
+        duration = last + 1 / fps
     return VideoInfo(path, geometry.width, geometry.height, geometry.turns * 90, fps, duration, count, codec)
 
 
