@@ -1,0 +1,159 @@
+"""Channels: allow and deny lists, and the review file in which a person decides."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ALLOW, DENY, OPEN = "allow", "deny", ""
+SPELLINGS = {
+    **dict.fromkeys(("allow", "allowed", "yes", "y", "keep", "ok", "1", "true", "+"), ALLOW),
+    **dict.fromkeys(("deny", "denied", "no", "n", "drop", "reject", "0", "false", "x"), DENY),
+    **dict.fromkeys(("", "?", "open"), OPEN),
+}
+COUNTED = ("channel_id", "channel", "videos", "kept", "hours", "reasons", "sample_titles", "sample_urls")
+COLUMNS = ("channel_id", "channel", "decision", "note", *COUNTED[2:])
+SAMPLES = 5
+
+
+def channel_key(entry: dict[str, Any]) -> str:
+    """What a channel is known by: its id, else its handle, else its name."""
+    return str(
+        entry.get("channel_id") or entry.get("uploader_id") or entry.get("channel") or entry.get("uploader") or ""
+    )
+
+
+def channel_names(entry: dict[str, Any]) -> set[str]:
+    """All spellings of an entry's channel that a list may use, in small letters."""
+    keys = ("channel_id", "uploader_id", "channel", "uploader", "channel_url", "uploader_url")
+    return {str(entry[key]).strip().casefold() for key in keys if entry.get(key)}
+
+
+@dataclass
+class ChannelRules:
+    """Who is allowed and who is denied; a person's decision in the review file wins over the lists.
+
+    Attributes:
+        allowed, denied: ids, @handles, names or addresses of channels, in small letters.
+        decisions: the same from the review file -> allow or deny.
+        is_closed: whether only allowed channels pass.
+    """
+
+    allowed: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    decisions: dict[str, str] = field(default_factory=dict)
+    is_closed: bool = False
+
+    def decision(self, entry: dict[str, Any]) -> str:
+        """allow, deny, or "" where nobody decided."""
+        names = channel_names(entry)
+        key = channel_key(entry).casefold()
+        if key in self.decisions:
+            return self.decisions[key]
+        if names & self.denied:
+            return DENY
+        return ALLOW if names & self.allowed else OPEN
+
+    def reason(self, entry: dict[str, Any]) -> str:
+        """Why a video of this channel is not wanted, or ""."""
+        decision = self.decision(entry)
+        if decision == DENY:
+            return "channel: denied"
+        return "channel: not allowed yet" if self.is_closed and decision != ALLOW else ""
+
+
+def read_channel_list(path: Path) -> set[str]:
+    """Channels of a text file, one a line: id, @handle, name or address; # starts a comment."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return {line.strip().casefold() for line in lines if line.strip() and not line.lstrip().startswith("#")}
+
+
+def read_review(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of a review file by channel, as the person left them (comma, semicolon or tab; extra columns stay).
+
+    Raises:
+        ValueError: no channel_id or decision column, or a decision that is none; names file and line.
+    """
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        first = handle.readline()
+        handle.seek(0)
+        reader = csv.DictReader(handle, delimiter=max("\t;,", key=first.count))
+        names = [str(name).strip().lower() for name in reader.fieldnames or []]
+        if "channel_id" not in names or "decision" not in names:
+            raise ValueError(f"{path}: no channel_id and decision columns; delete it to have a new one written")
+        reader.fieldnames = names
+        rows = {}
+        for row in reader:
+            text = _unguard(row.get("decision") or "").strip().lower()
+            if text not in SPELLINGS:
+                raise ValueError(f"{path}:{reader.line_num}: decision {text!r}; write allow, deny or nothing")
+            kept = {name: _unguard(value or "") for name, value in row.items() if name}
+            rows[kept["channel_id"]] = {**kept, "decision": SPELLINGS[text]}
+    return rows
+
+
+def decisions_of(rows: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The decided ones of a review file, by channel in small letters."""
+    return {key.casefold(): row["decision"] for key, row in rows.items() if row["decision"]}
+
+
+def count_channels(verdicts: Iterable[tuple[dict[str, Any], str]]) -> dict[str, dict[str, str]]:
+    """Counts and samples by channel.
+
+    Args:
+        verdicts: (entry, reason why it is not wanted, or "").
+    """
+    groups: dict[str, list[tuple[dict[str, Any], str]]] = {}
+    for entry, reason in verdicts:
+        groups.setdefault(channel_key(entry), []).append((entry, reason))
+    rows = {}
+    for key, group in groups.items():
+        entries = [entry for entry, reason in group if not reason] or [entry for entry, _ in group]
+        reasons = sorted({reason.split(":")[0] for _, reason in group if reason})
+        rows[key] = {
+            "channel_id": key,
+            "channel": str(group[0][0].get("channel") or group[0][0].get("uploader") or ""),
+            "videos": str(len(group)),
+            "kept": str(sum(not reason for _, reason in group)),
+            "hours": f"{sum(float(entry.get('duration') or 0) for entry, _ in group) / 3600:.1f}",
+            "reasons": ", ".join(reasons),
+            "sample_titles": " | ".join(str(entry.get("title") or "") for entry in entries[:SAMPLES]),
+            "sample_urls": " ".join(str(entry.get("url") or "") for entry in entries[:SAMPLES]),
+        }
+    return rows
+
+
+def write_review(path: Path, counted: dict[str, dict[str, str]], before: dict[str, dict[str, str]]) -> None:
+    """Write the review file: fresh counts, the person's decisions, notes and own columns as they were.
+
+    Args:
+        path: CSV with a byte-order mark, so that spreadsheets read it as UTF-8.
+        counted: of ``count_channels``.
+        before: of ``read_review``; channels that were not found this time stay.
+    """
+    rows = {key: {**before.get(key, {}), **counted.get(key, {})} for key in (*before, *counted)}
+    own = [name for row in before.values() for name in row if name not in COLUMNS]
+    columns = [*COLUMNS, *dict.fromkeys(own)]
+    order = sorted(rows.values(), key=lambda row: (-int(row.get("videos") or 0), row["channel_id"]))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", newline="", encoding="utf-8-sig") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(columns)
+        writer.writerows(_guarded([row.get(name, "") for name in columns]) for row in order)
+    partial.replace(path)
+
+
+def _guarded(cells: Sequence[str]) -> list[str]:
+    """A stranger's title that starts like a formula is shown by a spreadsheet, not run."""
+    return [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells]
+
+
+def _unguard(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -1,0 +1,177 @@
+"""Which found videos are no walk-through of a real home: by their length, their words, their channel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# A blank in a word stands for nothing, blanks or any of - _ . / between; a plural s is allowed.
+WORDS: dict[str, tuple[str, ...]] = {
+    "computer graphics": (
+        *(
+            "cg",
+            "cgi",
+            "3d render",
+            "3d rendering",
+            "3d rendered",
+            "rendering",
+            "renders",
+            "render video",
+            "vray",
+            "v ray",
+        ),
+        *(
+            "3d animation",
+            "animation",
+            "animated",
+            "3d model",
+            "3d visualization",
+            "3d visualisation",
+            "archviz",
+            "3ds max",
+        ),
+        *(
+            "architectural visualization",
+            "architectural visualisation",
+            "virtual reality",
+            "lumion",
+            "enscape",
+            "d5 render",
+        ),
+        *("twinmotion", "unreal engine", "ue4", "ue5", "sketchup", "sketch up", "blender 3d", "revit", "autocad"),
+        *("floor plan design", "design concept", "virtually staged"),
+        *("minecraft", "roblox", "bloxburg", "sims 4", "the sims", "gta 5", "gta v", "gameplay", "speed build"),
+        *(
+            "renderizado",
+            "animación",
+            "rendu 3d",
+            "3d rundgang",
+            "3d tour",
+            "CGパース",
+            "レンダリング",
+            "渲染",
+            "렌더링",
+        ),
+    ),
+    "drone": (
+        *(
+            "drone",
+            "aerial",
+            "fpv",
+            "fly through",
+            "fly over",
+            "fly by",
+            "bird eye",
+            "birds eye",
+            "bird's eye",
+            "quadcopter",
+        ),
+        *("dron", "drohne", "drohnenflug", "dronevideo", "dji mavic", "dji mini", "ドローン", "空撮", "航拍", "드론"),
+    ),
+    "shorts": ("shorts", "#short", "ytshort", "youtube short", "tiktok", "reels", "ショート動画"),
+    "pictures": ("slideshow", "slide show", "photo tour", "photos only", "virtual staging", "timelapse", "time lapse"),
+    "360": (
+        "3d tour",
+        "3d rundgang",
+        "360 video",
+        "360 vr",
+        "vr 360",
+        "360°",
+        "360 degree",
+        "matterport",
+        "virtual tour 360",
+        "vr tour",
+    ),
+}
+LIVE_STATES = ("is_live", "is_upcoming", "was_live", "post_live")
+GAP = r"[\W_]*"
+
+
+def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """One pattern of all words, bounded by what is no letter or digit; Chinese, Japanese, Korean ones anywhere."""
+    parts = []
+    for word in sorted(set(words), key=len, reverse=True):
+        pieces = GAP.join(re.escape(piece) for piece in word.split())
+        if re.search(r"[a-zA-Z0-9]", word) and not re.search(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]", word):
+            parts.append(rf"(?<![^\W_]){pieces}s?(?![^\W_])")
+        else:
+            parts.append(pieces)
+    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
+
+
+def read_words(path: Path) -> dict[str, tuple[str, ...]]:
+    """Words of a text file: ``reason: word, word`` a line; they replace the words of that reason.
+
+    Raises:
+        ValueError: a line without a colon; names file and line.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        reason, colon, words = line.partition(":")
+        if not colon:
+            raise ValueError(f"{path}:{number}: write `reason: word, word`; no colon in {line.strip()[:40]!r}")
+        found[reason.strip()] = tuple(word.strip() for word in words.split(",") if word.strip())
+    return found
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Limits of what is wanted.
+
+    Attributes:
+        min_duration, max_duration: seconds; a video of unknown length passes.
+        min_height: lines, where the listing tells; 0 takes all.
+        allows_live: whether past live streams are taken.
+        in_description: search the words in descriptions too (agents advertise their drone there).
+        words: reason -> words; see ``WORDS``.
+    """
+
+    min_duration: float = 90.0
+    max_duration: float = 3600.0
+    min_height: int = 0
+    allows_live: bool = False
+    in_description: bool = False
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: WORDS)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_duration < self.max_duration:
+            raise ValueError(f"durations {self.min_duration:.0f} to {self.max_duration:.0f} s: give 0 <= min < max")
+
+
+class Filter:
+    """Settings made ready for many videos."""
+
+    def __init__(self, settings: FilterSettings) -> None:
+        self.settings = settings
+        self.patterns = {reason: word_pattern(words) for reason, words in settings.words.items() if words}
+
+    def reason(self, entry: Mapping[str, Any]) -> str:
+        """Why a listed video is not wanted, or "".
+
+        Args:
+            entry: yt-dlp's: title, duration (s), live_status, url, height, description, as far as known.
+        """
+        settings = self.settings
+        state = entry.get("live_status")
+        if state in LIVE_STATES and not (state == "was_live" and settings.allows_live):
+            return f"live: {state}"
+        if "/shorts/" in str(entry.get("url") or ""):
+            return "shorts: address"
+        duration = entry.get("duration")
+        if duration is not None and not settings.min_duration <= float(duration) <= settings.max_duration:
+            return f"duration: {float(duration):.0f} s"
+        height = entry.get("height")
+        if height and height < settings.min_height:
+            return f"resolution: {height} lines"
+        text = str(entry.get("title") or "")
+        if settings.in_description:
+            text += "\n" + str(entry.get("description") or "")
+        for reason, pattern in self.patterns.items():
+            if match := pattern.search(text):
+                return f"{reason}: {match.group().lower()!r}"
+        return ""
