@@ -1,0 +1,144 @@
+"""Room-tour videos to RoomTours, the folders that pre-training reads: one command.
+
+collect -> segment -> reconstruct -> postprocess -> package, over videos, folders of videos, addresses and manifests.
+What is done is skipped, changed settings redo what they touch, and the run may be killed at any moment.
+
+    python data_tools/build_roomtours.py tour.mp4 --out data/roomtours
+    python data_tools/build_roomtours.py tours/ --backend sfm --labels none --jobs 4
+    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1 --discard
+    python data_tools/build_roomtours.py roomtours.csv --shard ${SLURM_ARRAY_TASK_ID}/64
+    python data_tools/build_roomtours.py roomtours.csv --executor ray --ray-address auto
+    python data_tools/build_roomtours.py tour.mp4 --set postprocess.limits.min_score=0.1 --set segment.rate=5
+    python data_tools/build_roomtours.py --status --out data/roomtours
+
+Exit code: 0 all well (scenes may have been rejected), 1 some items failed, 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from data_tools.chain import options as words
+from data_tools.chain.items import Places
+from data_tools.chain.locks import BusyError
+from data_tools.chain.plan import ChainSettings
+from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
+from data_tools.chain.sources import in_shard, parse_shard, read_videos
+from data_tools.chain.stages import FUNCTIONS, read_scenes
+from data_tools.stage import StageError
+
+STAGES = StageTable(FUNCTIONS, read_scenes)
+LEARNT = ("pi3", "vggt", "depth_anything")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="VIDEO_OR_MANIFEST", help="video, folder, http(s) address, or list of videos")
+    add("--out", type=Path, default=Path("data/roomtours"), help="the data set (default data/roomtours)")
+    add("--work", type=Path, help="what the stages leave (default OUT/_work)")
+    add("--backend", choices=words.BACKENDS, default="auto", help="auto: pi3 with a GPU, else sfm; says which")
+    add("--labels", default="auto", help="auto, clip, none, a CSV of time,label, or a folder of <video_id>.csv")
+    add("--executor", choices=["local", "ray"], default="local", help="processes here, or a Ray cluster")
+    add("--ray-address", default="", help="of a running cluster, such as auto; empty starts one on this machine")
+    add("--jobs", type=int, default=0, help="CPU workers (default: by cores and memory)")
+    add("--threads", type=int, default=0, help="threads of each worker (default: cores shared out)")
+    add("--gpus", default="auto", help="auto (all), a number, or a GPU per slot such as 0,0,1")
+    add("--shard", default="", help="i/n: work on one of n parts, by video (job arrays); i from 0 to n-1")
+    add("--split", default="train", help="scenes go to OUT/SPLIT (default train)")
+    add("--val-share", type=float, default=0.0, help="share of the videos, by name, that goes to OUT/val")
+    add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
+    add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
+    keep = parser.add_mutually_exclusive_group()
+    keep.add_argument("--keep-work", action="store_true", help="keep the clouds of finished scenes (default)")
+    keep.add_argument("--discard", action="store_true", help="throw away the clouds of finished scenes")
+    add("--retry-failed", action="store_true", help="try again what failed for good")
+    add("--verify", action="store_true", help="ask every stage whether its result is current, not the table")
+    add("--rebuild-states", action="store_true", help="make the table of states again from the folders")
+    add("--dry-run", action="store_true", help="say what would be done")
+    add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
+    add("--no-report", action="store_true", help="do not write OUT/report")
+    add("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args(argv)
+    if not args.inputs and not args.status:
+        parser.error("name a video, a folder, an address or a list of videos (or --status)")
+    return args
+
+
+def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
+    """Settings of the chain and of the run; says what "auto" became.
+
+    Raises:
+        ValueError: a value that makes no sense; one line.
+    """
+    gpus = words.gpu_slots(args.gpus, words.visible_gpus())
+    is_ray = args.executor == "ray"
+    backend, why = words.choose_backend(args.backend, gpus, is_ray)
+    labels, why_labels = words.choose_labels(args.labels)
+    print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
+    if not 0 <= args.val_share < 1:
+        raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
+    if args.split in ("", ".", "..", "report") or args.split.startswith((".", "_")) or "/" in args.split:
+        raise ValueError(f"--split {args.split!r}: give a plain folder name, such as train")
+    jobs = args.jobs if args.jobs > 0 else words.default_jobs()
+    cores = words.default_cores()
+    stages = words.stage_settings(backend, labels, args.deterministic, args.set)
+    wants = {"reconstruct"} if backend in LEARNT else set()
+    wants |= {"segment"} if labels == "clip" else set()
+    settings = ChainSettings(
+        stages,
+        args.split,
+        args.val_share,
+        {"backend": backend},
+        frozenset(wants) if gpus or is_ray else frozenset(),
+        args.discard,
+        args.retry_failed,
+        args.verify,
+    )
+    threads = 1 if args.deterministic else args.threads if args.threads > 0 else max(1, cores // jobs)
+    shard = parse_shard(args.shard) if args.shard else None
+    run = RunOptions(args.executor, jobs, gpus, threads, shard, args.ray_address, args.rebuild_states)
+    return settings, replace(run, report=not args.no_report, quiet=args.quiet)
+
+
+def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
+    """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
+    args = parse_args(argv)
+    places = Places(args.out, args.work or args.out / "_work")
+    if args.status:
+        print_status(places)
+        return 0
+    try:
+        settings, run = build(args)
+        videos, problems = read_videos(args.inputs, settings.stages["segment"].labels)
+        if run.shard is not None:
+            videos = in_shard(videos, run.shard)
+        for problem in problems:
+            print(f"build_roomtours: {problem}", file=sys.stderr)
+        if args.dry_run:
+            counts = dry_run(videos, places, settings, run, stages)
+            print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
+            return 0
+    except (ValueError, OSError) as error:
+        print(f"build_roomtours: {error}", file=sys.stderr)
+        return 2
+    try:
+        code = run_chain(videos, places, settings, run, stages)
+    except KeyboardInterrupt:
+        print("build_roomtours: ended at once; start it again to go on", file=sys.stderr)
+        return 130
+    except (BusyError, OSError, StageError) as error:
+        print(f"build_roomtours: {error}", file=sys.stderr)
+        return 1
+    return code or bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

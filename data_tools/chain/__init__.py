@@ -1,0 +1,1 @@
+"""The chain from videos to RoomTours: items, table of states, plan, executors."""

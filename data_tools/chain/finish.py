@@ -1,0 +1,107 @@
+"""What a run ends with: statistics and card of the data set, the report, the table of counts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from data_tools.chain.engine import Tally
+from data_tools.chain.items import STAGES, Places
+from data_tools.chain.states import Row, States
+from data_tools.packaging import LICENSES
+from data_tools.scene_folder import scan_scenes, write_summary
+from data_tools.stage import STATES, text_hash
+
+TITLE = "RoomTours"
+SUMMARY_FILES = ("stats.json", "dataset_card.md")
+MODEL_LICENSES = {
+    "pi3": LICENSES["pi3"],
+    "vggt": "vggt: its first weights (VGGT-1B) are for non-commercial use only, VGGT-1B-Commercial has its own terms; "
+    "clouds made with them go by the terms of the weights that were used.",
+    "depth_anything": "Depth Anything 3: weights of the giant and large models are CC BY-NC 4.0 (non-commercial), "
+    "small and base are Apache 2.0; clouds go by the terms of the weights that were used.",
+    "sfm": "sfm: structure from motion without weights; no terms of a model apply.",
+}
+VIDEO_NOTE = "The videos belong to those who made them; ask before you pass on clouds or pictures made from them."
+SHOWN_REASONS = 12
+
+
+def license_note(backends: Iterable[str]) -> str:
+    """The terms that come with a data set's backends, and with videos."""
+    known = [MODEL_LICENSES.get(name, f"{name}: see its license.") for name in sorted(set(backends))]
+    return "\n\n".join([*known, VIDEO_NOTE])
+
+
+def refresh_summary(places: Places, states: States) -> bool:
+    """Write ``stats.json`` and ``dataset_card.md`` where the scenes changed since the last time.
+
+    Returns:
+        Whether they were written.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    scenes = sorted(
+        (row.scene, row.key, row.mark)
+        for row in states.rows.values()
+        if row.stage == "package" and row.status == "done"
+    )
+    digest = text_hash(scenes)
+    if states.fact("summary") == digest and all((places.out / name).is_file() for name in SUMMARY_FILES):
+        return False
+    metas = [meta for split in scan_scenes(places.out).values() for meta in split.values()]
+    backends = {str(meta["backend"]) for meta in metas if "backend" in meta}
+    write_summary(places.out, license_note(backends) if metas else "", TITLE)
+    states.put_fact("summary", digest)
+    return True
+
+
+def counts_table(rows: Sequence[Row]) -> str:
+    """Counts by stage and state, and the reasons of what was not done, most frequent first."""
+    counts = Counter((row.stage, row.status) for row in rows)
+    lines = [f"{'stage':12} " + " ".join(f"{state:>9}" for state in STATES) + f" {'hours':>7}"]
+    for stage in STAGES:
+        if any(counts[stage, state] for state in STATES):
+            hours = sum(row.seconds for row in rows if row.stage == stage) / 3600
+            lines.append(f"{stage:12} " + " ".join(f"{counts[stage, s]:>9}" for s in STATES) + f" {hours:>7.2f}")
+    reasons = Counter((row.stage, row.status, general_reason(row)) for row in rows if row.status != "done")
+    if reasons:
+        lines += ["", "why not:"]
+        for (stage, status, reason), count in reasons.most_common(SHOWN_REASONS):
+            lines.append(f"{count:>6}  {stage} {status}: {reason}")
+        if len(reasons) > SHOWN_REASONS:
+            lines.append(f"        and {len(reasons) - SHOWN_REASONS} others; --status names all")
+    return "\n".join(lines)
+
+
+def general_reason(row: Row) -> str:
+    """A reason without the item's names, paths and numbers, so that equal ones count together."""
+    reason = row.reason
+    for name in filter(None, (row.scene, row.video)):
+        reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}(\.\w+)?(?![\w-])", "…", reason)
+    return re.sub(r"\d+(\.\d+)?", "#", reason)
+
+
+def tally_line(tally: Tally) -> str:
+    """One line: what this run did."""
+    did = Counter[str]()
+    for (_, status), count in tally.ran.items():
+        did[status] += count
+    parts = [f"{did[state]} {state}" for state in (*STATES, "as before") if did[state]] or ["nothing to do"]
+    line = f"this run: {', '.join(parts)} ({tally.videos} videos, {tally.scenes} scenes; {tally.before} settled before)"
+    return line + (f"; {tally.removed} stale folders removed" if tally.removed else "")
+
+
+def refresh_report(places: Places) -> Path | None:
+    """The HTML report, or None where the report stage is not there.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    try:
+        from data_tools.report import write_report
+    except ImportError:
+        return None
+    return write_report(places.out, places.work)

@@ -1,0 +1,183 @@
+"""What the folders say: keys, marks, records; publishing an attempt, rebuilding the table, removing what is stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from data_tools.chain.items import CHAIN_MARK, META, SCENE_NAME, STAGES, Outcome, Places, mark_file
+from data_tools.chain.states import Row
+from data_tools.scene_folder import PARTIAL, read_meta, take_place, write_json
+from data_tools.stage import StageRecord, read_record
+
+
+def mark_of(folder: Path, stage: str) -> str:
+    """Size and time of a folder's record; empty where there is none."""
+    try:
+        stat = os.stat(folder / mark_file(stage))
+    except OSError:
+        return ""
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def has_files(folder: Path, stage: str) -> bool:
+    """Whether what the next stage needs lies in the folder."""
+    return all((folder / name).is_file() for name in STAGES[stage].needs)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def row_of_folder(folder: Path, stage: str, video: str, scene: str) -> Row | None:
+    """The row that a finished folder stands for, or None where there is no record in it."""
+    mark = mark_of(folder, stage)
+    if not mark:
+        return None
+    if stage == "package":
+        meta = read_meta(folder)
+        if meta is None or not all((folder / f"{name}.npy").is_file() for name in meta.get("arrays", ["coord"])):
+            return None
+        digest = str(meta.get("settings_hash", ""))
+        return Row(video, scene, stage, "done", key=str(meta.get("chain_key", "")), mark=mark, settings_hash=digest)
+    record = read_record(folder)
+    if record is None:
+        return None
+    key = str(_read_json(folder / CHAIN_MARK).get("key", ""))
+    return row_of_record(record, video, scene, key, mark)
+
+
+def row_of_record(record: StageRecord, video: str, scene: str, key: str, mark: str) -> Row:
+    """A table row of a stage's record."""
+    return Row(
+        video,
+        scene,
+        record.stage,
+        record.status,
+        record.reason,
+        record.permanent,
+        key=key,
+        mark=mark,
+        settings_hash=record.settings_hash,
+        input_hash=record.input_hash,
+    )
+
+
+def publish(outcome: Outcome) -> None:
+    """Give an attempt's folder its final name, or mark the one that turned out to be current.
+
+    Only the process that plans does this, with the one outcome it accepted: an attempt that was given up and lives on
+    on a lost node can write into its own folder only.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    stage, final, record = STAGES[outcome.call.stage], outcome.call.folder, outcome.record
+    key = {"key": outcome.call.key}
+    if stage.in_place or (record is not None and record.skipped):
+        if stage.area and final.is_dir():
+            write_json(final / CHAIN_MARK, key)
+    elif outcome.folder.is_dir():
+        if stage.area:
+            write_json(outcome.folder / CHAIN_MARK, key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        take_place(outcome.folder, final, outcome.folder.with_name(f"{final.name}~old"))
+    if outcome.call.attempts is not None:
+        shutil.rmtree(outcome.call.attempts / outcome.folder.parent.parent.name, ignore_errors=True)
+
+
+def clear_attempts(places: Places, run: str) -> None:
+    """Remove what the attempts of an earlier, killed run left."""
+    for root in {places.work, places.out}:
+        shutil.rmtree(root / ".attempts" / run, ignore_errors=True)
+        for area in (root / ".attempts", root / PARTIAL):
+            try:
+                area.rmdir()
+            except OSError:
+                continue  # not there, or another shard's
+
+
+def discard(scene: str, places: Places) -> None:
+    """Throw away the heavy files of a finished scene; records, cameras and pictures stay."""
+    for name in ("reconstruct", "postprocess"):
+        for file in STAGES[name].needs:
+            (places.folder(name, scene) / file).unlink(missing_ok=True)
+
+
+def list_scenes(places: Places) -> dict[str, list[tuple[str, Path]]]:
+    """Folders of scenes that the chain made, by video: (stage, folder)."""
+    found: dict[str, list[tuple[str, Path]]] = {}
+    for stage in ("reconstruct", "postprocess"):
+        for folder in _folders(places.work / STAGES[stage].area):
+            _add(found, stage, folder)
+    for split in _folders(places.out):
+        if split != places.work and split.name not in ("report", "_work"):
+            for folder in _folders(split):
+                _add(found, "package", folder)
+    return found
+
+
+def _folders(area: Path) -> list[Path]:
+    try:
+        with os.scandir(area) as entries:
+            return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _add(found: dict[str, list[tuple[str, Path]]], stage: str, folder: Path) -> None:
+    match = SCENE_NAME.match(folder.name)
+    if match:
+        found.setdefault(match["video"], []).append((stage, folder))
+
+
+def is_ours(stage: str, folder: Path) -> bool:
+    """Whether the chain made a folder (a person may keep other scenes beside it in OUT)."""
+    return stage != "package" or "chain_key" in (read_meta(folder) or {})
+
+
+def remove_folder(folder: Path) -> None:
+    """Take a folder away as a whole: no half of it is seen under its name."""
+    aside = folder.parent / f".{folder.name}~gone"
+    try:
+        folder.replace(aside)
+    except OSError:
+        aside = folder
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def rebuild_rows(places: Places) -> list[Row]:
+    """All rows that the folders stand for."""
+    rows: list[Row | None] = []
+    for stage in ("collect", "segment"):
+        for folder in _folders(places.work / STAGES[stage].area):
+            rows.append(row_of_folder(folder, stage, folder.name, ""))
+    for video, folders in list_scenes(places).items():
+        for stage, folder in folders:
+            if is_ours(stage, folder):
+                rows.append(row_of_folder(folder, stage, video, folder.name))
+    return [row for row in rows if row is not None]
+
+
+__all__ = [
+    "META",
+    "clear_attempts",
+    "discard",
+    "has_files",
+    "is_ours",
+    "list_scenes",
+    "mark_of",
+    "publish",
+    "rebuild_rows",
+    "remove_folder",
+    "row_of_folder",
+    "row_of_record",
+]

@@ -1,0 +1,175 @@
+"""From command line words to settings: what "auto" means on this machine, ``--set``, GPU slots."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from data_tools.packaging import PackageSettings
+
+BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "sfm")
+GIGABYTES_PER_JOB = 4
+
+
+def visible_gpus() -> list[str]:
+    """GPUs of this machine, as CUDA_VISIBLE_DEVICES or nvidia-smi name them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part.strip() for part in named.split(",") if part.strip() not in ("", "-1")]
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number, line in enumerate(li for li in found.splitlines() if li.startswith("GPU "))]
+
+
+def gpu_slots(text: str, visible: Sequence[str]) -> list[str]:
+    """A GPU for each slot.
+
+    Args:
+        text: "auto" (all), a number of GPUs, or a list with a comma (``0,0,1``: two workers share GPU 0; ``3,`` is
+            GPU 3 alone).
+        visible: GPUs of the machine.
+
+    Raises:
+        ValueError: neither; or more GPUs than there are.
+    """
+    if text == "auto":
+        return list(visible)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if "," in text and parts:
+        return parts
+    if not text.isdigit():
+        raise ValueError(f"--gpus {text!r}: give auto, a number, or a list such as 0,0,1")
+    if int(text) > len(visible):
+        raise ValueError(f"--gpus {text}: this machine shows {len(visible)}; give fewer, or a list such as 0,1")
+    return list(visible[: int(text)])
+
+
+def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False) -> tuple[str, str]:
+    """The reconstruction backend, and why it was taken."""
+    if name != "auto":
+        return name, "given"
+    is_there = importlib.util.find_spec("pi3") is not None
+    if is_there and (gpus or is_ray):
+        return "pi3", "pi3 is installed and there is a GPU"
+    missing = "pi3 is not installed" if not is_there else "there is no GPU"
+    return "sfm", f"{missing}; sfm needs neither weights nor a GPU"
+
+
+def choose_labels(name: str) -> tuple[str, str]:
+    """Where frame labels come from, and why."""
+    if name != "auto":
+        return name, "given"
+    if importlib.util.find_spec("open_clip") is None:
+        return "none", "open_clip is not installed (pip install open-clip-torch): shot cuts only, no room types"
+    if not clip_is_cached():
+        return "none", "CLIP's weights are not on this machine (--labels clip fetches them): shot cuts only"
+    return "clip", "open_clip and its weights are there"
+
+
+def clip_is_cached() -> bool:
+    """Whether the segment stage's CLIP weights are on this machine."""
+    try:
+        import open_clip
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    from data_tools.segmenting.settings import SegmentSettings
+
+    model = SegmentSettings(labels="none").clip_model
+    hub = open_clip.get_pretrained_cfg(model, "openai").get("hf_hub", "").strip("/")
+    names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(hub, name), str) for name in names) if hub else False
+
+
+def default_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs() -> int:
+    """CPU workers: a core each, and memory for each."""
+    cores = default_cores()
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):
+        memory = GIGABYTES_PER_JOB * cores
+    return max(1, min(cores, int(memory // GIGABYTES_PER_JOB)))
+
+
+def stage_settings(backend: str, labels: str, deterministic: bool, changes: Sequence[str]) -> dict[str, Any]:
+    """Settings of all stages.
+
+    Args:
+        backend: of the reconstruction.
+        labels: of the segmentation.
+        deterministic: switches on what stages have for it.
+        changes: ``STAGE.FIELD=VALUE`` as the command line gives them.
+
+    Raises:
+        ValueError: an unknown stage or field, or a value that the stage refuses; one line.
+    """
+    from data_tools.collecting.settings import CollectSettings
+    from data_tools.postprocessing.settings import PostprocessSettings
+    from data_tools.reconstructors.base import ReconstructSettings
+    from data_tools.segmenting.settings import SegmentSettings
+
+    settings: dict[str, Any] = {
+        "collect": CollectSettings(),
+        "segment": SegmentSettings(labels=labels),
+        "reconstruct": ReconstructSettings(backend=backend),
+        "postprocess": PostprocessSettings(),
+        "package": PackageSettings(unit="m", up="z", normals="auto"),
+    }
+    if deterministic:
+        for name, stage in settings.items():
+            if any(field.name == "deterministic" for field in fields(stage)):
+                settings[name] = replace(stage, deterministic=True)
+    return with_changes(settings, changes)
+
+
+def with_changes(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Settings with ``STAGE.FIELD=VALUE`` applied; a field may lie deeper (``postprocess.limits.min_score=0.1``).
+
+    Raises:
+        ValueError: an unknown stage or field, or a value that the stage refuses; one line.
+    """
+    changed = dict(settings)
+    for change in changes:
+        path, found, text = change.partition("=")
+        stage, *names = path.strip().split(".")
+        if not found or stage not in changed or not names:
+            raise ValueError(f"--set {change!r}: give STAGE.FIELD=VALUE, STAGE of {', '.join(changed)}")
+        try:
+            changed[stage] = _replaced(changed[stage], names, _value(text))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"--set {change!r}: {error}") from error
+    return changed
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    try:
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _replaced(settings: Any, names: Sequence[str], value: Any) -> Any:
+    known = [field.name for field in fields(settings)] if is_dataclass(settings) else []
+    if names[0] not in known:
+        raise AttributeError(f"no field {names[0]!r}; there are: {', '.join(known) or 'none'}")
+    before = getattr(settings, names[0])
+    if len(names) > 1:
+        value = _replaced(before, names[1:], value)
+    elif value is None and isinstance(before, str):
+        value = "none"  # a word of the setting, not the absence of one
+    elif isinstance(before, bool) != isinstance(value, bool) and before is not None:
+        raise TypeError(f"{value!r} is no {'yes/no (true, false)' if isinstance(before, bool) else 'value'} for it")
+    return replace(settings, **{names[0]: value})

@@ -1,0 +1,157 @@
+"""The Ray executor: the same calls on a cluster, GPU stages in actors that keep their model, the rest as tasks.
+
+All machines must see OUT and WORK under the same paths (a shared file system). Ray tries a call again when its worker
+or node is lost; every try builds a folder of its own, and only the process that started the chain gives a folder its
+final name, for the one outcome it accepted. So a call that lives on on a node that was given up changes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from data_tools.chain.items import Call, Outcome, StageFunction
+from data_tools.chain.worker import execute
+from data_tools.stage import StageError
+
+MAX_RETRIES = 3
+LOG = logging.getLogger("roomtours")
+
+
+class _Holder:
+    """The actor: a process that keeps what its calls loaded."""
+
+    def run(self, functions: Mapping[str, StageFunction], call: Call) -> Outcome:
+        """One call."""
+        return execute(functions, call)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise StageError('--executor ray needs Ray: pip install "ray>=2.9", or use --executor local') from error
+    return ray
+
+
+class RayExecutor:
+    """Runs calls on a Ray cluster.
+
+    Args:
+        functions: stage name to function.
+        address: of a running cluster ("auto", "ray://host:10001", "host:6379"); empty starts one on this machine.
+        jobs: CPUs of the cluster that is started here.
+        gpus: GPU actors; None takes all GPUs of the cluster.
+
+    Raises:
+        StageError: Ray is not installed.
+        ConnectionError: there is no cluster at the address.
+    """
+
+    def __init__(
+        self, functions: Mapping[str, StageFunction], address: str = "", jobs: int = 1, gpus: int | None = None
+    ) -> None:
+        self.ray = ray = _import_ray()
+        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
+        self._is_own = not ray.is_initialized()
+        if self._is_own:
+            here = {} if address else {"num_cpus": max(1, jobs), "num_gpus": gpus, "include_dashboard": False}
+            ray.init(
+                address=address or "local",
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **here,
+            )
+        resources = ray.cluster_resources()
+        self._slots = int(resources.get("CPU", 1)) + 1
+        self._functions = ray.put(dict(functions))
+        task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, runtime_env=environment)
+        self._task = task(execute)
+        count = int(resources.get("GPU", 0)) if gpus is None else min(gpus, int(resources.get("GPU", 0)))
+        actor = ray.remote(
+            num_cpus=0, num_gpus=1, max_restarts=-1, max_task_retries=MAX_RETRIES, runtime_env=environment
+        )
+        self._idle = [actor(_Holder).remote() for _ in range(count)]
+        self._has_gpus = count > 0
+        # downloads go one at a time and wait more than they work
+        self._net = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES, runtime_env=environment)(
+            _Holder
+        )
+        self._net_idle: list[Any] = []
+        self._queues: dict[str, list[tuple[int, int, Call]]] = {"cpu": [], "gpu": [], "net": []}
+        self._running: dict[Any, tuple[Call, Any, float]] = {}
+        self._retried: Counter[tuple[str, str]] = Counter()
+        self._count = itertools.count()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether calls are waiting or running."""
+        return bool(self._running or any(self._queues.values()))
+
+    def submit(self, call: Call) -> None:
+        """Take a call; what is nearest to its end goes first."""
+        if call.kind == "net" and not self._net_idle and not any(kind == "net" for kind in self._kinds()):
+            self._net_idle.append(self._net.remote())
+        kind = "cpu" if call.kind == "gpu" and not self._has_gpus else call.kind
+        heapq.heappush(self._queues[kind], (call.priority, next(self._count), call))
+
+    def _kinds(self) -> list[str]:
+        return [call.kind for call, _, _ in self._running.values()]
+
+    def _start(self) -> None:
+        tasks = sum(actor is None for _, actor, _ in self._running.values())
+        while self._queues["cpu"] and tasks < self._slots:
+            call = heapq.heappop(self._queues["cpu"])[2]
+            self._running[self._task.remote(self._functions, call)] = (call, None, time.perf_counter())
+            tasks += 1
+        for kind, idle in (("gpu", self._idle), ("net", self._net_idle)):
+            while self._queues[kind] and idle:
+                call, actor = heapq.heappop(self._queues[kind])[2], idle.pop()
+                self._running[actor.run.remote(self._functions, call)] = (call, actor, time.perf_counter())
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Start what can start, then take what has come in."""
+        self._start()
+        if not self._running:
+            return []
+        ready, _ = self.ray.wait(list(self._running), num_returns=len(self._running), timeout=min(seconds, 0.2))
+        if not ready and seconds > 0.2:
+            ready, _ = self.ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        found = [self._take(reference) for reference in ready]
+        return [outcome for outcome in found if outcome is not None]
+
+    def _take(self, reference: Any) -> Outcome | None:
+        call, actor, begun = self._running.pop(reference)
+        if actor is not None:
+            (self._net_idle if call.kind == "net" else self._idle).append(actor)
+        try:
+            return self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            LOG.warning("%s %s: its worker was lost: %s", call.stage, call.name, str(error).strip().splitlines()[0])
+            if self._retried[call.stage, call.name]:
+                return Outcome(call, None, call.folder, time.perf_counter() - begun)
+            self._retried[call.stage, call.name] += 1
+            self.submit(call)
+            return None
+
+    def drop_waiting(self) -> int:
+        """Give up what has not begun; returns how many are running."""
+        for queue in self._queues.values():
+            queue.clear()
+        return len(self._running)
+
+    def close(self) -> None:
+        """End all workers, whatever they do; a cluster that was there before stays."""
+        for reference, (_, actor, _) in self._running.items():
+            if actor is None:
+                self.ray.cancel(reference, force=True)
+        if self._is_own:
+            self.ray.shutdown()
