@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -225,8 +224,7 @@ def run_report(args: argparse.Namespace) -> int:
     print_problems(manifest)
     report = coverage(manifest.sources, args.out)
     if args.json:
-        value = asdict(report)
-        value["missing"] = value["missing"] if args.missing else []
+        value = {**vars(report), "missing": report.missing if args.missing else []}
         print(json.dumps(value, indent=1, ensure_ascii=False))
         return 0
     print("\n".join(report.lines()))
@@ -245,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(f"collect: {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) else 1
     except KeyboardInterrupt:
         print("collect: interrupted; start it again to go on", file=sys.stderr)
         return 130

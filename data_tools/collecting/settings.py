@@ -79,9 +79,12 @@ class CollectSettings:
         return f"bv*[height<=?{self.max_height}]/b[height<=?{self.max_height}]"
 
 
-def retry_wait(attempt: int) -> float:
-    """Seconds before try ``attempt`` + 1 of a request: 1, 2, 4 ... 60, and up to a quarter more."""
-    return min(2.0 ** min(attempt, 16), RETRY_WAIT_MAX) * random.uniform(1.0, 1.25)
+def retry_wait(n: int) -> float:
+    """Seconds to wait after ``n`` + 1 failures of a request: 1, 2, 4 ... 60, and up to a quarter more.
+
+    The argument's name is yt-dlp's, which passes it by name.
+    """
+    return min(2.0 ** min(n, 16), RETRY_WAIT_MAX) * random.uniform(1.0, 1.25)
 
 
 def common_options(settings: CollectSettings, logger: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = (
     *(".wmv", ".flv", ".3gp", ".ogv", ".insv"),
 )
 UNSAFE = re.compile(r"[^\w .()+,-]")  # beyond safe_name: what a shell, yt-dlp's templates or %-formats would expand
-NAME_LENGTH = 100
+NAME_BYTES = 150
 
 
 class SourceError(ValueError):
@@ -61,8 +61,12 @@ def folder_name(text: str) -> str:
     A leading dash or dot, path separators, characters that a shell or a template would expand, and overlong names are
     changed; letters of any alphabet, digits, blanks, ``_ - . , + ( )`` stay. A name of this function stays as it is.
     """
-    name = UNSAFE.sub("_", safe_name(text))[:NAME_LENGTH].strip(" .") or "video"
-    return name if name == text else f"{name[: NAME_LENGTH - 7].strip(' .')}-{text_hash(text)[:6]}"
+    name = _cut(UNSAFE.sub("_", safe_name(text)), NAME_BYTES) or "video"
+    return name if name == text else f"{_cut(name, NAME_BYTES - 7)}-{text_hash(text)[:6]}"
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore").strip(" .")
 
 
 def youtube_url(video_id: str) -> str:
