@@ -1,0 +1,347 @@
+"""Reconstruct rooms from video: frames in; a cloud with colours, normals and confidence, and the cameras out.
+
+    python data_tools/reconstruct.py room.mp4 --out clouds --backend sfm
+    python data_tools/reconstruct.py tour.mp4 --scenes work/segments/tour --out clouds
+    python data_tools/reconstruct.py tour.mp4 --start 12 --end 40 --out clouds --backend pi3 --option model=pi3x
+    python data_tools/reconstruct.py photos/ --out clouds --backend sfm --intrinsics 525,525,319.5,239.5
+    python data_tools/reconstruct.py room.mp4 --out clouds --backend vggt --weights weights/VGGT-1B.safetensors
+
+A video is one scene unless --scenes names what segment.py found in it; a folder of images is one scene. Each leaves
+OUT/NAME/{cloud.ply, cameras.npz, frames/*.jpg, record.json}. What is done with the same settings is skipped; the run
+may be killed at any moment and started again. docs/reconstruct.md tells which backend for what, and how to get it.
+Exit code: 0 all well, 1 some scenes failed, 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from data_tools.reconstructors.assemble import build_cloud, write_scene_files
+from data_tools.reconstructors.base import (
+    BACKENDS,
+    DEVICES,
+    DTYPES,
+    EDGES,
+    SKIES,
+    Frames,
+    Prediction,
+    Reconstructor,
+    ReconstructSettings,
+    build_reconstructor,
+)
+from data_tools.reconstructors.frames import SceneFrames, read_frames
+from data_tools.reconstructors.masks import keep_masks
+from data_tools.scene_folder import safe_name
+from data_tools.stage import StageError, StageRecord, run_stage, text_hash, tool_versions
+from data_tools.stage_run import print_records, run_items
+
+__all__ = ["ReconstructSettings", "main", "predict_with_less", "reconstruct_scene"]
+
+LESS = 0.75  # share of the frames kept after running out of memory
+FEWEST = 8  # a scene of fewer frames than this, for memory alone, is no scene
+FEWEST_POINTS = 100
+LIBRARIES = ("numpy", "torch", "pycolmap", "opencv-python-headless", "opencv-python", "av", "depth-anything-3")
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+_loaded: dict[str, Reconstructor] = {}  # the last backend, with its weights, for the next scene of this process
+
+
+def reconstruct_scene(
+    video: Path,
+    start: float,
+    end: float | None,
+    folder: Path,
+    settings: ReconstructSettings,
+    overwrite: bool = False,
+    reconstructor: Reconstructor | None = None,
+) -> StageRecord:
+    """Reconstruct one scene into ``folder``.
+
+    Args:
+        video: a video file or a folder of images.
+        start, end: seconds; None for the end.
+        folder: the scene's, for example ``clouds/<scene_id>``; its name is the item's.
+        settings: see there.
+        overwrite: make it again.
+        reconstructor: a backend to use; None builds the one of the settings, once a process.
+
+    Returns:
+        The record; nothing is raised for a bad scene.
+    """
+
+    def work(partial_folder: Path, record: StageRecord) -> None:
+        if not video.exists():
+            raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
+        backend = reconstructor or _backend(settings)
+        found = read_frames(video, start, end, settings, backend.max_frames)
+        prediction, frames = predict_with_less(backend, found.frames, settings.seed, record.notes)
+        try:
+            _finish(partial_folder, record, settings, backend, found, prediction, frames)
+        except MemoryError:
+            reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
+            raise StageError(reason, permanent=False) from None
+
+    try:
+        source = _source_hash(video)
+    except OSError:
+        source = ""
+    return run_stage("reconstruct", folder, settings.digest(), text_hash(source, start, end), work, overwrite)
+
+
+def _finish(
+    folder: Path,
+    record: StageRecord,
+    settings: ReconstructSettings,
+    backend: Reconstructor,
+    found: SceneFrames,
+    prediction: Prediction,
+    frames: Frames,
+) -> None:
+    keep, dropped = keep_masks(prediction, frames, settings)
+    points = int(keep.sum())
+    if points < FEWEST_POINTS:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in dropped.items() if share)
+        raise StageError(
+            f"{points} points are left of {keep.size} (dropped: {shares}); a lower --confidence keeps more"
+        )
+    cloud = build_cloud(prediction, keep, settings.max_points, settings.seed)
+    write_scene_files(folder, cloud, prediction, frames, found.size)
+    record.notes += prediction.notes
+    record.result = {
+        "backend": backend.name,
+        "is_metric": prediction.is_metric,
+        "frames_seen": found.seen,
+        "frames": len(frames),
+        "frames_replaced": found.replaced,
+        "views": len(prediction),
+        "grid": list(prediction.points.shape[1:3]),
+        "points": len(cloud),
+        "points_before_cap": points,
+        "dropped": dropped,
+        "figures": prediction.figures,
+        "tools": tool_versions(LIBRARIES),
+    }
+
+
+def predict_with_less(backend: Reconstructor, frames: Frames, seed: int, notes: list[str]) -> tuple[Prediction, Frames]:
+    """Run a backend; where memory ends, with three quarters of the frames, evenly, and so on.
+
+    Args:
+        backend: to run.
+        frames: of the scene.
+        seed: for the backend.
+        notes: gets a line for every try that ran out of memory.
+
+    Returns:
+        The prediction and the frames it is of.
+
+    Raises:
+        StageError: even `FEWEST` frames are too many, no view came back, or the prediction is not usable.
+    """
+    while True:
+        prediction, reason = _try(backend, frames, seed)
+        if prediction is not None:
+            if not len(prediction):
+                raise StageError(f"{backend.name} placed none of {len(frames)} frames; is there a room in them?")
+            return prediction, frames
+        _free_memory()
+        count = int(len(frames) * LESS)
+        if count < FEWEST:
+            raise StageError(
+                f"{backend.name}: out of memory with {len(frames)} frames ({reason}); use smaller images "
+                "(--max-side, --option), another backend, or a larger machine",
+                permanent=False,
+            )
+        notes.append(f"out of memory with {len(frames)} frames: tried again with {count}")
+        frames = frames.select(np.linspace(0, len(frames) - 1, count).round().astype(int))
+
+
+def _try(backend: Reconstructor, frames: Frames, seed: int) -> tuple[Prediction | None, str]:
+    """The prediction, or None and the reason where memory ended; the failed call's frames are let go of on return."""
+    try:
+        return backend.reconstruct(frames, seed), ""
+    except MemoryError as error:
+        return None, str(error).splitlines()[0] if str(error) else "MemoryError"
+    except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one; its CPU allocator has no class of its own
+        if type(error).__name__ != "OutOfMemoryError" and not any(word in str(error) for word in MEMORY_WORDS):
+            raise StageError(f"{backend.name}: {_first_line(error)}") from error
+        return None, _first_line(error)
+    except (ValueError, AssertionError) as error:
+        raise StageError(f"{backend.name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _backend(settings: ReconstructSettings) -> Reconstructor:
+    key = settings.digest()
+    if key not in _loaded:
+        _loaded.clear()  # two networks do not fit one GPU
+        _loaded[key] = build_reconstructor(settings.backend, settings)
+    return _loaded[key]
+
+
+def _source_hash(video: Path) -> str:
+    from data_tools.packaging import fingerprint
+
+    if not video.is_dir():
+        return fingerprint(video)
+    return text_hash(*(f"{path.name} {path.stat().st_size}" for path in sorted(video.iterdir()) if path.is_file()))
+
+
+@dataclass(frozen=True)
+class SceneItem:
+    """A scene of the command line: its source, its times, its name."""
+
+    video: Path
+    start: float
+    end: float | None
+    name: str
+
+
+def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
+    """The scenes that the arguments name.
+
+    Raises:
+        ValueError: a source that is not there, or a list of scenes that cannot be read; one line.
+    """
+    missing = [str(path) for path in args.sources if not path.exists()]
+    if missing:
+        raise ValueError(f"{missing[0]}: no such video or folder; check the path")
+    if args.scenes is None:
+        items = [SceneItem(path, args.start, args.end, safe_name(path.stem or path.name)) for path in args.sources]
+        names = [item.name for item in items]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are named {twice[0]}; rename one, or give them to two runs")
+        return items
+    if len(args.sources) != 1:
+        raise ValueError(f"--scenes goes with one video, {len(args.sources)} are given")
+    path = args.scenes / "scenes.json" if args.scenes.is_dir() else args.scenes
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["scenes"]
+        return [SceneItem(args.sources[0], float(s["start"]), float(s["end"]), str(s["scene_id"])) for s in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: cannot be read as scenes ({error}); make it with segment.py") from None
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, base = parser.add_argument, ReconstructSettings()
+    add("sources", nargs="+", type=Path, metavar="VIDEO_OR_FOLDER")
+    add("--out", type=Path, default=Path("clouds"), help="a folder a scene goes here (default clouds)")
+    add("--scenes", type=Path, help="scenes.json of segment.py, or its folder: reconstruct these of the one video")
+    add("--start", type=float, default=0.0, help="seconds (default 0)")
+    add("--end", type=float, help="seconds (default: the end)")
+    add("--backend", choices=list(BACKENDS), default=base.backend, help=f"default {base.backend}")
+    add("--weights", default="", help="file, folder or hub name (default: the backend's own from the hub)")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="setting of the backend, repeatable")
+    add("--device", choices=DEVICES, default="auto")
+    add("--dtype", choices=DTYPES, default="auto", help="default: bf16 or fp16 on a GPU, fp32 on a CPU")
+    add(
+        "--min-frames",
+        type=int,
+        default=base.min_frames,
+        help=f"a scene's frames, at least (default {base.min_frames})",
+    )
+    add("--max-frames", type=int, default=base.max_frames, help=f"at most (default {base.max_frames})")
+    add(
+        "--frame-rate",
+        type=float,
+        default=base.frame_rate,
+        help=f"a second, between them (default {base.frame_rate:g})",
+    )
+    add("--max-side", type=int, default=base.max_side, help=f"pixels frames are read at (default {base.max_side})")
+    add("--keep-blurred", action="store_true", help="take the evenly spaced frames as they are")
+    add("--confidence", type=float, help="drop points under it, 0 to 1 (default: the backend's rule)")
+    add("--edge", choices=EDGES, default=base.edge, help=f"jumps of depth to drop (default {base.edge})")
+    add("--edge-tolerance", type=float, default=base.edge_tolerance, help=f"relative (default {base.edge_tolerance})")
+    add("--border", type=int, default=0, help="pixels to drop along the image's sides (default 0)")
+    add("--sky", choices=SKIES, default="none", help="color: drop what looks like sky at the top of the image")
+    add("--mask-folder", default="", help="FRAME_NUMBER.png, black where points are to go")
+    add("--dynamic", action="store_true", help="drop what neighbouring views see through")
+    add("--max-points", type=int, default=base.max_points, help=f"a scene (default {base.max_points:,}; 0 all)")
+    add("--intrinsics", help="fx,fy,cx,cy of the full resolution, where the camera is known")
+    add("--seed", type=int, default=0)
+    add("--deterministic", action="store_true", help="same input, same bytes; slower")
+    add("--overwrite", action="store_true", help="do again what is done")
+    return parser.parse_args(argv)
+
+
+def settings_of(args: argparse.Namespace) -> ReconstructSettings:
+    """Settings of the command line.
+
+    Raises:
+        ValueError: a value out of range, or an option that is not NAME=VALUE.
+    """
+    same = ("backend", "weights", "device", "dtype", "min_frames", "max_frames", "frame_rate", "max_side", "confidence")
+    same += ("edge", "edge_tolerance", "border", "sky", "mask_folder", "dynamic", "max_points", "seed", "deterministic")
+    values: dict[str, Any] = {name: getattr(args, name) for name in same}
+    values["min_frames"] = min(args.min_frames, args.max_frames)
+    if args.intrinsics:
+        try:
+            values["intrinsics"] = tuple(float(number) for number in args.intrinsics.split(","))
+        except ValueError:
+            raise ValueError(f"--intrinsics {args.intrinsics}: give four numbers, fx,fy,cx,cy") from None
+    return ReconstructSettings(
+        **values, replace_blurred=not args.keep_blurred, options=dict(read_option(text) for text in args.option)
+    )
+
+
+def read_option(text: str) -> tuple[str, Any]:
+    """``name=value`` with the value as a number or true/false where it is one, else as text."""
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise ValueError(f"--option {text}: give NAME=VALUE")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+def _one(item: SceneItem, out: Path, settings: ReconstructSettings, overwrite: bool) -> StageRecord:
+    return reconstruct_scene(item.video, item.start, item.end, out / item.name, settings, overwrite)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of the command line; returns the exit code."""
+    args = parse_args(argv)
+    try:
+        settings = settings_of(args)
+        items = find_scenes(args)
+    except ValueError as error:
+        print(f"reconstruct: {error}", file=sys.stderr)
+        return 2
+    try:
+        work = partial(_one, out=args.out, settings=settings, overwrite=args.overwrite)
+        records = run_items("reconstruct", items, work, name=lambda item: item.name)
+    except KeyboardInterrupt:
+        print("reconstruct: interrupted; start it again to go on", file=sys.stderr)
+        return 130
+    return print_records(records)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
