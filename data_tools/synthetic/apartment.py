@@ -1,4 +1,4 @@
-"""A seeded apartment: furnished rooms in a row, joined by doorways, with a front door, a facade and a street before it."""
+"""A seeded apartment: furnished rooms in a row, joined by doorways, behind a front door and a facade."""
 
 from __future__ import annotations
 

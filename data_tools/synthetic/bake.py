@@ -1,4 +1,4 @@
-"""From shapes to what is rendered: faces, a texture for each with its light baked in, one atlas; true surface points."""
+"""From shapes to what is rendered: faces, a texture with light for each, one atlas; and the true surface points."""
 
 from __future__ import annotations
 

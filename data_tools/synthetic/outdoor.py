@@ -1,4 +1,4 @@
-"""What the walk starts in: a brick facade with windows and a front door, a paved way, lawn, plants, a hedge, the sky."""
+"""What the walk starts in: a brick facade with windows and a front door, a paved way, lawn, plants, hedges, sky."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A software rasteriser of textured planar faces: NumPy and OpenCV, no GPU.
 
 Faces go through a z-buffer at twice the picture's resolution (inverse depth is linear in the picture, so a face is one
-plane equation over its bounding box); shading is deferred: once per pixel inside a face, once per sub-sample where faces
-meet. Textures come from one atlas that holds all mip levels side by side, read by two ``cv2.remap`` calls and blended.
+plane equation over its bounding box); shading is deferred: once per pixel inside a face, per sub-sample where faces meet.
+Textures come from one atlas that holds all mip levels side by side, read by two ``cv2.remap`` calls and blended.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Renderer:
 
     def _portal_box(self, portal: Portal, center: np.ndarray, box: np.ndarray) -> np.ndarray:
         local = (portal.corner - center) @ self._turn
-        if abs(center[0] - portal.x) < 0.4 or (local[:, 2] < NEAR).any() and (local[:, 2] > 0).any():
+        if abs(center[0] - portal.x) < 0.4 or ((local[:, 2] < NEAR).any() and (local[:, 2] > 0).any()):
             return box
         if (local[:, 2] < NEAR).all():
             return np.array([0, 0, 0, 0])

@@ -7,6 +7,7 @@ wall gets parallax; near a doorway it looks ahead. Steps bob it, hands shake it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _path(apartment: Apartment, clockwise: np.ndarray, laps: int, share: float) 
         if number + 1 < len(apartment.rooms):
             door = apartment.doorways[number + 1]
             stops.append(space.cell((door.x0 - 0.4, door.y)))
-        for start, end in zip(stops, stops[1:], strict=False):
+        for start, end in pairwise(stops):
             if start != end:
                 parts.append(space.way(start, end))
         if number + 1 < len(apartment.rooms):
@@ -185,7 +186,7 @@ def _poses(position: np.ndarray, yaw: np.ndarray, time: np.ndarray, fps: float, 
 
 
 def look_poses(center: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
-    """Camera-to-world (F, 4, 4), OpenCV axes: centres (F, 3); yaw about z from x, pitch up, roll clockwise (radians)."""
+    """Camera-to-world (F, 4, 4), OpenCV axes: centres (F, 3); yaw about z from x, pitch up, roll clockwise, radians."""
     cos, sin = np.cos(pitch), np.sin(pitch)
     forward = np.column_stack([np.cos(yaw) * cos, np.sin(yaw) * cos, sin])
     right = np.column_stack([np.sin(yaw), -np.cos(yaw), np.zeros(len(yaw))])

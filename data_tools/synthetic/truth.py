@@ -1,4 +1,4 @@
-"""What is known of a synthetic walk-through: poses, camera, depth, surface, boundaries; and what a camera can see of it."""
+"""What is known of a walk-through: poses, camera, depth, surface, boundaries; and which of it a camera sees."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def read_truth(folder: Path) -> Truth:
         surface = read_cloud(folder / "surface.ply")
         visible = np.load(folder / "visible.npy")
     except (OSError, ValueError, KeyError) as error:
-        raise TruthError(f"{folder}: no whole walk-through ({error}); make it with data_tools/synthetic/walkthrough.py")
+        raise TruthError(
+            f"{folder}: no whole walk-through ({error}); run data_tools/synthetic/walkthrough.py"
+        ) from error
     return Truth(
         surface,
         arrays["camera_to_world"],

@@ -66,7 +66,7 @@ class FreeSpace:
         return float(min(covered / 0.85, reach.mean() / 0.22, 1.2))
 
     def ring(self, start: tuple[int, int], share: float = 0.6) -> list[tuple[int, int] | None]:
-        """A round through the room: per sector about its middle, the reachable cell nearest to ``share`` of the way out."""
+        """A round through the room: per sector about its middle, the cell nearest to ``share`` of the way out."""
         rows, columns = np.nonzero(self.reach(start))
         x0, y0, x1, y1 = self.bounds
         wide, deep = (x1 - x0) / 2, (y1 - y0) / 2

@@ -5,7 +5,7 @@
 
 OUT is whole or not there: walkthrough.mp4, truth.npz (camera_to_world, time, intrinsics, zone), depth/ (16-bit
 millimetres, twice a second), labels.csv (time,label), boundaries.json, surface.ply (the true surface with normals,
-classes, zones), visible.npy (which of its points the camera saw). The same settings give the same bytes, whatever --jobs.
+classes, zones), visible.npy (which of its points the camera saw). The same settings give the same bytes, with any --jobs.
 Exit code: 0 all well, 1 it failed, 2 wrong arguments, 130 interrupted.
 """
 
