@@ -24,14 +24,14 @@ from data_tools.collecting.channels import ChannelRules, read_channel_list
 from data_tools.collecting.cities import CITIES, TEMPLATES
 from data_tools.collecting.fetch import collect_video, standing_record, video_file
 from data_tools.collecting.filters import WORDS, FilterSettings, read_words
-from data_tools.collecting.ledger import coverage
+from data_tools.collecting.ledger import coverage, state_of
 from data_tools.collecting.manifest import Manifest, ManifestError, print_problems, read_manifest, scan_manifest
 from data_tools.collecting.preflight import check_tools
 from data_tools.collecting.queue import QueueStoppedError, collect_patiently, fetch_all
 from data_tools.collecting.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
 from data_tools.collecting.settings import CollectSettings
 from data_tools.collecting.sources import VideoSource
-from data_tools.stage import STATES
+from data_tools.stage import STATES, read_record
 
 __all__ = [
     "CollectSettings",
@@ -192,7 +192,7 @@ def run_fetch(args: argparse.Namespace) -> int:
     manifest = scan_manifest(args.manifest)
     print_problems(manifest)
     sources = manifest.sources
-    todo = [s for s in sources if standing_record(s, args.out / s.video_id, settings) is None]
+    todo = [source for source in sources if not _is_there(source, args.out, settings)]
     if args.dry_run:
         return _print_plan(manifest, todo, args.limit)
     errors, warnings = check_tools([source for source in todo if source.url])
@@ -208,6 +208,13 @@ def run_fetch(args: argparse.Namespace) -> int:
     if summary.stopped:
         print(f"collect: {summary.stopped}", file=sys.stderr)
     return summary.exit_code
+
+
+def _is_there(source: VideoSource, videos: Path, settings: CollectSettings) -> bool:
+    folder = videos / source.video_id
+    if source.path is not None:
+        return state_of(read_record(folder)) == "fetched"
+    return standing_record(source, folder, settings) is not None
 
 
 def _print_plan(manifest: Manifest, todo: list[VideoSource], limit: int | None) -> int:

@@ -9,82 +9,23 @@ from pathlib import Path
 from typing import Any
 
 # A blank in a word stands for nothing, blanks or any of - _ . / between; a plural s is allowed.
+_WORDS = {
+    "computer graphics": """
+        cg, cgi, 3d render, 3d rendering, 3d rendered, rendering, renders, render video, v ray, 3d animation, animation,
+        animated, 3d model, 3d visualization, 3d visualisation, architectural visualization,
+        architectural visualisation, archviz, 3ds max, virtual reality, lumion, enscape, d5 render, twinmotion, unreal engine, ue4, ue5, sketch up,
+        blender 3d, revit, autocad, floor plan design, design concept, minecraft, roblox, bloxburg, sims 4, the sims,
+        gta 5, gta v, gameplay, speed build, renderizado, animación, rendu 3d, CGパース, レンダリング, 渲染, 렌더링""",
+    "drone": """
+        drone, aerial, fpv, fly through, fly over, fly by, bird eye, bird s eye, quadcopter, dron, drohne, drohnenflug,
+        dronevideo, dji mavic, dji mini, ドローン, 空撮, 航拍, 드론""",
+    "shorts": "shorts, #short, ytshort, youtube short, tiktok, reels, ショート動画",
+    "pictures": """
+        slide show, photo tour, photos only, virtual staging, virtually staged, time lapse""",
+    "360": "3d tour, 3d rundgang, 360 video, 360 vr, vr 360, 360°, 360 degree, matterport, virtual tour 360, vr tour",
+}
 WORDS: dict[str, tuple[str, ...]] = {
-    "computer graphics": (
-        *(
-            "cg",
-            "cgi",
-            "3d render",
-            "3d rendering",
-            "3d rendered",
-            "rendering",
-            "renders",
-            "render video",
-            "vray",
-            "v ray",
-        ),
-        *(
-            "3d animation",
-            "animation",
-            "animated",
-            "3d model",
-            "3d visualization",
-            "3d visualisation",
-            "archviz",
-            "3ds max",
-        ),
-        *(
-            "architectural visualization",
-            "architectural visualisation",
-            "virtual reality",
-            "lumion",
-            "enscape",
-            "d5 render",
-        ),
-        *("twinmotion", "unreal engine", "ue4", "ue5", "sketchup", "sketch up", "blender 3d", "revit", "autocad"),
-        *("floor plan design", "design concept", "virtually staged"),
-        *("minecraft", "roblox", "bloxburg", "sims 4", "the sims", "gta 5", "gta v", "gameplay", "speed build"),
-        *(
-            "renderizado",
-            "animación",
-            "rendu 3d",
-            "3d rundgang",
-            "3d tour",
-            "CGパース",
-            "レンダリング",
-            "渲染",
-            "렌더링",
-        ),
-    ),
-    "drone": (
-        *(
-            "drone",
-            "aerial",
-            "fpv",
-            "fly through",
-            "fly over",
-            "fly by",
-            "bird eye",
-            "birds eye",
-            "bird's eye",
-            "quadcopter",
-        ),
-        *("dron", "drohne", "drohnenflug", "dronevideo", "dji mavic", "dji mini", "ドローン", "空撮", "航拍", "드론"),
-    ),
-    "shorts": ("shorts", "#short", "ytshort", "youtube short", "tiktok", "reels", "ショート動画"),
-    "pictures": ("slideshow", "slide show", "photo tour", "photos only", "virtual staging", "timelapse", "time lapse"),
-    "360": (
-        "3d tour",
-        "3d rundgang",
-        "360 video",
-        "360 vr",
-        "vr 360",
-        "360°",
-        "360 degree",
-        "matterport",
-        "virtual tour 360",
-        "vr tour",
-    ),
+    reason: tuple(word.strip() for word in text.split(",")) for reason, text in _WORDS.items()
 }
 LIVE_STATES = ("is_live", "is_upcoming", "was_live", "post_live")
 GAP = r"[\W_]*"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,8 +20,34 @@ LEDGER = "ledger.jsonl"
 DONE = "done"
 
 
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add a JSON line in one write; after a line that a kill cut off, on a line of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(value, ensure_ascii=False) + "\n"
+    with path.open("a+b") as handle:
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            if handle.read(1) != b"\n":
+                line = "\n" + line
+        handle.write(line.encode())
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file, a line each; damaged lines are passed over."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as handle:
+        for line in handle:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
 class Ledger:
-    """Appends tries, and counts them. A line is one write; a line that a kill cut off is passed over."""
+    """Appends tries, and counts them."""
 
     def __init__(self, videos: Path) -> None:
         self.path = videos / AREA / LEDGER
@@ -37,28 +63,11 @@ class Ledger:
             "reason": reason,
             **facts,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(entry, ensure_ascii=False) + "\n"
-        with self.path.open("a+b") as handle:
-            if handle.tell():
-                handle.seek(-1, os.SEEK_END)
-                if handle.read(1) != b"\n":  # a kill cut the last line off: start on a new one
-                    line = "\n" + line
-            handle.write(line.encode())
+        append_line(self.path, entry)
 
     def entries(self) -> list[dict[str, Any]]:
         """All tries, oldest first."""
-        if not self.path.is_file():
-            return []
-        found = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict) and "video_id" in entry:
-                found.append(entry)
-        return found
+        return [entry for entry in read_lines(self.path) if "video_id" in entry]
 
     def tries(self) -> Counter[str]:
         """Tries of each video."""

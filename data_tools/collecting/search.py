@@ -7,7 +7,6 @@ be changed and applied again without asking YouTube.
 from __future__ import annotations
 
 import csv
-import json
 import os
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from data_tools.collecting.channels import (
 from data_tools.collecting.failures import RATE_LIMITED, Failure, classify
 from data_tools.collecting.fetch import Factory, QuietLog, youtube_dl
 from data_tools.collecting.filters import Filter, FilterSettings
+from data_tools.collecting.ledger import append_line, read_lines
 from data_tools.collecting.manifest import write_manifest
 from data_tools.collecting.pacing import Pause
 from data_tools.collecting.queue import QueueStoppedError, Say, to_stderr
@@ -127,7 +127,7 @@ class Lister:
             if isinstance(result, Failure):
                 failed.append(f"{query}: {result.reason}")
                 continue
-            self._keep({"query": query, "count": self.count, "entries": result})
+            append_line(self.path, {"query": query, "count": self.count, "entries": result})
 
     def _patiently(self, address: str) -> list[dict[str, Any]] | Failure:
         for waits in range(self.settings.pauses + 1):
@@ -153,11 +153,6 @@ class Lister:
         owner = {key: info[key] for key in ("channel", "channel_id", "uploader", "uploader_id") if info.get(key)}
         return [{**owner, **_known(entry)} for entry in entries]
 
-    def _keep(self, line: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-
 
 def _known(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: entry[name] for name in KEPT_FIELDS if entry.get(name) is not None}
@@ -165,17 +160,7 @@ def _known(entry: dict[str, Any]) -> dict[str, Any]:
 
 def read_candidates(path: Path) -> list[dict[str, Any]]:
     """Kept results, a query each; a line that a kill cut off is passed over, and its query asked again."""
-    if not path.is_file():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and {"query", "count", "entries"} <= set(value):
-            found.append(value)
-    return found
+    return [line for line in read_lines(path) if {"query", "count", "entries"} <= set(line)]
 
 
 def apply_filters(

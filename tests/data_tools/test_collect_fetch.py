@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from data_tools.collect import main
+from data_tools.collecting import fetch as fetch_module
 from data_tools.collecting import settings as settings_module
 from data_tools.collecting.fetch import collect_video, video_file
 from data_tools.collecting.ledger import AREA, Ledger, coverage
@@ -266,6 +267,42 @@ def test_kill_in_mid_download_goes_on_where_it_was(server, tmp_path, video):
     assert (folder / "video.mp4").read_bytes() == video.read_bytes()
     assert not folder.name.startswith("-")
     assert read_record(folder).result["id"] == "-kill;$(x)"
+
+
+def test_two_at_once_download_it_once(server, tmp_path, video):
+    server.pace = 0.01
+    source = source_from_url(f"{server.url}/room.mp4", "same")
+    records = []
+    threads = [
+        threading.Thread(target=lambda: records.append(collect_video(source, tmp_path / "same", FAST)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [record.status for record in records] == ["done"] * 3
+    assert sorted(record.skipped for record in records) == [False, True, True]
+    assert (tmp_path / "same/video.mp4").read_bytes() == video.read_bytes()
+    assert len(Ledger(tmp_path).entries()) == 1
+
+
+def test_a_kill_after_the_download_asks_for_no_byte_again(server, tmp_path, video, monkeypatch):
+    """The file is whole but its folder is not in place yet: a second name keeps it through the clean-up."""
+    source = source_from_url(f"{server.url}/room.mp4", "late")
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch_module, "fingerprint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            collect_video(source, tmp_path / "late", FAST)
+    assert not (tmp_path / "late").exists()
+    (file,) = (tmp_path / AREA / "late").glob("video.*.mp4")
+    stamp = file.stat().st_ino
+    assert collect_video(source, tmp_path / "late", FAST).status == "done"
+    assert (tmp_path / "late/video.mp4").stat().st_ino == stamp
 
 
 def test_local_video_is_recorded_and_not_copied(tmp_path, video):

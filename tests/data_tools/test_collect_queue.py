@@ -279,6 +279,24 @@ def test_options_are_polite_and_set_what_the_api_leaves_out(tmp_path):
         assert ydl.params["format"].startswith("bv*[height<=?720]")
 
 
+def test_h264_without_sound_is_chosen(tmp_path):
+    from yt_dlp import YoutubeDL
+
+    def stream(name, height, vcodec, acodec="none"):
+        url = f"https://example.org/{name}.mp4"
+        return {"format_id": name, "url": url, "ext": "mp4", "height": height, "vcodec": vcodec, "acodec": acodec}
+
+    def choose(*formats):
+        info = {"id": "x", "title": "x", "extractor": "x", "extractor_key": "X", "formats": list(formats)}
+        with YoutubeDL(download_options(CollectSettings(), tmp_path, None, None)) as ydl:
+            return ydl.process_ie_result(info, download=False)["format_id"]
+
+    both, av1 = stream("both", 360, "avc1.42001E", "mp4a.40.2"), stream("av1", 720, "av01.0.08M.08")
+    assert choose(both, av1, stream("h264", 720, "avc1.64001f"), stream("large", 1080, "avc1.640028")) == "h264"
+    assert choose(av1, stream("vp9", 480, "vp9")) in ("av1", "vp9")
+    assert choose(stream("unknown", None, None)) == "unknown"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"max_height": 0}, {"sleep_interval": (3, 1)}, {"pause": -1}, {"cookies": Path("no/such")}, {"rounds": 0}],
