@@ -40,6 +40,37 @@ def cell_means(values: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> n
     return np.stack(sums, axis=1) / counts[:, None]
 
 
+def plane_moments(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Principal axes of the k nearest points of every query point.
+
+    Returns:
+        normal (M, 3) float64: the axis of least variance, unit, of either sign; variance (M, 3), ascending, in the
+        square of the unit: the first is the mean squared distance to the plane through the neighbours.
+    """
+    normal, variance = np.empty((len(query), 3)), np.empty((len(query), 3))
+    points = np.asarray(tree.data)
+    k = min(k, len(points))
+    columns = [np.ascontiguousarray(points[:, axis]) for axis in range(3)]
+    for start in range(0, len(query), BLOCK):
+        block = query[start : start + BLOCK]
+        _, index = tree.query(block, k=k, workers=workers)
+        index = index.reshape(len(block), k)
+        near = [column[index] for column in columns]
+        near = [axis - axis.mean(axis=1, keepdims=True) for axis in near]
+        covariance = np.empty((len(block), 3, 3))
+        for i in range(3):
+            for j in range(i + 1):
+                covariance[:, i, j] = covariance[:, j, i] = np.einsum("nk,nk->n", near[i], near[j])
+        value, vectors = np.linalg.eigh(covariance / k)
+        normal[start : start + BLOCK], variance[start : start + BLOCK] = vectors[:, :, 0], value
+    return normal, np.maximum(variance, 0.0)
+
+
+def flatness_of(variance: np.ndarray) -> np.ndarray:
+    """(M,) in [0, 1] of the variances of `plane_moments`: 1 on a plane, near 0 in clutter and on lines."""
+    return np.clip(1.0 - variance[:, 0] / np.maximum(variance[:, 1], 1e-30), 0.0, 1.0)
+
+
 def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Fit a plane to the k nearest points of every query point.
 
@@ -47,20 +78,8 @@ def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tu
         normal (M, 3) float64, unit, of either sign; flatness (M,) in [0, 1]: 1 - smallest / middle variance
         (1 on a plane, near 0 in clutter and on lines).
     """
-    normal = np.empty((len(query), 3))
-    flatness = np.empty(len(query))
-    points = np.asarray(tree.data)
-    k = min(k, len(points))
-    for start in range(0, len(query), BLOCK):
-        block = query[start : start + BLOCK]
-        _, index = tree.query(block, k=k, workers=workers)
-        near = points[index.reshape(len(block), k)]
-        near = near - np.einsum("nki->ni", near)[:, None] / k
-        covariance = np.einsum("nki,nkj->nij", near, near)
-        variance, vectors = np.linalg.eigh(covariance)
-        normal[start : start + BLOCK] = vectors[:, :, 0]
-        flatness[start : start + BLOCK] = 1.0 - variance[:, 0] / np.maximum(variance[:, 1], 1e-30)
-    return normal, np.clip(flatness, 0.0, 1.0)
+    normal, variance = plane_moments(query, tree, k, workers)
+    return normal, flatness_of(variance)
 
 
 def estimate_normals(

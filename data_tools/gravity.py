@@ -32,6 +32,7 @@ class UpGuess:
         reason: in words, for the record.
         margin: lead of the best direction over the next.
         scores: the parts of the best direction's score.
+        without_prior: (3,) the direction that the cloud alone calls up, where a prior was given and it can tell.
     """
 
     up: np.ndarray
@@ -39,6 +40,7 @@ class UpGuess:
     reason: str
     margin: float
     scores: dict[str, float]
+    without_prior: np.ndarray | None = None
 
 
 @dataclass
@@ -204,6 +206,8 @@ def _hint(up: np.ndarray) -> float:
 # ceiling, cut in half). The clips keep a fragment that is mostly one wall from passing for a floor.
 AXIS_WEIGHTS = {"aligned": 0.8, "level": 0.65, "turned": 0.8, "flat": 0.14}
 SIGN_WEIGHTS = {"inner_low": 0.5, "mass_low": 0.8, "tops_shown": 0.1}
+PRIOR_WEIGHTS = {"camera_axis": 0.5, "camera_sign": 0.2}
+LEAST_PRIOR = 0.3  # cameras whose up vectors agree less than this say nothing
 CLIPS = {"level": (0.0, 0.4), "flat": (-1.0, 0.7), "mass_low": (-0.25, 0.25)}
 
 
@@ -211,13 +215,19 @@ def _weigh(scores: dict[str, float], weights: dict[str, float]) -> float:
     return sum(weights[name] * float(np.clip(value, *CLIPS.get(name, (-1.0, 1.0)))) for name, value in scores.items())
 
 
-def _one_plane(across: np.ndarray, surface: _Surface) -> UpGuess:
-    """A lone plane is a floor or a wall; only the file's axes can say which, and only if they say one thing.
+def _one_plane(across: np.ndarray, surface: _Surface, prior: np.ndarray | None) -> UpGuess:
+    """A lone plane is a floor or a wall; only the cameras or the file's axes can say which, if they say one thing.
 
     Leaning over against z, the file is not z-up. If the plane stands along y then, it is a wall in a camera's frame:
     y points down where cameras look along +z (the wall faces -z), up where they look along -z.
     """
     keep = np.array([0.0, 0.0, 1.0])
+    if prior is not None and np.linalg.norm(prior) > LEAST_PRIOR:
+        way = prior / np.linalg.norm(prior)
+        lean = float(way @ across)
+        up = np.sign(lean) * across if abs(lean) > np.cos(np.deg2rad(45)) else way - lean * across
+        what = "floor or ceiling" if abs(lean) > np.cos(np.deg2rad(45)) else "wall"
+        return UpGuess(up / np.linalg.norm(up), True, f"one plane, a {what} by the cameras' up", 0.0, {})
     over_z, over_y = abs(float(across[2])), abs(float(across[1]))
     if np.sin(2 * NARROW) < over_z < np.cos(3 * NARROW) and over_y < np.sin(2 * NARROW):
         faces_z = 0.0 if surface.facing is None else float(surface.facing[:, 2].mean())
@@ -228,13 +238,48 @@ def _one_plane(across: np.ndarray, surface: _Surface) -> UpGuess:
     return UpGuess(keep, False, "one plane only: floor or wall, it cannot be told", 0.0, {})
 
 
-def find_up(coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0) -> UpGuess:
+def _rank(
+    lines: list[np.ndarray], surface: _Surface, prior: np.ndarray | None
+) -> list[tuple[float, np.ndarray, dict[str, float]]]:
+    """Score, direction and its parts for both signs of every line, best first."""
+    ranked: list[tuple[float, np.ndarray, dict[str, float]]] = []
+    for line in lines:
+        axis = _axis_score(line, surface)
+        for sign in (1.0, -1.0):
+            way = _sign_score(sign * line, surface)
+            parts = {**axis, **way}
+            score = _weigh(axis, AXIS_WEIGHTS) + _weigh(way, SIGN_WEIGHTS)
+            if prior is None:
+                score += _hint(sign * line)  # the file's axes say nothing where the cameras speak
+            else:
+                lean = float(sign * line @ prior)
+                parts |= {"camera_axis": abs(lean), "camera_sign": lean}
+                score += _weigh({"camera_axis": abs(lean), "camera_sign": lean}, PRIOR_WEIGHTS)
+            ranked.append((float(score), sign * line, parts))
+    ranked.sort(key=lambda row: -row[0])
+    return ranked
+
+
+def _own_choice(ranked: list[tuple[float, np.ndarray, dict[str, float]]]) -> np.ndarray | None:
+    """The sign that the cloud alone prefers for the axis chosen, or None where it cannot tell."""
+    way = ranked[0][1]
+    ahead = [_weigh({k: row[2][k] for k in SIGN_WEIGHTS}, SIGN_WEIGHTS) for row in ranked if abs(row[1] @ way) > 0.99]
+    if len(ahead) < 2 or abs(ahead[0] - ahead[1]) < MIN_MARGIN:
+        return None
+    return way if ahead[0] > ahead[1] else -way
+
+
+def find_up(
+    coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0, prior: np.ndarray | None = None
+) -> UpGuess:
     """Find the up direction of an indoor cloud.
 
     Args:
         coord: (N, 3) finite coordinates in any unit, any orientation.
         normal: (N, 3) normals on the side of the camera that saw them, if the file has such; they only help the sign.
         seed: of the sampling; the same seed gives the same answer.
+        prior: (3,) where the cameras' up vectors point on average, of length 0..1: how well they agree. It weighs in
+            on the axis and, less, on the sign, so that a phone held upside down loses against a furnished room.
 
     Returns:
         The guess; ``found`` is False, with the reason, when planes are too few or two directions do equally well.
@@ -248,21 +293,20 @@ def find_up(coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0) 
         return UpGuess(keep, False, "no flat surfaces", 0.0, {})
     cosine = np.abs(surface.normal @ lines[0])
     if (surface.weight * (cosine > np.cos(2.5 * NARROW))).sum() > 0.93 * surface.weight.sum():
-        return _one_plane(lines[0], surface)
+        return _one_plane(lines[0], surface, prior)
+    if prior is not None and np.linalg.norm(prior) > LEAST_PRIOR:
+        own = refine(prior / np.linalg.norm(prior), surface.normal, surface.weight)
+        if max(abs(float(own @ line)) for line in lines) < np.cos(np.deg2rad(10)):
+            lines.append(own)
     surface.reach = _scatter(lines[0], surface)
-    ranked: list[tuple[float, np.ndarray, dict[str, float]]] = []
-    for line in lines:
-        axis = _axis_score(line, surface)
-        for sign in (1.0, -1.0):
-            way = _sign_score(sign * line, surface)
-            score = _weigh(axis, AXIS_WEIGHTS) + _weigh(way, SIGN_WEIGHTS) + _hint(sign * line)
-            ranked.append((float(score), sign * line, {**axis, **way}))
-    ranked.sort(key=lambda row: -row[0])
+    ranked = _rank(lines, surface, prior)
     best, margin = ranked[0], ranked[0][0] - ranked[1][0]
+    own_choice = None if prior is None else _own_choice(ranked)
     if margin < MIN_MARGIN:
         words = f"two directions do equally well (lead {margin:.2f} < {MIN_MARGIN})"
-        return UpGuess(keep, False, words, margin, best[2])
-    return UpGuess(best[1], True, "from floor, walls and furniture", margin, best[2])
+        return UpGuess(keep, False, words, margin, best[2], own_choice)
+    words = "from floor, walls and furniture" + ("" if prior is None else ", with the cameras' up")
+    return UpGuess(best[1], True, words, margin, best[2], own_choice)
 
 
 def rotation_to_z(up: np.ndarray) -> np.ndarray:

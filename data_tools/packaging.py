@@ -268,6 +268,7 @@ def package_cloud(
     overwrite: bool = False,
     extra: dict[str, Any] | None = None,
     workers: int = 1,
+    source_name: str | None = None,
 ) -> Record:
     """Package one cloud as ``out_dir/<name>``; never raises for a bad cloud, the record says why it failed.
 
@@ -279,6 +280,8 @@ def package_cloud(
         overwrite: do again what is done with these settings.
         extra: goes into meta.json (where the cloud came from, factors applied before).
         workers: threads of the neighbour search.
+        source_name: written into meta.json in place of the file's name and folder, so that the scene's bytes do not
+            depend on where the cloud lies.
 
     Returns:
         The record. OSError of the output (a full disk) is raised, since the next cloud would meet it too.
@@ -289,7 +292,8 @@ def package_cloud(
     folder = out_dir / record.scene
     try:
         mark = fingerprint(path)
-        digest = settings_hash({"settings": settings.digest(), "source": mark, "extra": extra or {}})
+        named = {} if source_name is None else {"source_name": source_name}
+        digest = settings_hash({"settings": settings.digest(), "source": mark, "extra": extra or {}, **named})
         if not overwrite and is_done(folder, digest):
             return _skipped(record, folder)
         cloud, made = prepare_cloud(read_cloud(path), settings, record, workers)
@@ -302,10 +306,11 @@ def package_cloud(
         record.status = "failed"
         record.reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
         return record
+    place = {"file": path.name, "path_id": path_id(path)} if source_name is None else {"name": source_name}
     meta = {
         **(extra or {}),
         **made,
-        "source": {"file": path.name, "path_id": path_id(path), "fingerprint": mark},
+        "source": {**place, "fingerprint": mark},
         "settings": asdict(settings),
         "settings_hash": digest,
         "dropped": record.dropped,

@@ -1,0 +1,150 @@
+"""Reconstructed clouds to clean scenes: metres, z up, even spacing, normals, a quality score. One command.
+
+Takes what reconstruct.py writes (folders with cloud.ply and cameras.npz), or plain clouds of any frame and unit. Every
+factor applied is in the scene's meta.json; preview.png shows the room. What falls under the limits is rejected with its
+reason and leaves a record alone.
+
+    python data_tools/postprocess.py data/roomtours/_work/clouds --out data/roomtours/_work/clean --jobs 4
+    python data_tools/postprocess.py my_room.ply --out clean --scale height
+    python data_tools/postprocess.py clouds/ --out clean --scale metric --max-double 0.25 --min-score 0.5
+    python data_tools/postprocess.py clouds/ --out clean --package data/roomtours/train
+
+What is done already with the same settings is skipped; the run may be killed at any moment and started again.
+Exit code: 0 all well (rejected scenes are well), 1 some scenes failed, 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from data_tools.postprocessing.scene import find_scenes, package_scene, postprocess_cloud, postprocess_scene
+from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
+from data_tools.scene_folder import write_summary
+from data_tools.stage import StageRecord
+from data_tools.stage_run import print_records, run_items
+
+__all__ = ["Limits", "PostprocessSettings", "main", "package_scene", "postprocess_cloud", "postprocess_scene"]
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The options that make `PostprocessSettings`, for this script and for others that run the stage."""
+    usual, limits = PostprocessSettings(), Limits()
+    add = parser.add_argument
+    add("--point-cap", type=int, default=usual.point_cap, help="most points that are worked on (default %(default)s)")
+    add("--cap-rule", choices=CAP_RULES, default=usual.cap_rule, help="who is drawn (default %(default)s)")
+    add("--outlier-limit", type=float, default=usual.outlier_limit, help="most points removed, share (default 0.01)")
+    add("--up", default=usual.up, help="auto (default), or the axis that is up: x, y, z, -x, -y, -z")
+    add("--scale", choices=SCALE_RULES, default=usual.scale, help="auto: metric where the backend is, else scannet")
+    add("--spacing", type=float, default=usual.spacing, help="of the points, metres; 0 keeps all (default %(default)s)")
+    add("--min-points", type=int, default=usual.min_points, help="thinning stops here (default %(default)s)")
+    add("--neighbours", type=int, default=usual.neighbours, help="points per plane of the normals (default 32)")
+    add("--min-score", type=float, default=limits.min_score, help="reject below (default %(default)s)")
+    add("--max-double", type=float, default=limits.max_double, help="reject above, share (default %(default)s)")
+    add("--max-noise", type=float, default=limits.max_noise, help="reject above, metres (default %(default)s)")
+    add("--min-coverage", type=float, default=limits.min_coverage, help="reject below (default %(default)s)")
+    add("--min-planar", type=float, default=limits.min_planar, help="reject below (default %(default)s)")
+    add("--least-points", type=int, default=limits.min_points, help="reject with fewer (default %(default)s)")
+    add("--no-preview", action="store_true", help="draw no preview.png")
+    add("--seed", type=int, default=usual.seed)
+
+
+def settings_of(args: argparse.Namespace) -> PostprocessSettings:
+    """Settings of the parsed options.
+
+    Raises:
+        ValueError: a number out of range; one line.
+    """
+    return PostprocessSettings(
+        point_cap=args.point_cap,
+        cap_rule=args.cap_rule,
+        outlier_limit=args.outlier_limit,
+        up=args.up,
+        scale=args.scale,
+        spacing=args.spacing,
+        min_points=args.min_points,
+        neighbours=args.neighbours,
+        limits=Limits(
+            args.min_score, args.max_double, args.max_noise, args.min_coverage, args.min_planar, args.least_points
+        ),
+        preview=not args.no_preview,
+        seed=args.seed,
+    )
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD_OR_FOLDER")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the clean scenes")
+    parser.add_argument("--package", type=Path, metavar="SPLIT_DIR", help="package good scenes as SPLIT_DIR/NAME too")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is done")
+    add_settings(parser)
+    return parser.parse_args(argv)
+
+
+def _one(
+    item: tuple[str, Path],
+    out: Path,
+    settings: PostprocessSettings,
+    overwrite: bool,
+    package: Path | None,
+    workers: int,
+) -> StageRecord:
+    name, source = item
+    record = postprocess_scene(source, out / name, settings, overwrite, workers=workers)
+    if package is not None and record.status == "done":
+        packed = package_scene(out / name, package, overwrite=overwrite)
+        if packed.status == "failed":
+            record.status, record.reason = "failed", packed.reason
+    return record
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of the command line; returns the exit code."""
+    args = parse_args(argv)
+    try:
+        settings = settings_of(args)
+        scenes = find_scenes(args.clouds)
+        args.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"postprocess: {error}", file=sys.stderr)
+        return 2
+    workers = -1 if args.jobs <= 1 else 1
+    work = partial(
+        _one, out=args.out, settings=settings, overwrite=args.overwrite, package=args.package, workers=workers
+    )
+    try:
+        records = run_items("postprocess", scenes, work, name=lambda item: item[0], jobs=args.jobs)
+        if args.package is not None:
+            write_summary(args.package.parent)
+    except KeyboardInterrupt:
+        print("postprocess: interrupted; start it again to go on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"postprocess: {args.out}: {error.strerror or error}; check space and rights", file=sys.stderr)
+        return 1
+    print_scores(records)
+    return print_records(records)
+
+
+def print_scores(records: list[StageRecord]) -> None:
+    """A line a scene: points, size, the score and its parts."""
+    print(f"{'scene':32} {'state':8} {'points':>9}  {'size (m)':18} {'score':>5}  what was found")
+    for record in records:
+        result = record.result
+        size = " x ".join(f"{v:.1f}" for v in result.get("size", []))
+        score = f"{result['quality']['score']:.2f}" if "quality" in result else "-"
+        points = f"{result['points']:,}" if "points" in result else "-"
+        words = record.reason or "; ".join(record.notes)
+        print(f"{record.item:32} {record.status:8} {points:>9}  {size:18} {score:>5}  {words}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""All steps in order: one cloud in any frame and unit to a scene in metres, z up, and a record of every factor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from data_tools.clouds import Cloud, CloudError, check_bounds
+from data_tools.postprocessing.cameras import Cameras
+from data_tools.postprocessing.layout import Layout, find_layout
+from data_tools.postprocessing.outliers import OutlierRule, find_outliers
+from data_tools.postprocessing.quality import Quality, measure
+from data_tools.postprocessing.sampling import Thinning, cap_points, make_tree, nearest_distance, thin_to_spacing
+from data_tools.postprocessing.scale import Scale, choose_scale, scene_rng
+from data_tools.postprocessing.settings import PostprocessSettings
+from data_tools.postprocessing.surface import fit_normals, orient
+from data_tools.postprocessing.upright import Upright, find_upright
+
+FEWEST = 100  # points below this make no scene
+FAR_SHARE = 0.001  # gross outliers beyond this share are no outliers
+
+
+@dataclass
+class Scene:
+    """The result.
+
+    Attributes:
+        cloud: metres, z up, floor at z = 0, x and y centred; every point is one of the input's, moved.
+        index: (N,) rows of the input's points.
+        cameras: in the same frame, or None.
+        meta: every factor and count, JSON types.
+        quality: see `Quality`.
+        notes: in words.
+    """
+
+    cloud: Cloud
+    index: np.ndarray
+    cameras: Cameras | None
+    meta: dict[str, Any]
+    quality: Quality
+    notes: list[str]
+
+
+@dataclass
+class _Thinned:
+    """A cloud under work: the points left, their rows in the input, what was removed why."""
+
+    cloud: Cloud
+    index: np.ndarray
+    removed: dict[str, int]
+
+    def keep(self, rows: np.ndarray, why: str) -> None:
+        """Keep a mask or rows; count the others under ``why``."""
+        before = len(self.cloud)
+        self.cloud, self.index = self.cloud.select(rows), self.index[rows]
+        self.removed[why] = self.removed.get(why, 0) + before - len(self.cloud)
+
+
+def _first_steps(cloud: Cloud, settings: PostprocessSettings, name: str) -> _Thinned:
+    """Without points that are not finite, gross outliers, and what is over the cap."""
+    work = _Thinned(cloud, np.arange(len(cloud)), {})
+    finite = np.isfinite(cloud.coord).all(axis=1)
+    if not finite.all():
+        work.keep(finite, "not_finite")
+    if len(work.cloud) < FEWEST:
+        raise CloudError(f"{name}: {len(work.cloud)} finite points, a scene needs {FEWEST}; reconstruct it again")
+    rng = scene_rng(name, settings.seed, "cap")
+    confidence = work.cloud.confidence
+    rows = cap_points(work.cloud.coord, settings.point_cap, settings.cap_rule, confidence, rng)
+    if len(rows) < len(work.cloud):
+        work.keep(rows, "over_cap")
+    sample = work.cloud.coord[:: max(1, len(work.cloud) // 200_000)]
+    low, high = np.quantile(sample, [0.05, 0.95], axis=0)
+    spread = float((high - low).max())
+    near = (np.abs(work.cloud.coord - ((low + high) / 2).astype(np.float32)) <= 20 * spread).all(axis=1)
+    far = int(len(near) - near.sum())
+    if spread > 0 and 0 < far <= max(1, FAR_SHARE * len(near)):
+        work.keep(near, "gross_outliers")
+    return work
+
+
+def _drop_outliers(work: _Thinned, settings: PostprocessSettings, name: str, workers: int) -> dict[str, Any]:
+    """Radius and statistical outliers; returns their record, with the spacing of the input."""
+    coord = work.cloud.coord
+    tree = make_tree(coord)
+    spacing = nearest_distance(coord, tree, scene_rng(name, settings.seed, "spacing"), workers)
+    if spacing <= 0:
+        raise CloudError(f"{name}: nearly all points are equal; check the reconstruction")
+    rule = OutlierRule(
+        settings.outlier_neighbours,
+        settings.outlier_ratio,
+        settings.radius_points,
+        settings.radius_factor * spacing,
+        settings.outlier_limit,
+    )
+    report = find_outliers(coord, tree, rule, spacing, workers)
+    work.keep(~report.outlier, "outliers")
+    return {
+        "input_spacing": spacing,
+        "radius": report.radius,
+        "mean_distance_limit": report.limit,
+        "failed_radius": report.by_radius,
+        "failed_statistics": report.by_statistics,
+        "spared_by_limit": report.spared,
+    }
+
+
+def _place(work: _Thinned, turn: Upright, layout: Layout, scale: float) -> np.ndarray:
+    """Turn and scale the cloud in place to metres, floor at z = 0, x and y centred; returns the shift (3,)."""
+    cloud = work.cloud
+    linear = (scale * turn.rotation).astype(np.float32)
+    coord = cloud.coord @ linear.T
+    low, high = coord.min(axis=0).astype(np.float64), coord.max(axis=0).astype(np.float64)
+    shift = -np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, layout.floor * scale])
+    coord += shift.astype(np.float32)
+    cloud.coord = coord
+    if cloud.normal is not None:
+        cloud.normal = cloud.normal @ turn.rotation.astype(np.float32).T
+    return shift
+
+
+def process(
+    cloud: Cloud,
+    cameras: Cameras | None,
+    settings: PostprocessSettings,
+    name: str = "scene",
+    is_metric: bool = False,
+    workers: int = 1,
+) -> Scene:
+    """Run every step.
+
+    Args:
+        cloud: any frame and unit; not changed.
+        cameras: of the same frame, or None.
+        settings: see `PostprocessSettings`.
+        name: of the scene; with the seed it decides every draw.
+        is_metric: whether the backend says that its unit is the metre.
+        workers: threads of the neighbour searches; the result does not depend on it.
+
+    Returns:
+        The scene; whether it is good enough is the caller's question (`quality.reject_reason`).
+
+    Raises:
+        CloudError: too few points, all points equal, or a scene larger than 2^16 grid cells.
+    """
+    work = _first_steps(cloud, settings, name)
+    notes = list(cloud.notes)
+    outliers = _drop_outliers(work, settings, name, workers)
+    turn = find_upright(
+        work.cloud.coord, work.cloud.normal, cameras, settings.up, scene_rng(name, settings.seed, "upright")
+    )
+    level = work.cloud.coord @ turn.rotation.astype(np.float32).T
+    level_cameras = None if cameras is None else cameras.moved(turn.rotation, 1.0, np.zeros(3))
+    layout = find_layout(level, level_cameras, scene_rng(name, settings.seed, "layout"))
+    del level
+    scale = choose_scale(layout, settings, name, is_metric)
+    notes += turn.notes + scale.notes
+    shift = _place(work, turn, layout, scale.factor)
+    check_bounds(work.cloud.coord, settings.grid)
+    before = outliers["input_spacing"] * scale.factor
+    thinning = thin_to_spacing(
+        work.cloud.coord,
+        before,
+        settings.spacing,
+        settings.min_points,
+        scene_rng(name, settings.seed, "thin"),
+        workers,
+    )
+    work.keep(thinning.index, "thinned")
+    moved = None if cameras is None else cameras.moved(turn.rotation, scale.factor, shift - _origin(cloud, turn, scale))
+    facing, quality = _finish(work.cloud, moved, settings, thinning, _scaled(layout, scale.factor), workers)
+    meta = _describe(work, cloud, settings, outliers, turn, layout, scale, shift, thinning, quality)
+    meta["normals"] = {"neighbours": settings.neighbours, "facing": facing}
+    meta["notes"] = notes
+    work.cloud.origin = np.zeros(3)
+    return Scene(work.cloud, work.index, moved, meta, quality, notes)
+
+
+def _origin(cloud: Cloud, turn: Upright, scale: Scale) -> np.ndarray:
+    """What the reader's origin becomes in the scene: coordinates are relative to it, cameras are not."""
+    return scale.factor * turn.rotation @ cloud.origin
+
+
+def _scaled(layout: Layout, factor: float) -> Layout:
+    """The layout in metres, floor at z = 0."""
+    floor = layout.floor
+    return Layout(
+        0.0,
+        None if layout.ceiling is None else (layout.ceiling - floor) * factor,
+        (layout.low - floor) * factor,
+        (layout.high - floor) * factor,
+        layout.footprint * factor**2,
+        None if layout.eye is None else (layout.eye - floor) * factor,
+        layout.has_floor,
+    )
+
+
+def _finish(
+    cloud: Cloud,
+    cameras: Cameras | None,
+    settings: PostprocessSettings,
+    thinning: Thinning,
+    layout: Layout,
+    workers: int,
+) -> tuple[str, Quality]:
+    """Normals of the thinned cloud (written into it) and the quality; returns where the normals' side comes from."""
+    tree: cKDTree = make_tree(cloud.coord)
+    spacing = max(thinning.after, 1e-9)
+    fitted = fit_normals(cloud.coord, tree, settings.neighbours, settings.normal_cell * spacing, workers)
+    cloud.normal, facing = orient(fitted, cloud.coord, cloud.normal, cameras)
+    return facing, measure(cloud.coord, cloud.normal, layout)
+
+
+def _describe(
+    work: _Thinned,
+    cloud: Cloud,
+    settings: PostprocessSettings,
+    outliers: dict[str, Any],
+    turn: Upright,
+    layout: Layout,
+    scale: Scale,
+    shift: np.ndarray,
+    thinning: Thinning,
+    quality: Quality,
+) -> dict[str, Any]:
+    """Everything that was applied: ``transform`` takes the file's coordinates to the scene's."""
+    transform = np.eye(4)
+    transform[:3, :3] = scale.factor * turn.rotation
+    transform[:3, 3] = shift - transform[:3, :3] @ cloud.origin
+    metres = _scaled(layout, scale.factor)
+    return {
+        "transform": transform.tolist(),
+        "rotation": turn.rotation.tolist(),
+        "scale": {"factor": scale.factor, "rule": scale.rule, **scale.details},
+        "shift": shift.tolist(),
+        "up": turn.evidence,
+        "layout": {key: round(v, 4) if isinstance(v, float) else v for key, v in asdict(metres).items()},
+        "spacing": {
+            "wanted": settings.spacing,
+            "before": round(thinning.before, 6),
+            "after": round(thinning.after, 6),
+            "voxel": round(thinning.cell, 6),
+            "rule": thinning.rule,
+        },
+        "points": {"input": len(cloud), "output": len(work.cloud), "removed": dict(sorted(work.removed.items()))},
+        "cap": {"rule": settings.cap_rule, "most": settings.point_cap},
+        "outliers": outliers,
+        "size": [round(float(v), 4) for v in np.ptp(work.cloud.coord, axis=0)],
+        "quality": quality.as_dict(),
+        "settings": asdict(settings),
+        "settings_hash": settings.digest(),
+    }
