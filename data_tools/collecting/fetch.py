@@ -172,7 +172,7 @@ def _fetch(
         record.result.update(facts, file=name, fingerprint=fingerprint(partial / name), tools=tool_versions(["yt-dlp"]))
 
     record = run_stage(STAGE, folder, settings.digest(), text_hash(source.url), work, overwrite=True)
-    if record.status == "done":
+    if record.status == "done" or record.permanent:
         shutil.rmtree(area, ignore_errors=True)
     return record
 

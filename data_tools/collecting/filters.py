@@ -11,11 +11,12 @@ from typing import Any
 # A blank in a word stands for nothing, blanks or any of - _ . / between; a plural s is allowed.
 _WORDS = {
     "computer graphics": """
-        cg, cgi, 3d render, 3d rendering, 3d rendered, rendering, renders, render video, v ray, 3d animation, animation,
-        animated, 3d model, 3d visualization, 3d visualisation, architectural visualization,
-        architectural visualisation, archviz, 3ds max, virtual reality, lumion, enscape, d5 render, twinmotion, unreal engine, ue4, ue5, sketch up,
-        blender 3d, revit, autocad, floor plan design, design concept, minecraft, roblox, bloxburg, sims 4, the sims,
-        gta 5, gta v, gameplay, speed build, renderizado, animación, rendu 3d, CGパース, レンダリング, 渲染, 렌더링""",
+        cg, cgi, 3d render, 3d rendering, 3d rendered, rendering, renders, render video, v ray, 3d animation,
+        animation, animated, 3d model, 3d visualization, 3d visualisation, architectural visualization, architectural
+        visualisation, archviz, 3ds max, virtual reality, lumion, enscape, d5 render, twinmotion, unreal engine, ue4,
+        ue5, sketch up, blender 3d, revit, autocad, floor plan design, design concept, minecraft, roblox, bloxburg,
+        sims 4, the sims, gta 5, gta v, gameplay, speed build, renderizado, animación, rendu 3d,
+        CGパース, レンダリング, 渲染, 렌더링""",
     "drone": """
         drone, aerial, fpv, fly through, fly over, fly by, bird eye, bird s eye, quadcopter, dron, drohne, drohnenflug,
         dronevideo, dji mavic, dji mini, ドローン, 空撮, 航拍, 드론""",

@@ -186,6 +186,7 @@ def test_missing_video_is_gone_for_good_and_is_not_asked_again(server, tmp_path)
     record = collect_video(source, tmp_path / "none", FAST)
     assert (record.status, record.permanent, record.result["failure"]) == ("failed", True, "permanent")
     assert "404" in record.reason
+    assert not (tmp_path / AREA / "none").exists()
     assert "\n" not in record.reason
     asked = server.asked
     assert collect_video(source, tmp_path / "none", FAST).skipped

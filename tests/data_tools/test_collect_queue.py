@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.collecting import fetch as fetch_module
 from data_tools.collecting.failures import DISK, LOGIN, PASSING, PERMANENT, RATE_LIMITED, classify
 from data_tools.collecting.fetch import collect_video
 from data_tools.collecting.ledger import AREA, Ledger, coverage
 from data_tools.collecting.pacing import Pause
 from data_tools.collecting.preflight import check_tools
-from data_tools.collecting.queue import fetch_all
+from data_tools.collecting.queue import collect_patiently, fetch_all
 from data_tools.collecting.settings import CollectSettings, download_options, retry_wait
 from data_tools.collecting.sources import source_from_id
 from data_tools.stage import read_record
@@ -202,6 +203,19 @@ def test_age_limit_waits_for_cookies(tmp_path, video):
     assert run(tmp_path, fake, 1, CollectSettings(cookies=cookies)).exit_code == 0
     assert fake.options["cookiefile"] == str(cookies)
     assert len(fake.asked) == 2
+
+
+def test_one_video_with_waits(tmp_path, video, monkeypatch):
+    name, said = ids(1)[0], []
+    fake = FakeDL({name: [BOT, RATE]}, video)
+    monkeypatch.setattr(fetch_module, "youtube_dl", fake)
+    settings = CollectSettings(pause=0, pauses=2)
+    record = collect_patiently(source_from_id(name), tmp_path / name, settings, say=said.append)
+    assert (record.status, len(fake.asked)) == ("done", 3)
+    fake.script[name] = [BOT] * 9
+    (tmp_path / name / "record.json").unlink()
+    record = collect_patiently(source_from_id(name), tmp_path / name, settings, say=said.append)
+    assert (record.status, record.permanent, record.result["failure"]) == ("failed", False, "rate_limited")
 
 
 def test_full_disk_stops_the_run(tmp_path, video):
