@@ -91,6 +91,7 @@ class Engine:
         while self.executor.is_busy and not self.is_stopped():
             for outcome in self.executor.wait(0.5):
                 self._finish(outcome)
+            self.planner.states.save_soon()
         if self.is_stopped():
             self._wind_down()
         return self.tally

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.items import CHAIN_MARK, META, SCENE_NAME, STAGES, Outcome, Places, mark_file
+from data_tools.chain.items import CHAIN_MARK, SCENE_NAME, STAGES, Outcome, Places, mark_file
 from data_tools.chain.states import Row
 from data_tools.scene_folder import PARTIAL, read_meta, take_place, write_json
 from data_tools.stage import StageRecord, read_record
+
+GONE = "~gone"
+NO_SPLITS = ("report", "_work")
+SCRAP_SECONDS = 3600
 
 
 def mark_of(folder: Path, stage: str) -> str:
@@ -80,29 +87,48 @@ def publish(outcome: Outcome) -> None:
     Raises:
         OSError: the disk is full or not writable.
     """
-    stage, final, record = STAGES[outcome.call.stage], outcome.call.folder, outcome.record
-    key = {"key": outcome.call.key}
-    if stage.in_place or (record is not None and record.skipped):
-        if stage.area and final.is_dir():
-            write_json(final / CHAIN_MARK, key)
+    call, record = outcome.call, outcome.record
+    final, has_mark = call.folder, bool(STAGES[call.stage].area)
+    if call.attempts is None or (record is not None and record.skipped):
+        if has_mark and final.is_dir():
+            _mark(final, call.key, outcome.folder if call.attempts is not None else final)
     elif outcome.folder.is_dir():
-        if stage.area:
-            write_json(outcome.folder / CHAIN_MARK, key)
+        if has_mark:
+            _mark(outcome.folder, call.key, outcome.folder)
         final.parent.mkdir(parents=True, exist_ok=True)
         take_place(outcome.folder, final, outcome.folder.with_name(f"{final.name}~old"))
-    if outcome.call.attempts is not None:
-        shutil.rmtree(outcome.call.attempts / outcome.folder.parent.parent.name, ignore_errors=True)
+    if call.attempts is not None:
+        shutil.rmtree(call.attempts / outcome.folder.parent.parent.name, ignore_errors=True)
 
 
-def clear_attempts(places: Places, run: str) -> None:
-    """Remove what the attempts of an earlier, killed run left."""
+def _mark(folder: Path, key: str, area: Path) -> None:
+    """Write a folder's key; it is built in ``area``, so that a kill leaves no scrap beside finished files."""
+    area.mkdir(parents=True, exist_ok=True)
+    write_json(area / CHAIN_MARK, {"key": key})
+    if area != folder:
+        (area / CHAIN_MARK).replace(folder / CHAIN_MARK)
+
+
+def clear_attempts(places: Places, run: str, is_alone: bool) -> None:
+    """Remove what an earlier, killed run left.
+
+    Args:
+        places: the folders.
+        run: the run's name; attempts of other shards stay.
+        is_alone: no other shard can be at work, so scraps of the summary are nobody's.
+    """
     for root in {places.work, places.out}:
         shutil.rmtree(root / ".attempts" / run, ignore_errors=True)
         for area in (root / ".attempts", root / PARTIAL):
-            try:
+            with suppress(OSError):  # not there, or another shard's
                 area.rmdir()
-            except OSError:
-                continue  # not there, or another shard's
+    for scrap in places.out.glob(".*.part"):
+        with suppress(OSError):  # another shard's, renamed just now
+            if is_alone or time.time() - scrap.stat().st_mtime > SCRAP_SECONDS:
+                scrap.unlink()
+    for area in chain.from_iterable(_scene_areas(places).values()):
+        for scrap in area.glob(f".*{GONE}"):
+            shutil.rmtree(scrap, ignore_errors=True)
 
 
 def discard(scene: str, places: Places) -> None:
@@ -115,14 +141,19 @@ def discard(scene: str, places: Places) -> None:
 def list_scenes(places: Places) -> dict[str, list[tuple[str, Path]]]:
     """Folders of scenes that the chain made, by video: (stage, folder)."""
     found: dict[str, list[tuple[str, Path]]] = {}
-    for stage in ("reconstruct", "postprocess"):
-        for folder in _folders(places.work / STAGES[stage].area):
-            _add(found, stage, folder)
-    for split in _folders(places.out):
-        if split != places.work and split.name not in ("report", "_work"):
-            for folder in _folders(split):
-                _add(found, "package", folder)
+    for stage, areas in _scene_areas(places).items():
+        for folder in (folder for area in areas for folder in _folders(area)):
+            match = SCENE_NAME.match(folder.name)
+            if match:
+                found.setdefault(match["video"], []).append((stage, folder))
     return found
+
+
+def _scene_areas(places: Places) -> dict[str, list[Path]]:
+    """Folders that hold a folder per scene, by stage."""
+    splits = [area for area in _folders(places.out) if area != places.work and area.name not in NO_SPLITS]
+    areas = {stage: [places.work / STAGES[stage].area] for stage in ("reconstruct", "postprocess")}
+    return {**areas, "package": splits}
 
 
 def _folders(area: Path) -> list[Path]:
@@ -133,12 +164,6 @@ def _folders(area: Path) -> list[Path]:
         return []
 
 
-def _add(found: dict[str, list[tuple[str, Path]]], stage: str, folder: Path) -> None:
-    match = SCENE_NAME.match(folder.name)
-    if match:
-        found.setdefault(match["video"], []).append((stage, folder))
-
-
 def is_ours(stage: str, folder: Path) -> bool:
     """Whether the chain made a folder (a person may keep other scenes beside it in OUT)."""
     return stage != "package" or "chain_key" in (read_meta(folder) or {})
@@ -146,7 +171,7 @@ def is_ours(stage: str, folder: Path) -> bool:
 
 def remove_folder(folder: Path) -> None:
     """Take a folder away as a whole: no half of it is seen under its name."""
-    aside = folder.parent / f".{folder.name}~gone"
+    aside = folder.parent / f".{folder.name}{GONE}"
     try:
         folder.replace(aside)
     except OSError:
@@ -165,19 +190,3 @@ def rebuild_rows(places: Places) -> list[Row]:
             if is_ours(stage, folder):
                 rows.append(row_of_folder(folder, stage, video, folder.name))
     return [row for row in rows if row is not None]
-
-
-__all__ = [
-    "META",
-    "clear_attempts",
-    "discard",
-    "has_files",
-    "is_ours",
-    "list_scenes",
-    "mark_of",
-    "publish",
-    "rebuild_rows",
-    "remove_folder",
-    "row_of_folder",
-    "row_of_record",
-]

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 BUSY_SECONDS = 60.0
+SAVE_SECONDS = 0.5  # rows go into the file together: a transaction waits for the disk
 GONE = "gone"  # of an item that is no longer part of the data set: says so to the common table
 Key = tuple[str, str, str]
 
@@ -143,6 +144,7 @@ class States:
         self.notes: list[str] = []
         self.is_new = table is None or not table.is_file()
         self._unsaved: dict[Key, Row] = {}
+        self._saved = 0.0
         self._connection = self._open_or_replace()
         self.rows = merged_rows([*(others or []), *([table] if table is not None else [])])
         self._videos: dict[str, set[Key]] = {}
@@ -181,7 +183,7 @@ class States:
         attempts = before.attempts + 1 if before is not None and before.key == row.key and row.key else row.attempts
         row = replace(row, attempts=attempts, updated=time.time())
         self._keep(row)
-        self._save()
+        self.save_soon()
         return row
 
     def put_all(self, rows: list[Row]) -> None:
@@ -200,9 +202,15 @@ class States:
             self.rows.pop(item, None)
             self._videos.get(item[0], set()).discard(item)
             self._unsaved[item] = Row(*item, status=GONE, updated=time.time())
-        self._save()
+        self.save_soon()
+
+    def save_soon(self) -> None:
+        """Write the rows, not more often than twice a second; what a kill loses is read from the folders again."""
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            self._save()
 
     def _save(self) -> bool:
+        self._saved = time.monotonic()
         if not self._unsaved:
             return True
         try:

@@ -133,7 +133,7 @@ def postprocess(call: Call) -> StageRecord:
         write_ply(folder / "cloud.ply", cloud)
         write_json(folder / "meta.json", {"value": call.settings.value, **provenance(call)})
 
-    inputs = fingerprint(call.inputs / "cloud.ply")
+    inputs = text_hash(fingerprint(call.inputs / "cloud.ply"), fingerprint(call.source))
     return run_stage("postprocess", call.folder, call.settings.digest(), inputs, work)
 
 
