@@ -1,0 +1,184 @@
+"""Make the report: thumbnails, pages, data files, index. Only what changed is made; killed runs leave nothing half."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from data_tools.reporting.clouds import load_cloud, measure_spacing
+from data_tools.reporting.index_page import chunk_text, extremes, gallery_rows, write_index
+from data_tools.reporting.model import Report, ReportSettings, SceneRow
+from data_tools.reporting.pages import page_key
+from data_tools.reporting.pictures import RENDERED_POINTS, cloud_picture, shrunk
+from data_tools.reporting.scan import read_object
+from data_tools.reporting.scene_page import page_path, scene_key, write_scene_page
+
+FOLDERS = ("data", "scenes", "thumbs")
+MEASURED = "measured.json"  # spacings that no stage wrote down, by scene key
+SERVE = "serve.js"  # empty on disk; the server answers with another one
+PART = ".part"
+KEEP_EVERY = 1000
+
+
+def write_file(path: Path, data: bytes | str) -> bool:
+    """Write through a temporary name, unless the file holds just that already; returns whether it was written."""
+    data = data.encode("utf-8") if isinstance(data, str) else data
+    try:
+        if path.stat().st_size == len(data) and path.read_bytes() == data:
+            return False
+    except OSError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_name(f".{os.getpid()}{PART}")
+    try:
+        partial_path.write_bytes(data)
+        partial_path.replace(path)
+    finally:
+        partial_path.unlink(missing_ok=True)
+    return True
+
+
+def thumb_path(folder: Path, row: SceneRow) -> Path:
+    """Where a scene's thumbnail lies."""
+    return folder.joinpath("thumbs", row.place[0], row.thumb)
+
+
+def make_thumb(folder: Path, settings: ReportSettings, known: dict[str, float], row: SceneRow) -> tuple[bool, float]:
+    """One scene's thumbnail, where it is not there yet, and its spacing, where no stage wrote it down.
+
+    Returns:
+        Whether there is a thumbnail; the spacing in metres, 0 where unknown.
+    """
+    spacing = row.spacing or known.get(row.key, -1.0)
+    if spacing < 0:
+        spacing = measure_spacing(row)
+    path = thumb_path(folder, row)
+    if path.is_file():
+        return True, spacing
+    data = shrunk(row.picture, settings.thumb_width, crop=True) if row.picture is not None else None
+    if data is None and row.cloud is not None and row.cloud.is_dir():
+        cloud = load_cloud(row, RENDERED_POINTS)
+        if cloud is not None:
+            data = cloud_picture(cloud.coord, cloud.color, cloud.normal, settings.thumb_width)
+    if data is None:
+        return False, spacing
+    write_file(path, data)
+    return True, spacing
+
+
+def _mapped(rows: list[SceneRow], work: partial, jobs: int) -> Iterator[tuple[bool, float]]:
+    if jobs <= 1 or len(rows) < 16:
+        yield from map(work, rows)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, rows, chunksize=8)
+
+
+def _thumbs(report: Report, folder: Path, settings: ReportSettings, jobs: int) -> set[tuple[str, str]]:
+    """All thumbnails; spacings go into the rows and, those measured here, into a file for the next run."""
+    from tqdm import tqdm
+
+    store = folder / "data" / MEASURED
+    known = {key: float(value) for key, value in read_object(store).items() if isinstance(value, (int, float))}
+    work = partial(make_thumb, folder, settings, known)
+    found: set[tuple[str, str]] = set()
+    measured: dict[str, float] = {}
+    results = zip(report.scenes, _mapped(report.scenes, work, jobs), strict=True)
+    for number, (row, (has_thumb, spacing)) in enumerate(
+        tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene"), start=1
+    ):
+        if has_thumb:
+            found.add((row.place[0], row.thumb))
+        if not row.spacing:
+            measured[row.key], row.spacing = spacing, spacing
+        if number % KEEP_EVERY == 0 and measured:
+            _keep_measured(store, {**known, **measured})
+    _keep_measured(store, measured)
+    return found
+
+
+def _keep_measured(store: Path, values: dict[str, float]) -> None:
+    write_file(store, json.dumps(values, sort_keys=True, indent=0) + "\n")
+
+
+def chosen_pages(report: Report, folder: Path, settings: ReportSettings) -> list[SceneRow]:
+    """Scenes that get a page: the first by name, the best and worst, and those that have one already."""
+    most = len(report.scenes) if settings.pages is None else settings.pages
+    best, worst = extremes(report.scenes, settings.extremes)
+    chosen = {row.place for row in [*report.scenes[:most], *best, *worst]}
+    return [row for row in report.scenes if row.place in chosen or page_path(folder, row).is_file()]
+
+
+def make_page(report: Report, folder: Path, settings: ReportSettings, row: SceneRow) -> bool:
+    """A scene's page, unless the one on disk is current; returns whether it was written."""
+    path = page_path(folder, row)
+    if page_key(path) == scene_key(row, settings, report.videos.get(row.video, {})):
+        return False
+    return write_file(path, write_scene_page(report, row, settings))
+
+
+def sweep(folder: Path, expected: Iterable[Path]) -> int:
+    """Remove what earlier reports left in the folders of the report; returns how many files."""
+    wanted, removed = set(expected), 0
+    for name in FOLDERS:
+        for root, folders, files in os.walk(folder / name, topdown=False):
+            for file in files:
+                path = Path(root, file)
+                if path not in wanted and not (file.endswith(PART) and _is_fresh(file)):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+            if not any(Path(root).iterdir()) and folders is not None:
+                Path(root).rmdir()
+    return removed
+
+
+def _is_fresh(file: str) -> bool:
+    """Whether the process that writes a temporary file is still there."""
+    pid = file.removeprefix(".").removesuffix(PART)
+    return pid.isdigit() and os.name == "posix" and Path("/proc", pid).exists()
+
+
+def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1) -> dict[str, int]:
+    """Write or refresh a report.
+
+    Args:
+        report: see `data_tools.reporting.scan.scan`.
+        folder: of the report; only its sub-folders ``data``, ``scenes``, ``thumbs`` and ``index.html`` are touched.
+        settings: see `ReportSettings`.
+        jobs: processes for the thumbnails.
+
+    Returns:
+        Counts: scenes, thumbnails, pages, written (pages that changed), removed (stale files).
+
+    Raises:
+        OSError: the folder cannot be written; what was there is whole still.
+    """
+    from tqdm import tqdm
+
+    thumbs = _thumbs(report, folder, settings, jobs)
+    rows, written = chosen_pages(report, folder, settings), 0
+    for row in tqdm(rows, desc="pages", unit="page"):
+        written += make_page(report, folder, settings, row)
+        row.has_page = True
+    lines = gallery_rows(report.scenes, thumbs)
+    files = [folder / "data" / MEASURED, folder / "data" / SERVE]
+    chunks = []
+    for start in range(0, len(lines), settings.chunk):
+        chunks.append(f"scenes-{len(chunks):04d}.js")
+        files.append(folder / "data" / chunks[-1])
+        write_file(files[-1], chunk_text(lines[start : start + settings.chunk]))
+    write_file(folder / "data" / SERVE, "")
+    write_file(folder / "index.html", write_index(report, settings, chunks, thumbs))
+    files += [page_path(folder, row) for row in rows] + [folder.joinpath("thumbs", *thumb) for thumb in thumbs]
+    removed = sweep(folder, files)
+    return {
+        "scenes": len(report.scenes),
+        "thumbnails": len(thumbs),
+        "pages": len(rows),
+        "written": written,
+        "removed": removed,
+    }

@@ -1,0 +1,144 @@
+"""The clouds and cameras of scenes, as the pages need them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.clouds import Cloud, CloudError, read_cloud
+from data_tools.reporting.model import AREAS, Report, SceneRow
+from data_tools.reporting.scan import read_object
+from data_tools.reporting.viewer import PointLayer, thin_rows
+from data_tools.scene_folder import META
+
+#: Reconstructions are in the first camera's axes (x right, y down, z forward): taken as if it looked level
+CAMERA_TO_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+SEEDS, REACH = 6, 0.12  # places where the spacing is measured, and half the edge in metres of the cubes there
+
+
+def load_cloud(row: SceneRow, most: int) -> Cloud | None:
+    """A scene's best cloud, thinned evenly to ``most`` points; None where there is none or it cannot be read."""
+    if row.cloud is None:
+        return None
+    try:
+        cloud = _load_folder(row.cloud, most) if row.cloud.is_dir() else read_cloud(row.cloud)
+    except (CloudError, OSError, ValueError, EOFError):
+        return None
+    finite = np.flatnonzero(np.isfinite(cloud.coord).all(axis=1))
+    if not len(finite):
+        return None
+    cloud = cloud.select(finite[thin_rows(len(finite), most)])
+    if _is_raw(row.cloud):
+        turn = CAMERA_TO_UP[:3, :3].astype(np.float32)
+        cloud.coord = cloud.coord @ turn.T
+        cloud.normal = None if cloud.normal is None else cloud.normal @ turn.T
+    return cloud
+
+
+def _is_raw(path: Path) -> bool:
+    """Whether a cloud is as the reconstruction left it: in no known frame yet."""
+    return path.parent.parent.name == AREAS["reconstruct"]
+
+
+def _load_folder(folder: Path, most: int) -> Cloud:
+    """Rows of a scene folder's arrays, without reading the rest."""
+    coord = np.load(folder / "coord.npy", mmap_mode="r")
+    rows = thin_rows(len(coord), most)
+    parts = {}
+    for name in ("color", "normal", "segment"):
+        path = folder / f"{name}.npy"
+        if path.is_file():
+            values = np.load(path, mmap_mode="r")
+            if len(values) == len(coord):
+                parts[name] = np.asarray(values[rows])
+    normal = parts.get("normal")
+    return Cloud(
+        np.asarray(coord[rows], dtype=np.float32),
+        parts.get("color"),
+        None if normal is None else normal.astype(np.float32),
+        segment=parts.get("segment"),
+    )
+
+
+def measure_spacing(row: SceneRow) -> float:
+    """Median distance to the nearest other point in metres, from cubes around a few points; 0 where unknown."""
+    from scipy.spatial import cKDTree
+
+    if row.cloud is None or not row.cloud.is_dir():
+        return 0.0
+    try:
+        coord = np.load(row.cloud / "coord.npy", mmap_mode="r")
+        seeds = coord[np.linspace(0, len(coord) - 1, SEEDS + 2).astype(int)[1:-1]]
+        found = []
+        for seed in seeds:
+            near = coord[np.abs(coord[:, 0] - seed[0]) < REACH]
+            near = near[(np.abs(near - seed) < REACH).all(axis=1)]
+            if len(near) > 8:
+                found.append(cKDTree(near).query(near, k=2)[0][:, 1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return round(float(np.median(np.concatenate(found))), 6) if found else 0.0
+
+
+def layers_of(cloud: Cloud, classes: list[str] | None = None) -> list[PointLayer]:
+    """Ways to see a scene: colours, normals, height, labels; those it has."""
+    coord, normal = cloud.coord, cloud.normal
+    layers = []
+    if cloud.color is not None:
+        layers.append(PointLayer("colour", coord, cloud.color, normal))
+    layers.append(PointLayer("height", coord, "height", normal))
+    if normal is not None:
+        layers.append(PointLayer("normal", coord, "normal", normal))
+    if cloud.segment is not None and len(np.unique(cloud.segment)) <= 200:
+        layers.append(_labels(cloud, classes or []))
+    return layers
+
+
+def _labels(cloud: Cloud, classes: list[str]) -> PointLayer:
+    assert cloud.segment is not None
+    known, inverse = np.unique(cloud.segment, return_inverse=True)
+    colors = np.array([_label_color(int(label)) for label in known], dtype=np.uint8)
+    names = [classes[label] if 0 <= label < len(classes) else f"label {label}" for label in known]
+    legend = [(str(name), color) for name, color in zip(names, colors, strict=True)]
+    return PointLayer("labels", cloud.coord, colors[inverse.reshape(-1)], cloud.normal, legend)
+
+
+def _label_color(label: int) -> tuple[int, int, int]:
+    """A colour of a label that is far from its neighbours' and the same in every scene; unknown ones are grey."""
+    import colorsys
+
+    if label < 0:
+        return (150, 150, 150)
+    red, green, blue = colorsys.hsv_to_rgb(
+        (0.11 + label * 0.618034) % 1, 0.5 + 0.25 * (label % 2), 0.9 - 0.12 * (label % 3)
+    )
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def load_cameras(report: Report, row: SceneRow) -> np.ndarray | None:
+    """Camera poses (F, 4, 4) in the frame of the scene's cloud, or None where they are not known."""
+    clean, raw = (report.work / AREAS[stage] / row.name for stage in ("postprocess", "reconstruct"))
+    steps = [read_object(row.cloud / META)] if row.cloud is not None and row.cloud.is_dir() else []
+    source = clean / "cameras.npz"
+    if not source.is_file():
+        source = raw / "cameras.npz"
+        if row.cloud != raw / "cloud.ply":
+            steps.append(read_object(clean / META))
+    raw_turn = CAMERA_TO_UP if row.cloud is not None and _is_raw(row.cloud) else np.eye(4)
+    try:
+        with np.load(source, allow_pickle=False) as file:
+            poses = np.asarray(file["camera_to_world"], dtype=np.float64)
+        for meta in reversed(steps):
+            poses = _moved(np.asarray(meta["transform"], dtype=np.float64), poses)
+        poses = raw_turn @ poses
+        return poses if poses.ndim == 3 and poses.shape[1:] == (4, 4) and np.isfinite(poses).all() else None
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _moved(transform: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """Poses after a similarity transform; their rotations stay rotations."""
+    moved = transform @ poses
+    moved[:, :3, :3] /= np.cbrt(np.linalg.det(transform[:3, :3]))
+    return moved

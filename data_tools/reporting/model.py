@@ -1,0 +1,157 @@
+"""What a report is made from: scenes, states of items by stage, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STAGES = ("collect", "segment", "reconstruct", "postprocess", "package")
+AREAS = {"collect": "videos", "segment": "segments", "reconstruct": "clouds", "postprocess": "clean"}
+STAGE_TITLES = {
+    "collect": "videos collected",
+    "segment": "videos segmented",
+    "reconstruct": "scenes reconstructed",
+    "postprocess": "clouds cleaned",
+    "package": "scenes packaged",
+}
+STATUSES = ("done", "rejected", "failed", "waiting")
+NO_SPLIT = "_"  # the folder, in the report, of scenes that are not packaged
+
+
+class ReportError(Exception):
+    """A report that cannot be made; the message is one line with the cure."""
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What decides a report's bytes, with the data.
+
+    Attributes:
+        pages: scenes, in the order of their names, that get a page; None for all. The best and worst always do.
+        points: most points in the cloud of a page.
+        extremes: how many best and how many worst scenes are shown.
+        thumb_width: pixels; thumbnails are 4 : 3.
+        frame_width: most pixels of a frame on a scene's page.
+        chunk: scenes in a data file of the gallery.
+        title: heading; plain text.
+    """
+
+    pages: int | None = 200
+    points: int = 60_000
+    extremes: int = 12
+    thumb_width: int = 280
+    frame_width: int = 480
+    chunk: int = 2000
+    title: str = "RoomTours"
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail later.
+
+        Raises:
+            ValueError: a number out of range; one line.
+        """
+        if self.pages is not None and self.pages < 0:
+            raise ValueError(f"pages {self.pages} is negative; give a number or all")
+        if self.points < 100 or self.chunk < 1 or self.extremes < 0:
+            raise ValueError("points >= 100, chunk >= 1 and extremes >= 0 are needed")
+        if not 32 <= self.thumb_width <= 2000 or not 32 <= self.frame_width <= 4000:
+            raise ValueError("thumb_width in [32, 2000] and frame_width in [32, 4000] are needed")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a stage says of an item."""
+
+    status: str
+    reason: str = ""
+
+
+@dataclass
+class SceneRow:
+    """One scene of the gallery.
+
+    Attributes:
+        name, split: of the folder; ``split`` is empty where it is not packaged.
+        video: the video's name, or empty.
+        stage, status, reason: the last stage that says something of it.
+        label: kind of room.
+        score: quality in [0, 1], or None.
+        points: 0 where not known. extent: metres. spacing: metres, 0 where not known.
+        cloud: scene folder or file with the best cloud there is, or None.
+        picture: file for the thumbnail, or None.
+        key: hash of the records and meta.json it was made from.
+        has_page: whether the report holds a page of it.
+    """
+
+    name: str
+    split: str = ""
+    video: str = ""
+    stage: str = "segment"
+    status: str = "waiting"
+    reason: str = ""
+    label: str = ""
+    score: float | None = None
+    points: int = 0
+    extent: tuple[float, ...] = ()
+    spacing: float = 0.0
+    cloud: Path | None = None
+    picture: Path | None = None
+    key: str = ""
+    has_page: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Folder in the report and name."""
+        return self.split or NO_SPLIT, self.name
+
+    @property
+    def thumb(self) -> str:
+        """File name of the thumbnail; another one when the scene changes."""
+        return f"{self.name}-{self.key[:8]}.jpg"
+
+
+@dataclass
+class Step:
+    """A stage of the funnel: how many items it has in each state."""
+
+    stage: str
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All items that reached the stage."""
+        return sum(self.counts.values())
+
+
+@dataclass
+class ReasonRow:
+    """Items that were left out for one reason."""
+
+    stage: str
+    status: str
+    reason: str
+    count: int = 0
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """All that the pages show.
+
+    Attributes:
+        out, work: the dataset's folder and the stages'.
+        scenes: sorted by split and name.
+        states: stage -> item -> state.
+        videos: name -> what collect and segment say of it (title, url, duration, ...).
+        seconds: stage -> working seconds, from the table of states.
+        license: of the dataset card.
+    """
+
+    out: Path
+    work: Path
+    scenes: list[SceneRow]
+    states: dict[str, dict[str, State]]
+    videos: dict[str, dict[str, Any]]
+    seconds: dict[str, float] = field(default_factory=dict)
+    license: str = ""

@@ -1,0 +1,218 @@
+"""Read what the stages left: records, meta files, the table of states. Any part may be missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_tools.chain.states import read_rows
+from data_tools.reporting.measures import extent_of, label_of, points_of, score_of, spacing_of
+from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
+from data_tools.scene_folder import META
+
+FAILURES = "package_failures.json"
+RECORD = "record.json"
+SCENES = "scenes.json"
+PICTURES = (".jpg", ".jpeg", ".png")
+
+
+def folders_in(area: Path) -> list[Path]:
+    """Sub-folders by name, without hidden ones; none where the area is missing."""
+    try:
+        with os.scandir(area) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:
+        return []
+    return [area / name for name in sorted(names)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """JSON object of bytes; empty where there is none or it is damaged."""
+    try:
+        value = json.loads(data) if data else {}
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """JSON object of a file; empty where it is missing or damaged."""
+    return parse(_read(path))
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Pictures in a folder by name; none where it is missing."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+    except OSError:
+        return []
+
+
+def scan(out: Path, work: Path | None = None) -> Report:
+    """All that is known below a dataset folder.
+
+    Args:
+        out: ``<out>/<split>/<scene>/``, ``roomtours.sqlite``, ``package_failures.json``.
+        work: the stages' folders; default ``<out>/_work``.
+
+    Raises:
+        ReportError: the folder is missing or holds nothing to report on; one line.
+    """
+    if not out.is_dir():
+        raise ReportError(f"{out}: is no folder; give the folder that build_roomtours.py or package.py wrote")
+    work = work or out / "_work"
+    report = Report(out, work, [], {stage: {} for stage in STAGES}, {})
+    scenes: dict[str, SceneRow] = {}
+    digests: defaultdict[str, list[bytes]] = defaultdict(list)
+    _scan_videos(report, scenes)
+    for stage in ("reconstruct", "postprocess"):
+        _scan_stage(report, stage, scenes, digests)
+    packaged = list(_scan_packaged(report, scenes, digests))
+    _scan_failures(report)
+    _scan_table(report, scenes)
+    done = {row.name for row in packaged}
+    others = [row for name, row in scenes.items() if name not in done]
+    report.scenes = sorted([*packaged, *others], key=lambda row: row.place)
+    for row in report.scenes:
+        row.key = hashlib.blake2b(b"\0".join(digests[row.name]) + row.split.encode(), digest_size=8).hexdigest()
+    if not report.scenes and not report.videos and not any(report.states.values()):
+        raise ReportError(f"{out}: holds no scene, no record and no table of states; check the path or --work")
+    report.license = str(read_object(out / "stats.json").get("license") or "")
+    return report
+
+
+def _state(record: dict[str, Any]) -> State | None:
+    status = str(record.get("status", ""))
+    return State(status, " ".join(str(record.get("reason", "")).split())) if status in STATUSES else None
+
+
+def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
+    """Videos' facts, and a waiting row for every scene that segmentation found."""
+    for stage in ("collect", "segment"):
+        for folder in folders_in(report.work / AREAS[stage]):
+            record = read_object(folder / RECORD)
+            state = _state(record)
+            if state is None:
+                continue
+            report.states[stage][folder.name] = state
+            result = record.get("result")
+            facts = report.videos.setdefault(folder.name, {})
+            facts.update(result if isinstance(result, dict) and stage == "collect" else {})
+            if stage == "segment" and state.status == "done":
+                _scan_scenes(folder, facts, scenes)
+
+
+def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow]) -> None:
+    found = read_object(folder / SCENES)
+    video = found.get("video")
+    for name, value in (video if isinstance(video, dict) else {}).items():
+        facts.setdefault(name, value)
+    for scene in found.get("scenes") or []:
+        name = str(scene.get("scene_id", "")) if isinstance(scene, dict) else ""
+        if name:
+            scenes[name] = SceneRow(name, video=folder.name, label=str(scene.get("label") or ""))
+            scenes[name].picture = next(iter(find_pictures(folder / "thumbs")), None)
+
+
+def _scan_stage(
+    report: Report, stage: str, scenes: dict[str, SceneRow], digests: defaultdict[str, list[bytes]]
+) -> None:
+    for folder in folders_in(report.work / AREAS[stage]):
+        data = _read(folder / RECORD)
+        record = parse(data)
+        state = _state(record)
+        if state is None:
+            continue
+        report.states[stage][folder.name] = state
+        row = scenes.setdefault(folder.name, SceneRow(folder.name))
+        row.stage, row.status, row.reason = stage, state.status, state.reason
+        digests[row.name].append(data)
+        facts = record.get("result")
+        _take_facts(row, facts if isinstance(facts, dict) else {})
+        if stage == "postprocess":
+            meta = read_object(folder / META)
+            _take_facts(row, meta)
+            preview = folder / "preview.png"
+            row.picture = preview if preview.is_file() else row.picture
+        else:
+            row.picture = next(iter(find_pictures(folder / "frames")), row.picture)
+        if state.status == "done":
+            row.status = "waiting"  # for the next stage, until that one says something
+            row.cloud = folder / "cloud.ply" if (folder / "cloud.ply").is_file() else row.cloud
+
+
+def _take_facts(row: SceneRow, facts: dict[str, Any]) -> None:
+    row.score = score_of(facts) if score_of(facts) is not None else row.score
+    row.points = points_of(facts) or row.points
+    row.extent = extent_of(facts) or row.extent
+    row.spacing = spacing_of(facts) or row.spacing
+    row.label = row.label or label_of(facts)
+    row.video = row.video or str(facts.get("video_id") or "")
+
+
+def _scan_packaged(
+    report: Report, scenes: dict[str, SceneRow], digests: defaultdict[str, list[bytes]]
+) -> Iterator[SceneRow]:
+    for split in folders_in(report.out):
+        if split.name.startswith("_") or split.name == "report" or split.resolve() == report.work.resolve():
+            continue
+        for folder in folders_in(split):
+            data = _read(folder / META)
+            meta = parse(data)
+            if not meta:
+                continue
+            known = scenes.get(folder.name, SceneRow(folder.name))
+            row = SceneRow(folder.name, split.name, known.video, "package", "done", label=known.label)
+            row.score, row.spacing, row.picture, row.cloud = known.score, known.spacing, known.picture, folder
+            _take_facts(row, meta)
+            digests[folder.name].append(data)
+            if known.picture is not None and known.picture.name != "preview.png":
+                row.picture = None  # the cloud says more of a scene than a frame does
+            states = report.states["package"]
+            states[folder.name if folder.name not in states else f"{split.name}/{folder.name}"] = State("done")
+            yield row
+
+
+def _scan_failures(report: Report) -> None:
+    try:
+        rows = json.loads(_read(report.out / FAILURES) or b"[]")
+    except ValueError:
+        rows = []
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict):
+            name = str(row.get("scene") or row.get("source") or "?")
+            report.states["package"].setdefault(name, State("failed", str(row.get("reason", ""))))
+
+
+def _scan_table(report: Report, scenes: dict[str, SceneRow]) -> None:
+    """The table of states says what folders cannot: items whose process died, and how long the work took."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for row in read_rows(report.out / "roomtours.sqlite"):
+        if row.stage not in STAGES or row.status not in STATUSES:
+            continue
+        seconds[row.stage] += float(row.seconds or 0)
+        if row.name in report.states[row.stage]:
+            continue
+        report.states[row.stage][row.name] = State(row.status, " ".join(str(row.reason or "").split()))
+        if not row.scene:
+            report.videos.setdefault(row.video, {})
+        elif row.status in ("rejected", "failed"):
+            scene = scenes.setdefault(row.scene, SceneRow(row.scene, video=row.video))
+            scene.stage, scene.status, scene.reason = row.stage, row.status, str(row.reason or "")
+    for stage in ("reconstruct", "postprocess", "package"):
+        for name, state in report.states[stage].items():
+            if name in scenes and state.status in ("rejected", "failed"):
+                scenes[name].stage, scenes[name].status, scenes[name].reason = stage, state.status, state.reason
+    report.seconds = {stage: round(value, 1) for stage, value in seconds.items() if value > 0}

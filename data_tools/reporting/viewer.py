@@ -1,0 +1,243 @@
+"""An interactive point viewer in one HTML page: plain WebGL, no library, works from ``file://``.
+
+    layers = [PointLayer("rgb", coord, color), PointLayer("height", coord, "height")]
+    Path("cloud.html").write_text(viewer_html(layers, "my room"), encoding="utf-8")
+
+Layers are ways to see a cloud (colours, labels, features, similarity to a point); a button each. Drag turns, shift or
+right drag moves, wheel and pinch zoom, a click prints a point's x, y, z and copies them, a double click goes there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data_tools.reporting.pages import THEME_BUTTON, page, script_json, text
+
+MODES = ("height", "normal")
+STEPS = 65535  # of a quantised coordinate: a quarter of a millimetre in a room of 16 m
+Store = Callable[[bytes], Any]
+
+
+@dataclass
+class PointLayer:
+    """One way to see a cloud.
+
+    Attributes:
+        name: on the button.
+        coord: (N, 3) metres, z up. Layers that share the *same array object* share its points in the page.
+        color: (N, 3) uint8, or floats in [0, 1]; or "height", or "normal" (both made in the browser).
+        normal: (N, 3) unit vectors or None. With normals, surfaces that face away from the viewer can be hidden, so
+            that one looks into a room from outside. Those of the first layer on a cloud count.
+        legend: (name, (r, g, b) 0..255) pairs, for labels.
+        values: (N,) numbers shown when a point is picked, or None.
+    """
+
+    name: str
+    coord: np.ndarray
+    color: np.ndarray | str = "height"
+    normal: np.ndarray | None = None
+    legend: Sequence[tuple[str, Sequence[int]]] = field(default_factory=tuple)
+    values: np.ndarray | None = None
+
+
+def thin_rows(count: int, most: int) -> np.ndarray:
+    """Sorted rows of at most ``most`` points out of ``count``, evenly drawn, the same on every call."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def _check(layer: PointLayer) -> None:
+    count = len(layer.coord)
+    if layer.coord.ndim != 2 or layer.coord.shape[1] != 3 or not count:
+        raise ValueError(f"layer {layer.name!r}: coord is {layer.coord.shape}, (N, 3) with N > 0 is needed")
+    if isinstance(layer.color, str):
+        if layer.color not in MODES:
+            raise ValueError(f"layer {layer.name!r}: colour {layer.color!r} is unknown; (N, 3) or {' or '.join(MODES)}")
+        if layer.color == "normal" and layer.normal is None:
+            raise ValueError(f"layer {layer.name!r} is coloured by normals and has none; give normal=")
+    elif layer.color.shape != (count, 3):
+        raise ValueError(f"layer {layer.name!r}: colour is {layer.color.shape}, {(count, 3)} is needed")
+    for name, rows in (("normal", layer.normal), ("values", layer.values)):
+        if rows is not None and len(rows) != count:
+            raise ValueError(f"layer {layer.name!r}: {len(rows)} rows of {name} for {count} points")
+
+
+def _quantised(coord: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates as (N, 3) uint16 steps, their low corner and size in metres."""
+    coord = coord.astype(np.float64)
+    low, size = coord.min(axis=0), np.maximum(np.ptp(coord, axis=0), 1e-6)
+    return np.rint((coord - low) / size * STEPS).astype("<u2"), low, size
+
+
+def _spacing(coord: np.ndarray) -> float:
+    """Size in metres to draw a point with: from how many 1/64ths of the box the surface fills."""
+    edge = max(float(np.ptp(coord, axis=0).max()) / 64, 1e-6)
+    cells = np.floor((coord - coord.min(axis=0)) / edge).astype(np.int64)
+    filled = len(np.unique(cells @ np.array([1, 1 << 8, 1 << 16])))
+    return float(1.5 * edge * np.sqrt(filled / len(coord)))
+
+
+def _uint8(color: np.ndarray) -> np.ndarray:
+    if color.dtype == np.uint8:
+        return color
+    if np.issubdtype(color.dtype, np.floating):
+        color = np.nan_to_num(color) * 255
+    return np.clip(np.rint(color), 0, 255).astype(np.uint8)
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 6) for value in values]
+
+
+def _cloud_spec(layer: PointLayer, rows: np.ndarray, store: Store) -> dict[str, Any]:
+    coord = layer.coord[rows]
+    steps, low, size = _quantised(coord)
+    cloud = {
+        "count": len(rows),
+        "position": store(steps.tobytes()),
+        "low": _rounded(low),
+        "size": _rounded(size),
+        "height": _rounded(np.percentile(coord[:, 2], [1, 99])),
+        "spacing": round(_spacing(coord), 6),
+    }
+    if layer.normal is not None:
+        cloud["normal"] = store(np.rint(np.clip(layer.normal[rows], -1, 1) * 127).astype(np.int8).tobytes())
+    return cloud
+
+
+def viewer_spec(layers: Sequence[PointLayer], title: str, store: Store, max_points: int = 200_000) -> dict[str, Any]:
+    """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
+
+    Raises:
+        ValueError: no layer, or arrays that do not fit each other; one line.
+    """
+    if not layers:
+        raise ValueError("a viewer needs at least one layer")
+    clouds: list[dict[str, Any]] = []
+    known: dict[int, tuple[int, np.ndarray]] = {}
+    views = []
+    for layer in layers:
+        _check(layer)
+        if id(layer.coord) not in known:
+            finite = np.flatnonzero(np.isfinite(layer.coord).all(axis=1))
+            if not len(finite):
+                raise ValueError(f"layer {layer.name!r} has no finite point")
+            rows = finite[thin_rows(len(finite), max_points)]
+            known[id(layer.coord)] = (len(clouds), rows)
+            clouds.append(_cloud_spec(layer, rows, store))
+        number, rows = known[id(layer.coord)]
+        view: dict[str, Any] = {"name": layer.name, "cloud": number, "mode": "rgb"}
+        if isinstance(layer.color, str):
+            view["mode"] = layer.color
+        else:
+            view["color"] = store(_uint8(layer.color[rows]).tobytes())
+        if layer.legend:
+            view["legend"] = [[name, "#{:02x}{:02x}{:02x}".format(*map(int, color))] for name, color in layer.legend]
+        if layer.values is not None:
+            view["values"] = store(np.asarray(layer.values)[rows].astype("<f4").tobytes())
+        views.append(view)
+    return {"title": title, "clouds": clouds, "layers": views}
+
+
+def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
+    """Wire frames of cameras.
+
+    Args:
+        camera_to_world: (F, 4, 4), OpenCV axes (x right, y down, z forward), metres.
+        size: metres from the camera's centre to its picture.
+
+    Returns:
+        (F * 8, 2, 3) line segments, and between following cameras one more each: (F * 9 - 1, 2, 3).
+    """
+    corners = size * np.array([[0, 0, 0], [-0.6, -0.45, 1], [0.6, -0.45, 1], [0.6, 0.45, 1], [-0.6, 0.45, 1]])
+    edges = np.array([[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [2, 3], [3, 4], [4, 1]])
+    poses = np.asarray(camera_to_world, dtype=np.float64)
+    placed = np.einsum("fij,cj->fci", poses[:, :3, :3], corners) + poses[:, None, :3, 3]
+    frames = placed[:, edges].reshape(-1, 2, 3)
+    path = np.stack([poses[:-1, :3, 3], poses[1:, :3, 3]], axis=1)
+    return np.concatenate([frames, path])
+
+
+def viewer_part(spec: dict[str, Any], identifier: str = "cloud") -> str:
+    """The element that shows a specification; the page needs ``viewer.css`` and ``viewer.js``."""
+    data = (
+        f'<script type="application/json" class="pv-data" data-target="{text(identifier)}">{script_json(spec)}</script>'
+    )
+    return f'<div class="pv" id="{text(identifier)}"></div>\n{data}'
+
+
+def embed(data: bytes) -> str:
+    """Bytes as base64, the store of pages that stand alone."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def viewer_html(
+    layers: Sequence[PointLayer],
+    title: str,
+    caption: str = "",
+    max_points: int = 200_000,
+    lines: np.ndarray | None = None,
+    preview: str | None = None,
+) -> str:
+    """A page of its own that shows layers of points.
+
+    Args:
+        layers: at least one; the first is shown first.
+        title: plain text.
+        caption: plain text below the title.
+        max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
+        lines: (L, 2, 3) segments in metres, see `camera_lines`.
+        preview: address or data address of a picture, shown where there is no WebGL.
+
+    Returns:
+        The page's HTML; the same input gives the same text.
+
+    Raises:
+        ValueError: no layer, or arrays that do not fit each other; one line.
+    """
+    spec = viewer_spec(layers, title, embed, max_points)
+    add_extras(spec, lines, preview)
+    note = f'<p class="soft">{text(caption)}</p>' if caption else ""
+    help_line = (
+        '<p class="soft small">Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, '
+        "click shows and copies its x, y, z. Keys: arrows, + and -, 1-9 layers, R resets.</p>"
+    )
+    body = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>\n{note}\n{viewer_part(spec)}\n{help_line}"
+    return page(title, body, styles=("viewer.css",), scripts=("viewer.js",))
+
+
+def add_extras(spec: dict[str, Any], lines: np.ndarray | None = None, preview: str | None = None) -> None:
+    """Lines and the picture for browsers without WebGL, into a specification."""
+    if lines is not None and len(lines):
+        spec["lines"] = [round(float(value), 4) for value in np.asarray(lines).ravel()]
+    if preview:
+        spec["preview"] = preview
+
+
+def viewer_blob(layers: Sequence[PointLayer], title: str, max_points: int, lines: np.ndarray | None = None) -> bytes:
+    """The same as one binary answer, for a server: length of the header (uint32), header (JSON), arrays.
+
+    A page asks for it with the specification ``{"title": …, "url": …}``.
+    """
+    parts: list[bytes] = []
+    length = 0
+
+    def store(data: bytes) -> list[int]:
+        nonlocal length
+        place = [length, len(data)]
+        parts.append(data + bytes(-len(data) % 4))  # typed arrays start at whole elements
+        length += len(parts[-1])
+        return place
+
+    spec = viewer_spec(layers, title, store, max_points)
+    add_extras(spec, lines)
+    header = json.dumps(spec).encode()
+    header += b" " * (-len(header) % 4)
+    return len(header).to_bytes(4, "little") + header + b"".join(parts)
