@@ -109,7 +109,8 @@ def decode_poses(encoding: np.ndarray, height: int, width: int) -> tuple[np.ndar
     pose[:, :3, :3] = Rotation.from_quat(encoding[:, 3:7]).as_matrix()
     pose[:, :3, 3] = encoding[:, :3]
     camera = np.tile(np.eye(3), (views, 1, 1))
-    camera[:, 0, 0] = width / 2 / np.tan(encoding[:, 8] / 2)
-    camera[:, 1, 1] = height / 2 / np.tan(encoding[:, 7] / 2)
+    with np.errstate(divide="ignore"):  # no field of view, as untrained weights give: an infinite focal length
+        camera[:, 0, 0] = width / 2 / np.tan(encoding[:, 8] / 2)
+        camera[:, 1, 1] = height / 2 / np.tan(encoding[:, 7] / 2)
     camera[:, 0, 2], camera[:, 1, 2] = width / 2, height / 2
     return pose, camera
