@@ -10,7 +10,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from data_tools.stage import (
 )
 
 STAGE = "collect"
+BROKEN = "broken file"
 LIVE = {"is_live": "live now", "is_upcoming": "not yet live", "post_live": "live until a moment ago"}
 UNFINISHED = (".part", ".ytdl", ".temp", ".tmp")
 Factory = Callable[[dict[str, Any]], Any]
@@ -147,7 +148,7 @@ def _fetch(
     try:
         facts = _download(source, area, settings, factory or youtube_dl, hook, log)
     except StageError as failure:
-        error = failure
+        error = _broken_again(failure, source, folder.parent)
     failure = error.failure if isinstance(error, CollectError) else None
     kind = failure.kind if failure else {type(None): "done", RejectedError: "rejected"}.get(type(error), PASSING)
     category = failure.category if failure else ""
@@ -175,6 +176,15 @@ def _fetch(
     if record.status == "done" or record.permanent:
         shutil.rmtree(area, ignore_errors=True)
     return record
+
+
+def _broken_again(error: StageError, source: VideoSource, videos: Path) -> StageError:
+    """A file that came broken before is broken where it comes from; it is not fetched a third time."""
+    if not isinstance(error, CollectError) or error.failure.category != BROKEN:
+        return error
+    tries = [entry for entry in Ledger(videos).entries() if entry["video_id"] == source.video_id]
+    is_again = any(entry.get("category") == BROKEN for entry in tries)
+    return CollectError(replace(error.failure, kind=PERMANENT)) if is_again else error
 
 
 def _failure_result(error: StageError) -> dict[str, str]:
@@ -259,7 +269,7 @@ def _probe(file: Path) -> dict[str, Any]:
         info = probe_video(file)
     except VideoError as error:
         file.unlink(missing_ok=True)
-        raise CollectError(Failure(PASSING, "broken file", f"what came is no video: {error}")) from error
+        raise CollectError(Failure(PASSING, BROKEN, f"what came is no video: {error}")) from error
     shape = {"width": info.width, "height": info.height, "fps": round(info.fps, 4)}
     return {"bytes": size, "duration": round(info.duration, 3), **shape}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.collecting.failures import DISK, PASSING, RATE_LIMITED
-from data_tools.collecting.fetch import Factory, Hook, collect_video, standing_record
+from data_tools.collecting.fetch import BROKEN, Factory, Hook, collect_video, standing_record
 from data_tools.collecting.ledger import state_of
 from data_tools.collecting.pacing import Pause
 from data_tools.collecting.settings import CollectSettings
@@ -18,7 +18,8 @@ from data_tools.collecting.sources import VideoSource
 from data_tools.stage import StageRecord, read_record
 
 NETWORK = ("network", "server")
-MUCH_LATER = ("live", "not yet live")  # not in this run
+REFRESH_SECONDS = 0.5
+MUCH_LATER = ("live", "not yet live", BROKEN)  # not in this run
 Say = Callable[[str], None]
 
 
@@ -174,9 +175,14 @@ def _is_gone(folder: Path) -> bool:
 
 
 def _postfix(bar: Any) -> Hook:
+    shown = [0.0]
+
     def show(state: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - shown[0] < REFRESH_SECONDS:
+            return
+        shown[0] = now
         have, whole = state.get("downloaded_bytes") or 0, state.get("total_bytes") or state.get("total_bytes_estimate")
-        bar.set_postfix_str(f"{have / 1e6:.0f}{f'/{whole / 1e6:.0f}' if whole else ''} MB", refresh=False)
-        bar.update(0)
+        bar.set_postfix_str(f"{have / 1e6:.0f}{f'/{whole / 1e6:.0f}' if whole else ''} MB")
 
     return show

@@ -46,7 +46,7 @@ class VideoSource:
     def __post_init__(self) -> None:
         if (self.url is None) == (self.path is None):
             raise SourceError(f"{self.video_id!r}: give an address or a local file, one of the two")
-        if folder_name(self.video_id) != self.video_id:
+        if safe_name(self.video_id) != self.video_id or UNSAFE.search(self.video_id):
             raise SourceError(f"{self.video_id!r} is no folder name; make one with folder_name()")
 
     @property

@@ -202,6 +202,11 @@ def test_a_page_that_is_no_video_is_recorded_and_the_next_goes_on(server, tmp_pa
     assert [summary.records[name].status for name in ("fake", "room")] == ["failed", "done"]
     assert not list((tmp_path / "fake").glob("video*"))
     assert summary.exit_code == 1
+    first, bodies = summary.records["fake"], server.bodies["/fake.mp4"]
+    assert not first.permanent
+    assert fetch_all(sources, tmp_path, FAST, is_quiet=True).records["fake"].permanent  # broken there, not on the way
+    assert server.bodies["/fake.mp4"] == 2 * bodies
+    assert fetch_all(sources, tmp_path, FAST, is_quiet=True).records["fake"].skipped
 
 
 def test_failed_refetch_keeps_the_earlier_download(server, tmp_path, video):

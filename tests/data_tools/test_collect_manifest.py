@@ -197,6 +197,8 @@ def test_look_alike_hosts_are_not_youtube():
     assert youtube_id("https://www.youtube.com/feed") is None
     with pytest.raises(SourceError, match="11 of"):
         source_from_id("abc")
+    long = folder_name("x" * 500)
+    assert VideoSource(f"{long}-123456", url=url).video_id.endswith("-123456")
     with pytest.raises(SourceError, match="folder name"):
         VideoSource("../up", url="https://example.org/a.mp4")
 
