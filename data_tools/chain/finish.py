@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from data_tools.chain.engine import Tally
 from data_tools.chain.items import STAGES, Places
@@ -94,14 +93,17 @@ def tally_line(tally: Tally) -> str:
     return line + (f"; {tally.removed} stale folders removed" if tally.removed else "")
 
 
-def refresh_report(places: Places) -> Path | None:
-    """The HTML report, or None where the report stage is not there.
+def refresh_report(places: Places, jobs: int = 1) -> None:
+    """The HTML report in ``OUT/report``; only what changed is made again.
 
     Raises:
         OSError: the disk is full or not writable.
     """
+    from data_tools.report import ReportSettings, build, scan
+    from data_tools.reporting.model import ReportError
+
     try:
-        from data_tools.report import write_report
-    except ImportError:
-        return None
-    return write_report(places.out, places.work)
+        found = scan(places.out, places.work)
+    except ReportError:
+        return  # not one scene, record or row: the table of counts has said why
+    build(found, places.out / "report", ReportSettings(title=TITLE), jobs)

@@ -125,7 +125,7 @@ def stage_settings(backend: str, labels: str, deterministic: bool, changes: Sequ
         "segment": SegmentSettings(labels=labels),
         "reconstruct": ReconstructSettings(backend=backend),
         "postprocess": PostprocessSettings(),
-        "package": PackageSettings(unit="m", up="z", normals="auto"),
+        "package": PackageSettings(unit="m", up="z", normals="keep"),
     }
     if deterministic:
         for name, stage in settings.items():

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem
 from data_tools.chain.states import Row, Source, States
 from data_tools.packaging import fingerprint
 from data_tools.stage import read_record, text_hash
+
+MIN_PART_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Planner:
                 return Step(call=self._call("segment", video, None, key))
             if row.status != "done":
                 return Step(end=row)
-        return Step(scenes=self.read_scenes(self.folder("segment", video, video.video_id)))
+        scenes = self.read_scenes(self.folder("segment", video, video.video_id))
+        return Step(scenes=within(scenes, video) if video.ranges else scenes)
 
     def _segment_key(self, video: VideoItem) -> str:
         labels = ""
@@ -230,3 +233,14 @@ def fingerprint_of(source: Path) -> str:
     if not source.is_dir():
         return fingerprint(source)
     return text_hash(*(f"{p.name}:{p.stat().st_size}" for p in sorted(source.iterdir()) if p.is_file()))
+
+
+def within(scenes: Sequence[SceneItem], video: VideoItem) -> list[SceneItem]:
+    """The parts of scenes that a manifest asks for (RealEstate10K clips), numbered anew."""
+    parts = []
+    for scene in scenes:
+        for start, end in sorted(video.ranges):
+            first, last = max(start, scene.start), min(end, scene.end if scene.end is not None else end)
+            if last - first >= MIN_PART_SECONDS:
+                parts.append(replace(scene, scene_id=f"{video.video_id}_{len(parts):03d}", start=first, end=last))
+    return parts

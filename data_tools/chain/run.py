@@ -190,8 +190,8 @@ def _finish(
         return 130
     try:
         is_new = finish.refresh_summary(places, states)
-        if options.report and (is_new or not (places.out / "report").is_dir()):
-            finish.refresh_report(places)
+        if options.report and (is_new or tally.ran or not (places.out / "report/index.html").is_file()):
+            finish.refresh_report(places, options.jobs)
     except OSError as error:
         print(f"build_roomtours: {places.out}: {error.strerror or error}; free space and run again", file=sys.stderr)
         return 1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call, SceneItem, StageFunction
-from data_tools.packaging import PackageSettings, Record, fingerprint, prepare_cloud
-from data_tools.scene_folder import read_meta, settings_hash, write_scene
+from data_tools.packaging import fingerprint, package_cloud
+from data_tools.scene_folder import read_meta
 from data_tools.stage import PASSING_ERRNO, StageRecord
 
-_BACKENDS: dict[str, Any] = {}  # what a worker keeps from scene to scene
+CLOUD = "cloud.ply"
 
 
 def collect(call: Call) -> StageRecord:
@@ -34,19 +33,12 @@ def segment(call: Call) -> StageRecord:
 
 
 def reconstruct(call: Call) -> StageRecord:
-    """A scene's frames to a cloud and cameras; the model stays in the worker."""
+    """A scene's frames to a cloud and cameras; the stage keeps its model in the worker from scene to scene."""
     from data_tools.reconstruct import reconstruct_scene
-    from data_tools.reconstructors import build_reconstructor
 
     assert call.source is not None
     assert call.scene is not None
-    digest = call.settings.digest()
-    if digest not in _BACKENDS:
-        _BACKENDS.clear()
-        _BACKENDS[digest] = build_reconstructor(call.settings.backend, call.settings)
-    return reconstruct_scene(
-        call.source, call.scene.start, call.scene.end, call.folder, call.settings, reconstructor=_BACKENDS[digest]
-    )
+    return reconstruct_scene(call.source, call.scene.start, call.scene.end, call.folder, call.settings)
 
 
 def postprocess(call: Call) -> StageRecord:
@@ -67,50 +59,29 @@ def provenance(call: Call) -> dict[str, Any]:
 
 
 def package(call: Call) -> StageRecord:
-    """A clean cloud to a scene folder of the data set.
-
-    As ``package.package_cloud``, but meta.json names the video and the stage settings instead of a file's place, so
-    that its bytes are the same wherever the data set is built.
-    """
+    """A clean cloud to a scene folder of the data set; its meta.json names the video, and no path of this machine."""
     assert call.inputs is not None
-    path, settings = call.inputs / "cloud.ply", call.settings
+    path, settings = call.inputs / CLOUD, call.settings
     record = StageRecord("package", call.name, settings_hash=settings.digest())
     try:
         record.input_hash = fingerprint(path)
-        extra = {**provenance(call), "postprocess": read_meta(call.inputs) or {}}
-        digest = settings_hash({"settings": settings.digest(), "source": record.input_hash, "extra": extra})
-        known = read_meta(call.folder)
-        if known is not None and (known.get("settings_hash"), known.get("chain_key")) == (digest, call.key):
+        known = read_meta(call.folder) or {}
+        if (known.get("chain_key"), known.get("source", {}).get("fingerprint")) == (call.key, record.input_hash):
             record.skipped = True
             return record
-        _write(call, path, record, {**extra, "chain_key": call.key, "settings_hash": digest})
-    except ValueError as error:  # CloudError: the cloud itself is at fault
-        record.status, record.permanent = "failed", True
-        record.reason = " ".join(str(error).split())
+        extra = {**provenance(call), "postprocess": read_meta(call.inputs) or {}, "chain_key": call.key}
+        place, name = call.folder.parent, f"{call.name}/{CLOUD}"
+        done = package_cloud(path, place, settings, call.name, overwrite=True, extra=extra, source_name=name)
     except OSError as error:
         record.status = "failed"
         cure = "free space or limits on the disk" if error.errno in PASSING_ERRNO else "check the file and its rights"
-        record.reason = f"{error.filename or call.name}: {error.strerror or error}; {cure}, then start it again"
+        record.reason = f"{call.name}: {error.strerror or error}; {cure}, then start it again"
+        return record
+    if done.status == "failed":  # the cloud itself is at fault
+        record.status, record.reason = "failed", done.reason
+        record.permanent = "into memory" not in done.reason
+    record.result, record.notes = {"points": done.points, "size": done.size}, done.notes
     return record
-
-
-def _write(call: Call, path: Path, record: StageRecord, facts: dict[str, Any]) -> None:
-    from data_tools.clouds import read_cloud
-
-    settings: PackageSettings = call.settings
-    found = Record(call.name, call.name)
-    cloud, made = prepare_cloud(read_cloud(path), settings, found)
-    meta = {
-        **facts,
-        **made,
-        "source": {"file": path.name, "fingerprint": record.input_hash},
-        "settings": asdict(settings),
-        "dropped": found.dropped,
-        "notes": found.notes,
-    }
-    write_scene(call.folder, cloud, meta, settings.normal_dtype)
-    record.result = {"points": found.points, "size": found.size}
-    record.notes = found.notes
 
 
 def read_scenes(folder: Path) -> list[SceneItem]:
