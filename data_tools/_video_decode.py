@@ -216,6 +216,7 @@ def _decode(
             except import_av().FFmpegError:
                 table = None
         is_avi = container.format.name == "avi"  # it stores no order of showing, and guesses of it are wrong
+        origin = None if is_avi else origin
         geometry, time, index = None, -step, -1
         for picture in _pictures(path, container, stream, report):
             stamp = picture.dts if picture.pts is None or is_avi else picture.pts

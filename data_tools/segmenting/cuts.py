@@ -19,11 +19,13 @@ STEP = 1 / 30.0  # seconds: denser frames than this are not looked at
 LASTING = 0.1  # a cut's two sides must still differ this long before and after it
 NEIGHBOURHOOD = 0.6  # seconds to either side that a cut must stand out of
 PEAK_RATIO = 2.5  # a cut's difference over the neighbourhood's mean
-HIGH_RATIO = 1.4  # and over its highest tenth (not its highest: another cut may be near)
+THIRD_RATIO = 1.4  # and over its third highest (not its highest: other cuts may be near)
 DISSOLVE = 0.5  # half the span within which a dissolve is looked for, seconds
-DISSOLVE_RESIDUAL = 0.15  # share of the middle frame that is not a mixture of the outer ones, at most
+DISSOLVE_DIFFERENCE = 0.45  # of the frames at its two ends, at least
+DISSOLVE_RESIDUAL = 0.08  # share of the middle frame that is not a mixture of the outer ones, at most
 DARK, FLAT = 18.0, 6.0  # mean and spread of grey levels of a black or one-coloured frame
 STRUCTURE_WEIGHT = 0.7
+KINDS = ("fade", "dissolve", "cut")
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,22 @@ def difference(a: Tiny, b: Tiny) -> float:
 
 
 def mixture(a: Tiny, middle: Tiny, b: Tiny) -> tuple[float, float]:
-    """(share of ``a``, residual) of the best ``share a + (1 - share) b`` for the middle frame; residual relative."""
-    span = a.grey - b.grey
-    share = float((span * (middle.grey - b.grey)).sum() / max(float((span**2).sum()), 1e-6))
-    rest = middle.grey - b.grey - share * span
-    centred = middle.grey - middle.grey.mean()
-    return share, float((rest**2).sum() / max(float((centred**2).sum()), 1e-6))
+    """(share of ``a``, residual) of the best ``share a + (1 - share) b`` for the middle frame; residual relative.
+
+    Both outer frames are shifted onto the middle one first, so that a moving camera does not hide a dissolve.
+    """
+    one, two = _shifted(a, middle), _shifted(b, middle)
+    inner = (slice(one.shape[0] // 8, -(one.shape[0] // 8)), slice(one.shape[1] // 6, -(one.shape[1] // 6)))
+    one, two, target = (image[inner] - image[inner].mean() for image in (one, two, middle.grey))
+    span = one - two
+    share = float((span * (target - two)).sum() / max(float((span**2).sum()), 1e-6))
+    rest = target - two - share * span
+    return share, float((rest**2).sum() / max(float((target**2).sum()), 1e-6))
+
+
+def _shifted(a: Tiny, to: Tiny) -> NDArray[np.float32]:
+    peak = np.fft.irfft2(to.spectrum * a.spectrum.conj(), s=a.grey.shape)
+    return np.roll(a.grey, np.unravel_index(int(peak.argmax()), peak.shape), axis=(0, 1))
 
 
 @dataclass
@@ -156,10 +168,10 @@ class CutSignals:
 def _is_mixed(recent: list[Tiny], middle: int) -> bool:
     first, centre, last = recent[0], recent[middle], recent[-1]
     share, residual = mixture(first, centre, last)
-    return 0.2 < share < 0.8 and residual < DISSOLVE_RESIDUAL and difference(first, last) > 0.3
+    return 0.2 < share < 0.8 and residual < DISSOLVE_RESIDUAL and difference(first, last) > DISSOLVE_DIFFERENCE
 
 
-def find_cuts(signals: CutSignals, threshold: float = 0.35) -> list[Cut]:
+def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
     """Shot changes in order.
 
     Args:
@@ -175,10 +187,10 @@ def find_cuts(signals: CutSignals, threshold: float = 0.35) -> list[Cut]:
     soft = _runs(times, blank, "fade") + _runs(times, np.array(signals.mixed, bool), "dissolve", reach=DISSOLVE / 2)
     hard = []
     for i in np.flatnonzero((step >= threshold) & (lasting >= 0.8 * threshold)):
-        near = np.abs(times - times[i]) <= NEIGHBOURHOOD
-        near[i] = False
-        others = step[near]
-        if len(others) == 0 or step[i] >= max(PEAK_RATIO * others.mean(), HIGH_RATIO * np.quantile(others, 0.9)):
+        near = (np.abs(times - times[i]) <= NEIGHBOURHOOD) | (np.abs(np.arange(len(times)) - i) <= 5)
+        near[[0, i]] = False
+        others = np.sort(step[near])
+        if len(others) == 0 or step[i] >= max(PEAK_RATIO * others.mean(), THIRD_RATIO * others[-3:][0]):
             middle = float(times[i - 1] + times[i]) / 2
             hard.append(Cut(middle, middle, "cut"))
     return _join(soft + hard)
@@ -196,12 +208,12 @@ def _runs(times: NDArray, mask: NDArray, kind: str, reach: float = 0.0) -> list[
 
 
 def _join(cuts: list[Cut]) -> list[Cut]:
-    """In order of time; what overlaps or nearly touches becomes one, soft kinds over hard ones."""
+    """In order of time; what overlaps or nearly touches becomes one, of the first of its kinds in ``KINDS``."""
     joined: list[Cut] = []
     for cut in sorted(cuts, key=lambda c: (c.start, c.end)):
         if joined and cut.start <= joined[-1].end + 0.07:
             last = joined[-1]
-            kind = last.kind if last.kind != "cut" else cut.kind
+            kind = min(last.kind, cut.kind, key=KINDS.index)
             joined[-1] = Cut(last.start, max(last.end, cut.end), kind)
         else:
             joined.append(cut)

@@ -17,7 +17,7 @@ from data_tools.segmenting.cuts import Cut, find_cuts
 from data_tools.segmenting.labels import label_file, read_labels
 from data_tools.segmenting.picture import draw_timeline
 from data_tools.segmenting.scan import Classifier, Scan, scan_video
-from data_tools.segmenting.scenes import Segmentation, Span, find_scenes, smooth
+from data_tools.segmenting.scenes import Segmentation, Span, find_scenes
 from data_tools.segmenting.settings import NO_ROOM, SegmentSettings
 from data_tools.stage import (
     RejectedError,
@@ -178,7 +178,6 @@ def _segment(
         record.notes.append("no labels: scenes are shots, and outdoor shots stay in")
     if not result.scenes:
         raise RejectedError(_why_nothing(path, scan, shares, names, result, settings))
-    smoothed = None if shares is None else smooth(scan.times, shares, settings.smoothing)
     _write(partial, record.item, path, info, scan, cuts, result, settings)
     title = f"{path.name}: {len(result.scenes)} scenes in {scan.duration:.0f} s"
     draw_timeline(
@@ -186,7 +185,7 @@ def _segment(
         title,
         scan.duration,
         scan.times,
-        smoothed,
+        result.shares,
         names,
         cuts,
         scan.signals,

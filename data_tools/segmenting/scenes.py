@@ -47,11 +47,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Scenes and the rest of a video, both in order of time; ``boundaries`` are label changes inside shots."""
+    """Scenes and the rest of a video, both in order of time.
+
+    Attributes:
+        scenes, dropped: spans.
+        boundaries: seconds of the label changes inside shots.
+        shares: (S, C) smoothed probabilities, or None without labels.
+    """
 
     scenes: list[Span]
     dropped: list[Span]
     boundaries: list[float]
+    shares: NDArray[np.float64] | None = None
 
 
 def smooth(times: NDArray, values: NDArray, width: float) -> NDArray[np.float64]:
@@ -130,6 +137,7 @@ def find_scenes(
     scenes: list[Span] = []
     dropped: list[Span] = []
     boundaries: list[float] = []
+    shares = None if probabilities is None else np.array(probabilities, np.float64)
     for start, end in shots_of(duration, cuts, settings.cut_margin):
         inside = (times >= start) & (times <= end)
         if probabilities is None:
@@ -138,24 +146,23 @@ def find_scenes(
             dropped.append(Span(start, end, reason=f"shot of {end - start:.1f} s without a labelled frame"))
             continue
         else:
-            spans = _label_shot(times[inside], probabilities[inside], names, start, end, settings)
+            shares[inside] = smooth(times[inside], probabilities[inside], settings.smoothing)
+            spans = _label_shot(times[inside], shares[inside], names, start, end, settings.smoothing)
             boundaries += [span.start for span in spans[1:]]
         kept, lost = _keep_rooms(spans, settings)
         dropped += lost
         for run in kept:
             scenes += [part for span in _merge_short(run, settings.min_room) for part in _split(span, settings)]
-    if probabilities is not None:
-        shares = smooth(times, probabilities, settings.smoothing)
+    if shares is not None:
         scenes = [_with_probability(span, times, shares, names) for span in scenes]
-    return Segmentation(scenes, sorted(dropped, key=lambda span: span.start), boundaries)
+    return Segmentation(scenes, sorted(dropped, key=lambda span: span.start), boundaries, shares)
 
 
 def _label_shot(
-    times: NDArray, probabilities: NDArray, names: Sequence[str], start: float, end: float, settings: SegmentSettings
+    times: NDArray, shares: NDArray, names: Sequence[str], start: float, end: float, smoothing: float
 ) -> list[Span]:
     """Spans of one label that fill a shot."""
-    shares = smooth(times, probabilities, settings.smoothing)
-    path = most_likely_path(times, shares, settings.smoothing)
+    path = most_likely_path(times, shares, smoothing)
     changes = np.flatnonzero(np.diff(path)) + 1
     edges = [start, *(_crossing(times, shares, i, path[i - 1], path[i]) for i in changes), end]
     labels = path[[0, *changes]]

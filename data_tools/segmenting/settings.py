@@ -61,7 +61,7 @@ class SegmentSettings:
     max_length: float = 120.0
     margin: float = 1.0
     cut_margin: float = 0.1
-    cut_threshold: float = 0.35
+    cut_threshold: float = 0.25
     clip_model: str = "ViT-B-32-quickgelu"
     clip_weights: str = ""
     temperature: float = 1.0

@@ -53,13 +53,14 @@ def tour(plan: list[tuple[int, float]], fps: float = FPS, size: tuple[int, int] 
 
 def walk(plan: list[tuple[int, float]], fps: float = FPS, size: tuple[int, int] = SIZE) -> Iterator:
     """Frames of one camera that pans from one place to the next without a cut; each place fills its seconds."""
-    for (seed, seconds), (after, _) in zip(plan, [*plan[1:], plan[-1]], strict=True):
-        one, two = panorama(seed, size[0], 2 * size[1]), panorama(after, size[0], 2 * size[1])
-        wide = np.concatenate([one[:, size[1] // 2 :], two[:, : size[1] * 3 // 2]], axis=1)
+    height, width = size
+    parts = [panorama(seed, height, 2 * width) for seed, _ in plan]
+    wide = np.concatenate([parts[0][:, :width], *parts, parts[-1][:, -width:]], axis=1)
+    for number, (_, seconds) in enumerate(plan):
         count = round(seconds * fps)
         for i in range(count):
-            x = int(i / count * 1.5 * size[1])
-            yield wide[:, x : x + size[1]].copy()
+            middle = round(width + 2 * width * (number + i / count))
+            yield wide[:, middle - width // 2 : middle - width // 2 + width].copy()
 
 
 def write_tour(path: Path, plan: list[tuple[int, float]], fps: float = FPS) -> Path:
@@ -130,10 +131,10 @@ def write_variable_rate(path: Path, seconds: float = 24.0, change_at: float = 12
     return path, times
 
 
-def write_4k(path: Path, seconds: float = 12.0, fps: float = 5.0) -> Path:
+def write_4k(path: Path, seconds: float = 12.0, fps: float = 1.0) -> Path:
     """3840 x 2160."""
-    wide = panorama(3, 2160, 3840 + 400)
-    write_video(path, (wide[:, 4 * i : 4 * i + 3840] for i in range(round(seconds * fps))), fps, crf=35)
+    wide = np.kron(panorama(3, 135, 260), np.ones((16, 16, 1), np.uint8))
+    write_video(path, (wide[:, 8 * i : 8 * i + 3840] for i in range(round(seconds * fps))), fps, crf=35)
     return path
 
 
