@@ -14,10 +14,11 @@ from data_tools.synthetic.build import (
     add_shell,
     add_window,
 )
-from data_tools.synthetic.furniture import Rng
+from data_tools.synthetic.fixtures import make_dresser, make_shelf
+from data_tools.synthetic.furniture import Rng, make_carton, make_rug
 from data_tools.synthetic.outdoor import build_outdoor
 from data_tools.synthetic.palette import CLASS_ID, Style, paint
-from data_tools.synthetic.rooms import RECIPES, Box, Room, furnish
+from data_tools.synthetic.rooms import RECIPES, Box, Room, add_clutter, furnish, place_at_wall, place_loose
 from data_tools.synthetic.shapes import Shape
 from data_tools.synthetic.walkable import FreeSpace
 
@@ -170,7 +171,14 @@ def _draw_room(kind: str, rng: Rng, has_exit: bool) -> tuple[Room, float, float 
         add_window(room, rng)
     room.wall_use = [use for number, use in enumerate(room.wall_use) if number not in (kept, kept + 1)]
     furnish(room, rng, style)
-    for _ in range(int(rng.integers(4, 8))):
+    for maker in (make_shelf, make_dresser, make_carton, make_carton):  # homes are fuller than training rooms need
+        item = maker(rng, style)
+        pose = place_at_wall(room, item, rng)
+        if pose is not None:
+            add_clutter(room, item, pose, rng, style)
+    if not any(label == "rug" for label, *_ in room.placed):
+        place_loose(room, make_rug(rng, style), rng, occupy=False)
+    for _ in range(int(rng.integers(7, 11))):
         add_picture(room, rng)
     add_ceiling_lamp(room, rng, style)
     return room, entry, leave

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_tools.synthetic import textures, textures_outdoor
 from data_tools.synthetic.apartment import Apartment, Placed
+from data_tools.synthetic.outdoor import TUCK
 from data_tools.synthetic.palette import CLASSES
 from data_tools.synthetic.raster import LEVELS, Atlas, Mesh, build_atlas
 from data_tools.synthetic.shapes import DISC, LATERAL, R2_U, R2_V, SPECKLE, WOOD, Shape
@@ -95,8 +96,8 @@ def _pieces(
 ) -> list[tuple[float, float, float, float]]:
     if hole is None:
         return [(0.0, 0.0, length[0], length[1])]
-    a, b = length[0] - hole[2], length[0] - hole[0]
-    return [(0.0, 0.0, a, length[1]), (b, 0.0, length[0], length[1]), (a, hole[3], b, length[1])]
+    a, b, top = length[0] - hole[2] - TUCK, length[0] - hole[0] + TUCK, hole[3] + TUCK
+    return [(0.0, 0.0, a, length[1]), (b, 0.0, length[0], length[1]), (a, top, b, length[1])]
 
 
 def _add_round(scene: Scene, row: np.ndarray, paint: np.ndarray, label: int, zone: int, shift: np.ndarray) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TARGET = 118.0  # mean brightness that the automatic exposure aims at
+TARGET = 124.0  # mean brightness that the automatic exposure aims at
 LAG = 0.9  # seconds it takes to follow
 NOISE_SIZE = 1024
 

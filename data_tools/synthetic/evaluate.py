@@ -264,7 +264,7 @@ def read_cameras(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         if path.suffix == ".npz":
             arrays = np.load(path)
-            return arrays["camera_to_world"], arrays["time"] if "time" in arrays else None
+            return arrays["camera_to_world"], arrays.get("time")
         rows = np.loadtxt(path, comments="#", ndmin=2)
         x, y, z, w = (rows[:, 4:8] / np.linalg.norm(rows[:, 4:8], axis=1, keepdims=True)).T
     except (OSError, ValueError, KeyError, IndexError) as error:

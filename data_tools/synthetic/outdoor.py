@@ -11,6 +11,7 @@ from data_tools.synthetic.palette import BRIGHTS, CLASS_ID, GREENS, GREYS, WHITE
 from data_tools.synthetic.shapes import Paint, Shape
 
 WIDE, DEEP, FACADE_HEIGHT = 9.0, 9.0, 3.6  # metres: half the street's width, its depth, the facade's height
+TUCK = 0.03  # metres by which a wall ends behind the trims of an opening
 BRICK = ((0.58, 0.33, 0.26), (0.66, 0.48, 0.36), (0.52, 0.38, 0.32))
 STONE = ((0.56, 0.55, 0.52), (0.62, 0.58, 0.52))
 SKY_PAINT = Paint((0.45, 0.63, 0.90), (0.97, 0.98, 1.0))
@@ -53,9 +54,9 @@ def _labelled(shape: Shape, part: Shape, label: str | None) -> None:
 def _add_facade(shape: Shape, rng: Rng, door: Opening) -> None:
     x, y, part, brick = door.x0, door.y, Shape(), paint(rng, BRICK)
     for y0, y1, z0, z1 in (
-        (y - WIDE, door.y0, 0.0, FACADE_HEIGHT),
-        (door.y1, y + WIDE, 0.0, FACADE_HEIGHT),
-        (door.y0, door.y1, door.height, FACADE_HEIGHT),
+        (y - WIDE, door.y0 - TUCK, 0.0, FACADE_HEIGHT),
+        (door.y1 + TUCK, y + WIDE, 0.0, FACADE_HEIGHT),
+        (door.y0 - TUCK, door.y1 + TUCK, door.height + TUCK, FACADE_HEIGHT),
     ):
         part.quad((x, y1, z0), (0, y0 - y1, 0), (0, 0, z1 - z0), brick)
     part.box((x - 0.25, y, FACADE_HEIGHT + 0.1), (0.6, 2 * WIDE, 0.2), paint(rng, WHITES), skip="x+")

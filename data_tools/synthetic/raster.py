@@ -1,7 +1,7 @@
 """A software rasteriser of textured planar faces: NumPy and OpenCV, no GPU.
 
 Faces go through a z-buffer at twice the picture's resolution (inverse depth is linear in the picture, so a face is one
-plane equation over its bounding box); shading is deferred: once per pixel inside a face, per sub-sample where faces meet.
+plane equation over its bounding box); shading is deferred: once a pixel inside a face, per sub-sample at edges.
 Textures come from one atlas that holds all mip levels side by side, read by two ``cv2.remap`` calls and blended.
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_tools.synthetic.shapes import BLOTCH, CHECKER, SPECKLE, STRIPES, WOOD
+from data_tools.synthetic.shapes import BLOTCH, CHECKER, SPECKLE, STRIPES
 
 Rng = np.random.Generator
 Painter = Callable[[np.ndarray, int, int, float, Rng], np.ndarray]
@@ -79,20 +79,21 @@ def plaster(paint: np.ndarray, h: int, w: int, texel: float, rng: Rng) -> np.nda
     if int(paint[6]) == CHECKER:
         return tiles(paint, h, w, texel, rng)
     color = blend(paint, 0.45 * pattern(paint, h, w, texel, rng))
-    shade = 0.022 * fractal(h, w, texel, (0.008, 0.02, 0.05), rng) + 0.02 * fractal(h, w, texel, (0.25, 0.8), rng)
+    rough = float(rng.uniform(0.04, 0.07))
+    shade = rough * fractal(h, w, texel, (0.009, 0.016, 0.035), rng) + 0.02 * fractal(h, w, texel, (0.09, 0.8), rng)
     marks = np.zeros((h, w), np.float32)
-    for _ in range(int(h * w * texel * texel * 5)):
+    for _ in range(int(h * w * texel * texel * 14)):
         at = (int(rng.integers(w)), int(rng.integers(h)))
         turn, length = float(rng.uniform(0, 180)), float(rng.uniform(0.004, 0.03)) / texel
         axes = (max(1, int(length)), max(1, int(length * rng.uniform(0.15, 0.6))))
-        cv2.ellipse(marks, at, axes, turn, 0, 360, float(rng.uniform(-0.13, 0.05)), -1, cv2.LINE_AA)
+        cv2.ellipse(marks, at, axes, turn, 0, 360, float(rng.uniform(-0.22, 0.10)), -1, cv2.LINE_AA)
     return color * (1 + shade + cv2.GaussianBlur(marks, (0, 0), 0.8))[..., None]
 
 
 def ceiling(paint: np.ndarray, h: int, w: int, texel: float, rng: Rng) -> np.ndarray:
     """Rough white paint, a few hairline joints between boards."""
     color = flat(paint, h, w)
-    shade = 0.03 * fractal(h, w, texel, (0.012, 0.03), rng) + 0.015 * noise(h, w, (0.5 / texel, 0.5 / texel), rng)
+    shade = 0.045 * fractal(h, w, texel, (0.012, 0.03), rng) + 0.015 * noise(h, w, (0.5 / texel, 0.5 / texel), rng)
     step = max(8, int(1.25 / texel))
     shade[int(rng.integers(step)) :: step] -= 0.07
     shade[:, int(rng.integers(2 * step)) :: 2 * step] -= 0.07
@@ -114,9 +115,10 @@ def wood(paint: np.ndarray, h: int, w: int, texel: float, rng: Rng) -> np.ndarra
     for _ in range(rng.poisson(h * w * texel * texel * 3)):
         at, size = (int(rng.integers(w)), int(rng.integers(h))), float(rng.uniform(0.006, 0.02)) / texel
         cv2.ellipse(mix, at, (max(1, int(size * 1.8)), max(1, int(size))), 0, 0, 360, 1.5, -1, cv2.LINE_AA)
-    second = paint[3:6] if int(paint[6]) == WOOD else paint[:3] * 0.82
-    color = blend(np.concatenate([paint[:3], paint[:3] + 0.8 * (second - paint[:3])]), mix)
-    color *= (1 + 0.02 * noise(h, w, (2, 4), rng))[..., None]
+    second = paint[:3] * np.float32(0.62)  # darker late wood
+    color = blend(np.concatenate([paint[:3] * 1.06, second]), mix)
+    pores = np.clip(noise(h, w, (0.002 / texel, 0.018 / texel), rng) - 1.1, 0, 1)
+    color *= (1 + 0.03 * noise(h, w, (2, 4), rng) - 0.35 * pores)[..., None]
     return color.transpose(1, 0, 2) if turned else color
 
 
@@ -162,7 +164,7 @@ def fabric(paint: np.ndarray, h: int, w: int, texel: float, rng: Rng) -> np.ndar
     """Weave in two directions over the paint's pattern, soft folds."""
     color = blend(paint, pattern(paint, h, w, texel, rng))
     warp = noise(h, w, (6, 1.2), rng) + noise(h, w, (1.2, 6), rng)
-    shade = 0.06 * warp + 0.05 * fractal(h, w, texel, (0.03, 0.15), rng)
+    shade = 0.075 * warp + 0.07 * fractal(h, w, texel, (0.012, 0.03, 0.15), rng)
     return color * (1 + shade)[..., None]
 
 

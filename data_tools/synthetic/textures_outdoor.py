@@ -55,6 +55,15 @@ def view(paint: np.ndarray, h: int, w: int, texel: float, rng: Rng) -> np.ndarra
     line = int(h * rng.uniform(0.25, 0.5))
     crowns = line + noise(1, w, (1, max(2.0, w / 9)), rng)[0] * h * 0.08
     below = np.arange(h)[:, None] < crowns
-    green = flat(np.array([0.30, 0.42, 0.24]), h, w) * (1 + 0.25 * noise(h, w, (h / 25, w / 25), rng))[..., None]
+    shade = 0.3 * noise(h, w, (h / 12, w / 12), rng) + 0.3 * noise(h, w, (0.03 / texel, 0.03 / texel), rng)
+    green = flat(np.array([0.30, 0.42, 0.24]), h, w) * np.clip(1 + shade, 0.3, 2)[..., None]
     color[below] = green[below]
-    return cv2.GaussianBlur(color, (0, 0), max(0.8, 0.004 / texel))
+    for _ in range(int(rng.integers(1, 4))):  # houses among the trees
+        x, wide, high = int(rng.integers(w)), int(w * rng.uniform(0.1, 0.25)), int(line * rng.uniform(0.5, 1.1))
+        tone = rng.uniform(0.45, 0.9, 3)
+        cv2.rectangle(color, (x, 0), (x + wide, high), tone.tolist(), -1)
+        for y in range(max(2, high // 6), high, max(4, high // 3)):
+            for step in range(4):
+                left = x + int(wide * (0.1 + 0.23 * step))
+                cv2.rectangle(color, (left, y), (left + wide // 9, y + high // 8), (tone * 0.4).tolist(), -1)
+    return cv2.GaussianBlur(color, (0, 0), max(0.6, 0.004 / texel))

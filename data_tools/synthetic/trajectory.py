@@ -17,7 +17,7 @@ from data_tools.synthetic.walkable import FreeSpace
 STEP = 0.02  # metres between samples of the path
 EYE = 1.5  # metres
 CORNER = 0.22  # metres over which corners of the way are rounded
-LOOK = 1.3  # seconds over which the gaze turns
+LOOK = 1.5  # seconds over which the gaze turns
 PACE = 0.45  # m/s that a walk should come near
 FAST = 0.62  # m/s; a walk that would be faster leaves out the rounds
 ROUNDS = ((1, 0.6), (1, 0.5), (1, 0.4), (2, 0.6), (2, 0.5))  # times around a room, share of the way out to its walls

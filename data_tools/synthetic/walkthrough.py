@@ -5,7 +5,7 @@
 
 OUT is whole or not there: walkthrough.mp4, truth.npz (camera_to_world, time, intrinsics, zone), depth/ (16-bit
 millimetres, twice a second), labels.csv (time,label), boundaries.json, surface.ply (the true surface with normals,
-classes, zones), visible.npy (which of its points the camera saw). The same settings give the same bytes, with any --jobs.
+classes, zones), visible.npy (which of its points the camera saw). Equal settings give equal bytes, with any --jobs.
 Exit code: 0 all well, 1 it failed, 2 wrong arguments, 130 interrupted.
 """
 
@@ -66,7 +66,7 @@ class WalkSettings:
     width: int = 640
     height: int = 480
     fov: float = 65.0
-    shutter: float = 0.4
+    shutter: float = 0.3
     noise: float = 1.6
     crf: int = 19
     spacing: float = 0.015
@@ -289,7 +289,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT (default 640x480)")
     parser.add_argument("--fov", type=float, default=65.0, help="horizontal field of view in degrees (default 65)")
-    parser.add_argument("--shutter", type=float, default=0.4, help="exposure, share of a frame: motion blur; 0: none")
+    parser.add_argument("--shutter", type=float, default=0.3, help="exposure, share of a frame: motion blur; 0: none")
     parser.add_argument("--noise", type=float, default=1.6, help="of the sensor, in 0..255 (default 1.6)")
     parser.add_argument("--crf", type=int, default=19, help="H.264 quality, 0 lossless to 51 (default 19)")
     parser.add_argument("--spacing", type=float, default=0.015, help="of the true surface's points in metres")
