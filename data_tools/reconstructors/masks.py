@@ -24,7 +24,7 @@ def keep_masks(prediction: Prediction, frames: Frames, settings: ReconstructSett
     """
     total = max(1, prediction.valid.size)
     keep = prediction.valid & np.isfinite(prediction.points).all(axis=-1)
-    dropped = {"invalid": round(1 - keep.sum() / total, 4)}
+    dropped = {"invalid": round(1 - int(keep.sum()) / total, 4)}
     threshold = prediction.min_confidence if settings.confidence is None else settings.confidence
 
     def drop(name: str, good: np.ndarray) -> None:
@@ -203,7 +203,8 @@ def moving_points(prediction: Prediction, keep: np.ndarray, votes: int = 2) -> n
         points = prediction.points[view][keep[view]]
         against = np.zeros(len(points), dtype=np.int16)
         for other in {view + step for step in NEIGHBOUR_STEPS if 0 <= view + step < views}:
-            pose, camera = prediction.camera_to_world[other], prediction.intrinsics[other]
+            pose = prediction.camera_to_world[other].astype(np.float32)
+            camera = prediction.intrinsics[other].astype(np.float32)
             local = (points - pose[:3, 3]) @ pose[:3, :3]
             z = np.maximum(local[:, 2], 1e-9)
             column = np.rint(local[:, 0] / z * camera[0, 0] + camera[0, 2])

@@ -286,3 +286,40 @@ def test_scenes_of_the_segment_stage(photos, tmp_path, monkeypatch):
     second = np.load(tmp_path / "clouds" / "room_001" / "cameras.npz")
     assert first["frame_index"].tolist() == [0, 1, 2, 3, 4]
     assert second["frame_index"].tolist() == [5, 6, 7, 8, 9]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from data_tools.reconstructors import assemble
+from data_tools import reconstruct
+from tests.data_tools.test_reconstruct import adapters, settings_for
+
+def die(folder, frames):
+    folder.mkdir()
+    (folder / "half.jpg").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+assemble.write_thumbnails = die
+settings = settings_for("vggt")
+backend = adapters()["vggt"](settings)
+reconstruct.reconstruct_scene(Path(sys.argv[1]), 0, None, Path(sys.argv[2]), settings, reconstructor=backend)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_while_writing_leaves_nothing_and_resumes(photos, tmp_path):
+    folder = tmp_path / "clouds" / "room"
+    command = [sys.executable, "-c", KILLED, str(photos), str(folder)]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert shown.returncode == -9, shown.stderr
+    assert not folder.exists()
+    settings = settings_for("vggt")
+    for place in (folder, tmp_path / "calm" / "room"):
+        record = reconstruct_scene(photos, 0, None, place, settings, reconstructor=adapters()["vggt"](settings))
+        assert record.status == "done"
+    names = sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*") if path.is_file())
+    assert all(name.startswith("room/") for name in names)
+    for path in (tmp_path / "calm" / "room").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (folder / path.relative_to(tmp_path / "calm" / "room")).read_bytes()
