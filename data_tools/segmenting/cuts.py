@@ -119,14 +119,14 @@ class CutSignals:
         times: (F,) seconds of the frames looked at.
         step: (F,) difference to the frame before.
         lasting: (F,) difference of the frames ``LASTING`` after and before the step into this frame.
-        mixed: (F,) whether a dissolve is in progress at this frame.
+        mixed: (F,) share of what was before in this frame, where it is a mixture; else NaN.
         blank: (F,) whether the frame is black or of one colour.
     """
 
     times: list[float] = field(default_factory=list)
     step: list[float] = field(default_factory=list)
     lasting: list[float] = field(default_factory=list)
-    mixed: list[bool] = field(default_factory=list)
+    mixed: list[float] = field(default_factory=list)
     blank: list[bool] = field(default_factory=list)
     _recent: deque[Tiny] = field(default_factory=deque)
 
@@ -141,7 +141,7 @@ class CutSignals:
         self.times.append(time)
         self.step.append(difference(recent[-1], tiny) if recent else 0.0)
         self.lasting.append(1.0)
-        self.mixed.append(False)
+        self.mixed.append(float("nan"))
         spread = float(tiny.grey.std())
         self.blank.append(spread < FLAT or (float(tiny.grey.mean()) < DARK and spread < 2 * FLAT))
         recent.append(tiny)
@@ -161,14 +161,16 @@ class CutSignals:
             if self.step[offset + at] > 0.15:
                 self.lasting[offset + at] = difference(recent[before], last)
         middle = int(np.searchsorted(stamps, last.time - DISSOLVE - 1e-6))
-        if stamps[0] <= last.time - 2 * DISSOLVE and 0 < middle < len(recent) - 1 and len(self.times) % 2:
-            self.mixed[offset + middle] = _is_mixed(recent, middle)
+        if stamps[0] <= last.time - 2 * DISSOLVE and 0 < middle < len(recent) - 1:
+            self.mixed[offset + middle] = _mixed_share(recent, middle)
 
 
-def _is_mixed(recent: list[Tiny], middle: int) -> bool:
+def _mixed_share(recent: list[Tiny], middle: int) -> float:
     first, centre, last = recent[0], recent[middle], recent[-1]
+    if difference(first, last) < DISSOLVE_DIFFERENCE:
+        return float("nan")
     share, residual = mixture(first, centre, last)
-    return 0.2 < share < 0.8 and residual < DISSOLVE_RESIDUAL and difference(first, last) > DISSOLVE_DIFFERENCE
+    return share if 0.15 < share < 0.85 and residual < DISSOLVE_RESIDUAL else float("nan")
 
 
 def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
@@ -184,7 +186,7 @@ def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
     times, step = np.array(signals.times), np.array(signals.step)
     lasting = np.array(signals.lasting)
     blank = np.array(signals.blank, bool)
-    soft = _runs(times, blank, "fade") + _runs(times, np.array(signals.mixed, bool), "dissolve", reach=DISSOLVE / 2)
+    soft = _runs(times, blank, "fade") + _runs(times, _falling(np.array(signals.mixed)), "dissolve", DISSOLVE / 2)
     hard = []
     for i in np.flatnonzero((step >= threshold) & (lasting >= 0.8 * threshold)):
         near = (np.abs(times - times[i]) <= NEIGHBOURHOOD) | (np.abs(np.arange(len(times)) - i) <= 5)
@@ -194,6 +196,16 @@ def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
             middle = float(times[i - 1] + times[i]) / 2
             hard.append(Cut(middle, middle, "cut"))
     return _join(soft + hard)
+
+
+def _falling(share: NDArray) -> NDArray[np.bool_]:
+    """Where mixtures go from the old picture to the new one over three frames or more, as dissolves do."""
+    mask = ~np.isnan(share)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    for start, end in edges.reshape(-1, 2):
+        if end - start < 3 or share[start] - share[end - 1] < 0.2:
+            mask[start:end] = False
+    return mask
 
 
 def _runs(times: NDArray, mask: NDArray, kind: str, reach: float = 0.0) -> list[Cut]:
@@ -211,7 +223,8 @@ def _join(cuts: list[Cut]) -> list[Cut]:
     """In order of time; what overlaps or nearly touches becomes one, of the first of its kinds in ``KINDS``."""
     joined: list[Cut] = []
     for cut in sorted(cuts, key=lambda c: (c.start, c.end)):
-        if joined and cut.start <= joined[-1].end + 0.07:
+        is_soft = bool(joined) and "cut" not in (cut.kind, joined[-1].kind)
+        if joined and cut.start <= joined[-1].end + (0.3 if is_soft else 0.07):
             last = joined[-1]
             kind = min(last.kind, cut.kind, key=KINDS.index)
             joined[-1] = Cut(last.start, max(last.end, cut.end), kind)
