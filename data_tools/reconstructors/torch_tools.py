@@ -152,7 +152,10 @@ def _fill(model: Any, path: Path) -> None:
     except Exception as error:  # every reader has errors of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StageError(f"{path}: cannot be read as weights ({reason}); download it again", permanent=False) from None
-    found = model.load_state_dict(state, strict=False)
+    try:
+        found = model.load_state_dict(state, strict=False)
+    except RuntimeError:  # shapes
+        raise StageError(f"{path}: its tensors do not fit {type(model).__name__}; check --weights", False) from None
     if found.missing_keys:
         raise StageError(
             f"{path}: not the weights of {type(model).__name__} ({len(found.missing_keys)} of its tensors are missing, "
