@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 GROUND = (238, 241, 245)
 RENDERED_POINTS = 120_000
+TWO_VIEWS = 1.8  # wider pictures are previews of the clean-up: from above on the left, into the room on the right
 AZIMUTH, ELEVATION = -0.9, 0.75  # as the viewer's first look
 
 
@@ -30,7 +31,10 @@ def data_address(data: bytes, kind: str = "image/jpeg") -> str:
 
 
 def shrunk(path: Path, width: int, crop: bool = False) -> bytes | None:
-    """A picture file as JPEG of at most ``width`` pixels; cropped to 4 : 3 if asked. None where it cannot be read."""
+    """A picture file as JPEG of at most ``width`` pixels, or None where it cannot be read.
+
+    With ``crop`` it becomes 4 : 3; of two views side by side the right one is taken.
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -43,6 +47,8 @@ def shrunk(path: Path, width: int, crop: bool = False) -> bytes | None:
         ground = Image.new("RGBA", image.size, (*GROUND, 255))
         image = Image.alpha_composite(ground, image).convert("RGB")
     if crop:
+        if image.width > TWO_VIEWS * image.height:
+            image = image.crop((image.width // 2, 0, image.width, image.height))
         image = ImageOps.fit(image, (width, width * 3 // 4), Image.Resampling.LANCZOS)
     elif image.width > width:
         image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)

@@ -17,6 +17,7 @@ from data_tools.scene_folder import META
 
 FAILURES = "package_failures.json"
 RECORD = "record.json"
+VERSION = 1  # of thumbnails: raise it when the same scene gives another picture
 SCENES = "scenes.json"
 PICTURES = (".jpg", ".jpeg", ".png")
 
@@ -86,7 +87,8 @@ def scan(out: Path, work: Path | None = None) -> Report:
     others = [row for name, row in scenes.items() if name not in done]
     report.scenes = sorted([*packaged, *others], key=lambda row: row.place)
     for row in report.scenes:
-        row.key = hashlib.blake2b(b"\0".join(digests[row.name]) + row.split.encode(), digest_size=8).hexdigest()
+        mark = f"{VERSION}\0{row.split}".encode()
+        row.key = hashlib.blake2b(b"\0".join([*digests[row.name], mark]), digest_size=8).hexdigest()
     if not report.scenes and not report.videos and not any(report.states.values()):
         raise ReportError(f"{out}: holds no scene, no record and no table of states; check the path or --work")
     report.license = str(read_object(out / "stats.json").get("license") or "")

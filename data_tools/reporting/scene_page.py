@@ -52,6 +52,7 @@ def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings, ba
         f'<header><h1>{text(row.name)}</h1><a href="{base}/index.html">all scenes</a>{THEME_BUTTON}</header>',
         f'<p class="soft">{_subtitle(row, video)}</p>',
         _cloud_part(report, row, settings, meta),
+        _preview_part(report, row),
         _frames_part(report, row, settings),
         _timeline_part(report, row),
         _quality_part(quality_parts(meta) or quality_parts(clean)),
@@ -109,6 +110,11 @@ def _some(poses: Any) -> Any:
     return poses[:: -(-len(poses) // 100)]
 
 
+def _preview_part(report: Report, row: SceneRow) -> str:
+    data = shrunk(report.work / AREAS["postprocess"] / row.name / "preview.png", 1200)
+    return f'<img class="wide" src="{data_address(data)}" alt="views of {text(row.name)}">' if data else ""
+
+
 def _frames_part(report: Report, row: SceneRow, settings: ReportSettings) -> str:
     files = find_pictures(report.work / AREAS["reconstruct"] / row.name / "frames")[:MOST_FRAMES]
     shown = [(file, shrunk(file, settings.frame_width)) for file in files]
@@ -134,7 +140,7 @@ def _quality_part(parts: dict[str, float]) -> str:
     for name, value in parts.items():
         meter = f'<span class="meter"><i style="width:{100 * value:.1f}%"></i></span>'
         shown = meter if name in SHARES and 0 <= value <= 1 else ""
-        lines.append(f"<tr><td>{text(name.replace('_', ' '))}</td><td>{value:.4g}{shown}</td></tr>")
+        lines.append(f"<tr><td>{text(name.replace('_', ' '))}</td><td>{value:.4g}</td><td>{shown}</td></tr>")
     return f'<h2>Quality</h2>\n<div class="facts"><table>{"".join(lines)}</table></div>'
 
 

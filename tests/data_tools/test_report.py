@@ -220,6 +220,7 @@ def test_reasons_of_many_items_become_one():
     two = generic_reason("b_07: 3 of 36 frames posed, see /home/b/log.txt", "b_07")
     assert one == two
     assert "N of N frames posed" in one
+    assert generic_reason("n: no room in the video", "n") == "no room in the video"
     assert generic_reason("", "a") == "no reason given"
 
 
