@@ -16,8 +16,10 @@ from data_tools.packaging import fingerprint
 from data_tools.stage import run_stage, text_hash
 from data_tools.video import sample_frames
 from tests.data_tools import videos
-from tests.data_tools.box_room import SIZE, wall_normal
 from tests.data_tools.chain_run import InProcess, states, tree
+
+
+SIZE = np.array([4.0, 5.0, 2.6])
 
 
 def box_cloud(seed, points=20_000):
@@ -25,8 +27,9 @@ def box_cloud(seed, points=20_000):
     rng = np.random.default_rng(seed)
     coord = rng.random((points, 3)) * SIZE
     axis = rng.choice(3, points, p=[0.3, 0.3, 0.4])
-    coord[np.arange(points), axis] = SIZE[axis] * rng.integers(0, 2, points)
-    normal = wall_normal(coord)
+    side = rng.integers(0, 2, points)
+    coord[np.arange(points), axis] = SIZE[axis] * side
+    normal = np.eye(3)[axis] * (1 - 2 * side[:, None])
     turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64)  # cameras' y is down
     color = np.clip(coord * 60, 0, 255).astype(np.uint8)
     return Cloud((coord @ turn.T / 3).astype(np.float32), color, (normal @ turn.T).astype(np.float32))
@@ -61,8 +64,8 @@ def files(tmp_path_factory):
     """A folder with every kind of file, and labels for each."""
     folder = tmp_path_factory.mktemp("files")
     videos.write_tour(folder / "good.mp4", [(1, 13.0), (2, 13.0)])
-    videos.write_truncated(folder / "truncated.mp4")
-    videos.write_truncated(folder / "cut short.mkv")
+    videos.write_truncated(folder / "truncated.mp4", seconds=4)
+    videos.write_truncated(folder / "cut short.mkv", seconds=18, keep=0.75)
     videos.write_audio_only(folder / "audio.mp4")
     videos.write_empty(folder / "empty.mp4")
     videos.write_one_frame(folder / "one.mp4")
