@@ -177,7 +177,7 @@ def _try(backend: Reconstructor, frames: Frames, seed: int) -> tuple[Prediction 
         return None, str(error).splitlines()[0] if str(error) else "MemoryError"
     except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one; its CPU allocator has no class of its own
         if type(error).__name__ != "OutOfMemoryError" and not any(word in str(error) for word in MEMORY_WORDS):
-            raise StageError(f"{backend.name}: {_first_line(error)}") from error
+            raise StageError(f"{backend.name}: {_first_line(error)}", permanent=False) from error
         return None, _first_line(error)
     except (ValueError, AssertionError) as error:
         raise StageError(f"{backend.name}: {_first_line(error)}") from error
