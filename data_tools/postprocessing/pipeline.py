@@ -211,7 +211,7 @@ def _finish(
     spacing = max(thinning.after, 1e-9)
     fitted = fit_normals(cloud.coord, tree, settings.neighbours, settings.normal_cell * spacing, workers)
     cloud.normal, facing = orient(fitted, cloud.coord, cloud.normal, cameras)
-    return facing, measure(cloud.coord, cloud.normal, layout)
+    return facing, measure(cloud.coord, cloud.normal, layout, spacing)
 
 
 def _describe(

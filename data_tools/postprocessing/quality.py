@@ -25,6 +25,7 @@ PATCH = 0.15  # m, edge of the cubes that are flat or not
 NOISE_PATCH = 0.08  # m, edge of the cubes whose points' distance to a plane is the noise
 GAP = 0.02  # m between two layers
 LEAST_IN_COLUMN = 8
+SPARSE = 6.0  # spacings: no cube or column is smaller, or it would hold too few points to judge
 #: part -> (value that is worth 1, value that is worth 0, weight)
 RAMPS = {
     "coverage": (0.90, 0.40, 0.2),
@@ -77,14 +78,15 @@ def wall_heading(normal: np.ndarray) -> float:
     return float(np.deg2rad(best + np.median(off[near]) if near.any() else best))
 
 
-def _column_groups(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _column_groups(across: np.ndarray, along: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """Sort the points of one facing into columns, and columns into things: order (N,), start of each group (G,).
 
     Args:
         across: (N, 2) place on the plane, metres.
         along: (N,) place along its normal, metres.
+        edge: of the columns, metres.
     """
-    cell = ((across - across.min(axis=0)) / COLUMN).astype(np.int64)
+    cell = ((across - across.min(axis=0)) / edge).astype(np.int64)
     column = cell[:, 0] * (cell[:, 1].max() + 1) + cell[:, 1]
     span = float(np.ptp(along)) + 1e-6
     deep = ((along - along.min()) * ((1 << 20) / span)).astype(np.int64)
@@ -94,13 +96,13 @@ def _column_groups(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, n
     return order, np.flatnonzero(new)
 
 
-def _layers(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _layers(across: np.ndarray, along: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """Spread (G,) of every filled group along the normal, and whether it has two layers (G,).
 
     Two layers: a gap of more than `GAP` with at least 15 % of the group's points on either side. Opaque rooms have no
     two surfaces of one facing right behind each other: the front one hides the other.
     """
-    order, start = _column_groups(across, along)
+    order, start = _column_groups(across, along, edge)
     size = np.diff(np.append(start, len(order)))
     value = along[order].astype(np.float64)
     mean = np.add.reduceat(value, start) / size
@@ -115,7 +117,7 @@ def _layers(across: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return spread[full], double[full]
 
 
-def ghosting(coord: np.ndarray, normal: np.ndarray) -> tuple[float, float]:
+def ghosting(coord: np.ndarray, normal: np.ndarray, edge: float = COLUMN) -> tuple[float, float]:
     """Share of the main planes' area that is there twice, and the median thickness of the planes in metres."""
     heading = wall_heading(normal)
     cos, sin = np.float32(np.cos(heading)), np.float32(np.sin(heading))
@@ -128,7 +130,7 @@ def ghosting(coord: np.ndarray, normal: np.ndarray) -> tuple[float, float]:
             if len(rows) < LEAST_IN_COLUMN:
                 continue
             sides = [i for i in range(3) if i != axis]
-            spread, double = _layers(place[rows][:, sides], place[rows, axis])
+            spread, double = _layers(place[rows][:, sides], place[rows, axis], edge)
             spreads.append(spread)
             doubles.append(double)
     spread = np.concatenate(spreads) if spreads else np.zeros(0)
@@ -178,9 +180,9 @@ def cell_planes(coord: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray,
     return np.sqrt(variance[:, 0]), flatness_of(variance), counts
 
 
-def noise_level(coord: np.ndarray) -> float:
-    """Median distance to the plane of a cube of `NOISE_PATCH`, over all points in cubes that have enough."""
-    residual, _, counts = cell_planes(coord, NOISE_PATCH)
+def noise_level(coord: np.ndarray, edge: float = NOISE_PATCH) -> float:
+    """Median distance to the plane of a cube of ``edge``, over all points in cubes that have enough."""
+    residual, _, counts = cell_planes(coord, edge)
     enough = counts >= LEAST_IN_COLUMN
     residual, counts = residual[enough], counts[enough]
     if not len(counts):
@@ -190,31 +192,33 @@ def noise_level(coord: np.ndarray) -> float:
     return float(residual[order[np.searchsorted(running, running[-1] / 2)]])
 
 
-def planar_share(coord: np.ndarray) -> float:
-    """Share of points in cubes of `PATCH` whose points keep to a plane (thinner than about 2 cm)."""
-    _, flatness, counts = cell_planes(coord, PATCH)
+def planar_share(coord: np.ndarray, edge: float = PATCH) -> float:
+    """Share of points in cubes of ``edge`` whose points keep to a plane (thinner than about 2 cm)."""
+    _, flatness, counts = cell_planes(coord, edge)
     return float(counts[(flatness > 0.8) & (counts >= 4)].sum() / len(coord))
 
 
-def measure(coord: np.ndarray, normal: np.ndarray, layout: Layout) -> Quality:
+def measure(coord: np.ndarray, normal: np.ndarray, layout: Layout, spacing: float) -> Quality:
     """The quality of a finished scene.
 
     Args:
         coord: (N, 3) metres, z up, floor at z = 0.
         normal: (N, 3) toward who saw the point.
         layout: of the same cloud.
+        spacing: median distance to the nearest neighbour, metres: in sparse clouds the cubes and columns grow with it.
     """
     factor = CEILING_HEIGHT / layout.height if layout.ceiling is not None else 1.0
     scaled = (coord * np.float32(factor)).astype(np.float32)
     scaled_layout = Layout(0.0, None, 0.0, layout.height * factor, 0.0, None, layout.has_floor)
     floor, wall = coverage(scaled, scaled_layout)
-    double, thickness = ghosting(scaled, normal)
+    edge = SPARSE * spacing * factor
+    double, thickness = ghosting(scaled, normal, max(COLUMN, edge))
     parts = {
         "coverage": 0.5 * (floor + wall),
         "double": double,
         "thickness": thickness,
-        "noise": noise_level(scaled),
-        "planar": planar_share(scaled),
+        "noise": noise_level(scaled, max(NOISE_PATCH, edge)),
+        "planar": planar_share(scaled, max(PATCH, edge)),
     }
     score = sum(weight * np.clip((parts[k] - zero) / (one - zero), 0, 1) for k, (one, zero, weight) in RAMPS.items())
     return Quality(float(score), floor_coverage=floor, wall_coverage=wall, length_factor=factor, **parts)

@@ -131,6 +131,19 @@ def _fit_cell(coord: np.ndarray, spacing: float, rng: np.random.Generator, worke
     return cell
 
 
+def _finest(coord: np.ndarray, cell: float, min_points: int) -> tuple[np.ndarray, float]:
+    """The coarsest thinning finer than ``cell`` that leaves ``min_points`` (to 2 %), by bisection; its cell."""
+    index, best, low, high = np.arange(len(coord)), 0.0, 0.0, cell
+    while high - low > 0.01 * cell and len(index) >= 1.02 * min_points:
+        middle = (low + high) / 2
+        trial = thin(coord, middle)
+        if len(trial) < min_points:
+            high = middle
+        else:
+            low, index, best = middle, trial, middle
+    return index, best
+
+
 def thin_to_spacing(
     coord: np.ndarray, before: float, spacing: float, min_points: int, rng: np.random.Generator, workers: int = 1
 ) -> Thinning:
@@ -150,16 +163,9 @@ def thin_to_spacing(
         return Thinning(everything, 0.0, before, before, "as it was")
     cell, rule = _fit_cell(coord, spacing, rng, workers), "voxel"
     index = thin(coord, cell)
-    low, high = 0.0, cell
-    while len(index) < min_points and high - low > 0.01 * cell:  # surfaces: count falls with the square of the cell
-        rule, middle = "point floor", (low + high) / 2
-        trial = thin(coord, middle)
-        if len(trial) < min_points:
-            high = middle
-        else:
-            low, index, cell = middle, trial, middle
-            if len(trial) < 1.02 * min_points:
-                break
+    if len(index) < min_points:
+        rule = "point floor"
+        index, cell = _finest(coord, cell, min_points)
     kept = coord[index]
     after = nearest_distance(kept, make_tree(kept), np.random.default_rng(0), workers)
     return Thinning(index, cell, before, after, rule)
