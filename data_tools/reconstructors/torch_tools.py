@@ -97,7 +97,8 @@ def repeatable(seed: int, deterministic: bool) -> Iterator[None]:
     torch = import_torch()
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
-    with torch.random.fork_rng(), torch.inference_mode():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices), torch.inference_mode():
         torch.manual_seed(seed)
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
