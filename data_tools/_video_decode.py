@@ -104,7 +104,7 @@ def import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise VideoError("reading video needs PyAV: pip install av", permanent=False) from error
+        raise VideoError("reading video needs PyAV: pip install 'av>=17'", permanent=False) from error
     return av
 
 

@@ -179,7 +179,8 @@ def _segment(
     if not result.scenes:
         raise RejectedError(_why_nothing(path, scan, shares, names, result, settings))
     _write(partial, record.item, path, info, scan, cuts, result, settings)
-    title = f"{path.name}: {len(result.scenes)} scenes in {scan.duration:.0f} s"
+    count = len(result.scenes)
+    title = f"{path.name}: {count} scene{'' if count == 1 else 's'} in {scan.duration:.0f} s"
     draw_timeline(
         partial / "timeline.png",
         title,
