@@ -88,8 +88,9 @@ def _figures(report: Report) -> str:
             figures.append((f"{count:,}", f"in {split}"))
     if report.videos:
         figures.insert(0, (f"{len(report.videos):,}", "videos"))
-    figures.append((short(sum(row.points for row in packaged)), "points"))
-    figures.append((f"{floor:,.0f} m²", "floor plan, width × depth"))
+    if packaged:
+        figures.append((short(sum(row.points for row in packaged)), "points"))
+        figures.append((f"{floor:,.0f} m²", "floor plan, width × depth"))
     cells = "".join(f"<div><b>{text(value)}</b><span>{text(name)}</span></div>" for value, name in figures)
     return f'<div class="figures">{cells}</div>'
 

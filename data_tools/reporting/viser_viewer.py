@@ -63,12 +63,14 @@ class ViserViewer:
         self.scene = gui.add_dropdown("scene", listed(report.scenes, ""))
         self.mode = gui.add_dropdown("colours", COLOURS)
         self.size = gui.add_slider("point size (mm)", 1.0, 50.0, 0.5, 15.0)
+        self.height = gui.add_slider("height shown", 0.05, 1.0, 0.05, 0.85)  # without the ceiling one sees the room
         self.has_cameras = gui.add_checkbox("cameras", True)
         self.facts = gui.add_markdown("")
         self.words.on_update(lambda _: self._list())
         self.scene.on_update(lambda _: self.show())
         self.mode.on_update(lambda _: self.paint())
         self.size.on_update(lambda _: self.paint())
+        self.height.on_update(lambda _: self.paint())
         self.has_cameras.on_update(lambda _: self.show())
         server.scene.set_up_direction("+z")
         self.show()
@@ -103,9 +105,12 @@ class ViserViewer:
     def paint(self) -> None:
         """Draw the loaded cloud in the chosen colours."""
         if self.cloud is not None:
-            colors = colors_of(self.cloud, self.mode.value)
+            low, high = np.percentile(self.cloud.coord[:, 2], [1, 99])
+            below = self.height.value >= 1 or self.cloud.coord[:, 2] <= low + self.height.value * (high - low)
+            shown = self.cloud.select(np.flatnonzero(np.broadcast_to(below, len(self.cloud))))
+            colors = colors_of(shown, self.mode.value)
             self.server.scene.add_point_cloud(
-                "/cloud", self.cloud.coord, colors, point_size=self.size.value / 1000, point_shape="circle"
+                "/cloud", shown.coord, colors, point_size=self.size.value / 1000, point_shape="circle"
             )
 
 
