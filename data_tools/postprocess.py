@@ -39,7 +39,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--point-cap", type=int, default=usual.point_cap, help="most points that are worked on (default %(default)s)")
     add("--cap-rule", choices=CAP_RULES, default=usual.cap_rule, help="who is drawn (default %(default)s)")
     add("--outlier-limit", type=float, default=usual.outlier_limit, help="most points removed, share (default 0.01)")
-    add("--up", default=usual.up, help="auto (default), or the axis that is up: x, y, z, -x, -y, -z")
+    add("--up", default=usual.up, help="auto (default), or the axis that is up: x, y, z, or --up=-y")
     add("--scale", choices=SCALE_RULES, default=usual.scale, help="auto: metric where the backend is, else scannet")
     add("--spacing", type=float, default=usual.spacing, help="of the points, metres; 0 keeps all (default %(default)s)")
     add("--min-points", type=int, default=usual.min_points, help="thinning stops here (default %(default)s)")

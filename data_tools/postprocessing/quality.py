@@ -211,6 +211,7 @@ def measure(coord: np.ndarray, normal: np.ndarray, layout: Layout, spacing: floa
     scaled = (coord * np.float32(factor)).astype(np.float32)
     scaled_layout = Layout(0.0, None, 0.0, layout.height * factor, 0.0, None, layout.has_floor)
     floor, wall = coverage(scaled, scaled_layout)
+    floor = floor if layout.has_floor else 0.0  # a lone wall stands on a thin plan that is full of points
     edge = SPARSE * spacing * factor
     double, thickness = ghosting(scaled, normal, max(COLUMN, edge))
     parts = {

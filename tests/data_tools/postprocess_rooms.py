@@ -1,5 +1,7 @@
 """Rooms with known truth for the tests of the post-processing: noisy points, hand-held cameras, any frame."""
 
+from functools import cache
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -25,10 +27,16 @@ def hand_held(places, seed=0, upside_down=False):
     return Cameras(poses, extra)
 
 
+@cache
+def _made(settings, index):
+    return make_room(settings, index)
+
+
 def room(index=0, noise="pi3", points=60_000, seed=11, upside_down=False):
     """Cloud and cameras of a synthetic room, z up, metres; and the room's true size."""
     settings = SyntheticSettings(seed=seed, noise=noise, points=points, views=12, normals="auto")
-    cloud, extra = make_room(settings, index)
+    cloud, extra = _made(settings, index)
+    cloud = cloud.select(np.arange(len(cloud)))  # a copy: tests change it
     cloud.segment = cloud.instance = None
     cloud.confidence = np.linspace(0.2, 1, len(cloud), dtype=np.float32)
     return cloud, hand_held(np.array(extra["cameras"]), index, upside_down), extra["room_size"]
