@@ -34,7 +34,6 @@ from data_tools.chain.stages import FUNCTIONS, read_scenes
 from data_tools.stage import StageError
 
 STAGES = StageTable(FUNCTIONS, read_scenes)
-LEARNT = ("pi3", "vggt", "depth_anything")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -78,10 +77,13 @@ def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
     Raises:
         ValueError: a value that makes no sense; one line.
     """
-    gpus = words.gpu_slots(args.gpus, words.visible_gpus())
     is_ray = args.executor == "ray"
+    if is_ray and args.gpus.isdigit():  # of the cluster, which this machine cannot see
+        gpus = [str(number) for number in range(int(args.gpus))]
+    else:
+        gpus = words.gpu_slots(args.gpus, words.visible_gpus())
     backend, why = words.choose_backend(args.backend, gpus, is_ray)
-    labels, why_labels = words.choose_labels(args.labels)
+    labels, why_labels = words.choose_labels(args.labels, args.set)
     print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
@@ -90,7 +92,7 @@ def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
     jobs = args.jobs if args.jobs > 0 else words.default_jobs()
     cores = words.default_cores()
     stages = words.stage_settings(backend, labels, args.deterministic, args.set)
-    wants = {"reconstruct"} if backend in LEARNT else set()
+    wants = {"reconstruct"} if backend in words.PACKAGES else set()
     wants |= {"segment"} if labels == "clip" else set()
     settings = ChainSettings(
         stages,

@@ -28,8 +28,8 @@ class Progress(Protocol):
         """So many more stage runs are known to be there."""
         ...
 
-    def step(self, row: Row, items: int = 1) -> None:
-        """So many ended, the last with this row."""
+    def step(self, row: Row, items: int = 1, is_new: bool = False) -> None:
+        """So many ended, the last with this row; ``is_new``: it came about in this run."""
         ...
 
 
@@ -50,7 +50,6 @@ class Tally:
     scenes: int = 0
     ends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     removed: int = 0
-    left: int = 0
 
 
 class Engine:
@@ -112,7 +111,7 @@ class Engine:
             return
         if step.end is not None:
             self._end(step.end, new=in_run)
-            self.progress.step(step.end)
+            self.progress.step(step.end, 1, in_run)
             if step.end.permanent:
                 self._remove_stale(video, set())
             return
@@ -136,7 +135,7 @@ class Engine:
             return
         if step.end is None:
             return
-        self.progress.step(step.end, left)
+        self.progress.step(step.end, left, in_run)
         self._end(step.end, new=in_run)
         if step.end.stage == "package" and step.end.status == "done":
             self._discard(video, scene)

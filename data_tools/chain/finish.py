@@ -79,7 +79,7 @@ def general_reason(row: Row) -> str:
     """A reason without the item's names, paths and numbers, so that equal ones count together."""
     reason = row.reason
     for name in filter(None, (row.scene, row.video)):
-        reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}(\.\w+)?(?![\w-])", "…", reason)
+        reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}([/.]\S*?)?(?=[:;,)\s]|$)", "…", reason)
     return re.sub(r"\d+(\.\d+)?", "#", reason)
 
 

@@ -8,11 +8,17 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from data_tools.packaging import PackageSettings
 
 BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "sfm")
+PACKAGES = {  # of the learnt backends: module, and the variable that may name a checkout
+    "pi3": ("pi3", "PI3_ROOT"),
+    "vggt": ("vggt", "VGGT_ROOT"),
+    "depth_anything": ("depth_anything_3", "DEPTH_ANYTHING_ROOT"),
+}
 GIGABYTES_PER_JOB = 4
 
 
@@ -51,23 +57,39 @@ def gpu_slots(text: str, visible: Sequence[str]) -> list[str]:
     return list(visible[: int(text)])
 
 
+def has_backend(name: str) -> bool:
+    """Whether the package of a learnt backend can be found: installed, or the checkout its variable names."""
+    if name not in PACKAGES:
+        return True
+    module, variable = PACKAGES[name]
+    return importlib.util.find_spec(module) is not None or bool(os.environ.get(variable))
+
+
 def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False) -> tuple[str, str]:
-    """The reconstruction backend, and why it was taken."""
+    """The reconstruction backend, and why it was taken.
+
+    Raises:
+        ValueError: the one asked for is not installed here (on a cluster, its machines may have it).
+    """
     if name != "auto":
+        if not is_ray and not has_backend(name):
+            raise ValueError(f"--backend {name}: not installed here; see docs/reconstruct.md, or take --backend sfm")
         return name, "given"
-    is_there = importlib.util.find_spec("pi3") is not None
+    is_there = has_backend("pi3")
     if is_there and (gpus or is_ray):
         return "pi3", "pi3 is installed and there is a GPU"
     missing = "pi3 is not installed" if not is_there else "there is no GPU"
     return "sfm", f"{missing}; sfm needs neither weights nor a GPU"
 
 
-def choose_labels(name: str) -> tuple[str, str]:
-    """Where frame labels come from, and why."""
+def choose_labels(name: str, changes: Sequence[str] = ()) -> tuple[str, str]:
+    """Where frame labels come from, and why. ``changes``: the ``--set`` words, which may name CLIP's weights."""
     if name != "auto":
         return name, "given"
     if importlib.util.find_spec("open_clip") is None:
         return "none", "open_clip is not installed (pip install open-clip-torch): shot cuts only, no room types"
+    if any(change.startswith("segment.clip_weights=") for change in changes):
+        return "clip", "its weights are given"
     if not clip_is_cached():
         return "none", "CLIP's weights are not on this machine (--labels clip fetches them): shot cuts only"
     return "clip", "open_clip and its weights are there"
@@ -76,14 +98,16 @@ def choose_labels(name: str) -> tuple[str, str]:
 def clip_is_cached() -> bool:
     """Whether the segment stage's CLIP weights are on this machine."""
     try:
-        import open_clip
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import constants, try_to_load_from_cache
     except ImportError:
         return False
+    if not any(Path(constants.HF_HUB_CACHE).glob("models--*clip*")):
+        return False  # known without loading PyTorch
+    import open_clip
+
     from data_tools.segmenting.settings import SegmentSettings
 
-    model = SegmentSettings(labels="none").clip_model
-    hub = open_clip.get_pretrained_cfg(model, "openai").get("hf_hub", "").strip("/")
+    hub = open_clip.get_pretrained_cfg(SegmentSettings(labels="none").clip_model, "openai").get("hf_hub", "").strip("/")
     names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     return any(isinstance(try_to_load_from_cache(hub, name), str) for name in names) if hub else False
 

@@ -33,13 +33,13 @@ class Bar:
         self._bar.total += items
         self._bar.refresh()
 
-    def step(self, row: Row, items: int = 1) -> None:
-        """So many ended, the last with this row."""
+    def step(self, row: Row, items: int = 1, is_new: bool = False) -> None:
+        """So many ended, the last with this row; ``is_new``: it came about in this run."""
         if row.status == "done":
             self._counts[row.stage] += row.stage in ("segment", "package")
         else:
             self._counts[row.status] += 1
-            if not row.updated or row.status == "failed":
+            if is_new or not row.updated:
                 self._bar.write(f"{row.status}: {row.stage} {row.name}: {row.reason}", file=sys.stderr)
         names = {"segment": "videos", "package": "scenes"}
         self._bar.set_postfix({names.get(name, name): n for name, n in self._counts.items() if n}, refresh=False)

@@ -21,7 +21,7 @@ from data_tools.chain.items import Call, Outcome, StageFunction
 from data_tools.chain.worker import execute
 from data_tools.stage import StageError
 
-MAX_RETRIES = 3
+MAX_RETRIES = 1  # by Ray; the chain submits a lost call once more itself
 LOG = logging.getLogger("roomtours")
 
 
@@ -48,7 +48,7 @@ class RayExecutor:
         functions: stage name to function.
         address: of a running cluster ("auto", "ray://host:10001", "host:6379"); empty starts one on this machine.
         jobs: CPUs of the cluster that is started here.
-        gpus: GPU actors; None takes all GPUs of the cluster.
+        gpus: GPU actors; None: one for each GPU of the cluster.
 
     Raises:
         StageError: Ray is not installed.
@@ -71,25 +71,29 @@ class RayExecutor:
                 **here,
             )
         resources = ray.cluster_resources()
-        self._slots = int(resources.get("CPU", 1)) + 1
+        cpus, found = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        self._slots = cpus + 1
         self._functions = ray.put(dict(functions))
-        task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, runtime_env=environment)
-        self._task = task(execute)
-        count = int(resources.get("GPU", 0)) if gpus is None else min(gpus, int(resources.get("GPU", 0)))
-        actor = ray.remote(
-            num_cpus=0, num_gpus=1, max_restarts=-1, max_task_retries=MAX_RETRIES, runtime_env=environment
-        )
-        self._idle = [actor(_Holder).remote() for _ in range(count)]
-        self._has_gpus = count > 0
-        # downloads go one at a time and wait more than they work
-        self._net = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES, runtime_env=environment)(
-            _Holder
-        )
-        self._net_idle: list[Any] = []
+        self._task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, runtime_env=environment)(execute)
+        self._gpus = found if gpus is None else min(gpus, found)
+        # without GPUs their stages run in actors all the same: the model is what takes long to load
+        self._wanted = {"gpu": self._gpus or max(1, cpus // 2), "net": 1}
+        self._environment = environment
+        self._actors: dict[str, list[Any]] = {"gpu": [], "net": []}
+        self._idle: dict[str, list[Any]] = {"gpu": [], "net": []}
         self._queues: dict[str, list[tuple[int, int, Call]]] = {"cpu": [], "gpu": [], "net": []}
         self._running: dict[Any, tuple[Call, Any, float]] = {}
         self._retried: Counter[tuple[str, str]] = Counter()
         self._count = itertools.count()
+
+    def _hire(self, kind: str) -> None:
+        """Actors of a kind, with the first call that wants one."""
+        share = {"num_gpus": 1} if kind == "gpu" and self._gpus else {}
+        actor = self.ray.remote(
+            num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES, runtime_env=self._environment, **share
+        )
+        self._actors[kind] = [actor(_Holder).remote() for _ in range(self._wanted[kind])]
+        self._idle[kind] = list(self._actors[kind])
 
     @property
     def is_busy(self) -> bool:
@@ -98,13 +102,9 @@ class RayExecutor:
 
     def submit(self, call: Call) -> None:
         """Take a call; what is nearest to its end goes first."""
-        if call.kind == "net" and not self._net_idle and not any(kind == "net" for kind in self._kinds()):
-            self._net_idle.append(self._net.remote())
-        kind = "cpu" if call.kind == "gpu" and not self._has_gpus else call.kind
-        heapq.heappush(self._queues[kind], (call.priority, next(self._count), call))
-
-    def _kinds(self) -> list[str]:
-        return [call.kind for call, _, _ in self._running.values()]
+        if call.kind in self._actors and not self._actors[call.kind]:
+            self._hire(call.kind)
+        heapq.heappush(self._queues[call.kind], (call.priority, next(self._count), call))
 
     def _start(self) -> None:
         tasks = sum(actor is None for _, actor, _ in self._running.values())
@@ -112,7 +112,7 @@ class RayExecutor:
             call = heapq.heappop(self._queues["cpu"])[2]
             self._running[self._task.remote(self._functions, call)] = (call, None, time.perf_counter())
             tasks += 1
-        for kind, idle in (("gpu", self._idle), ("net", self._net_idle)):
+        for kind, idle in self._idle.items():
             while self._queues[kind] and idle:
                 call, actor = heapq.heappop(self._queues[kind])[2], idle.pop()
                 self._running[actor.run.remote(self._functions, call)] = (call, actor, time.perf_counter())
@@ -131,7 +131,7 @@ class RayExecutor:
     def _take(self, reference: Any) -> Outcome | None:
         call, actor, begun = self._running.pop(reference)
         if actor is not None:
-            (self._net_idle if call.kind == "net" else self._idle).append(actor)
+            self._idle[call.kind].append(actor)
         try:
             return self.ray.get(reference)
         except self.ray.exceptions.RayError as error:

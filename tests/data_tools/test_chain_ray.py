@@ -46,10 +46,10 @@ def cluster(monkeypatch, calls):
     found.shutdown()
 
 
-def run_on(address, videos, out):
-    """The chain on a cluster, with the fakes."""
+def run_on(address, videos, out, actors=()):
+    """The chain on a cluster, with the fakes; ``actors``: stages that run in actors."""
     found, _ = read_videos([str(videos)])
-    settings = ChainSettings(fake_settings(), facts={"backend": "sfm"})
+    settings = ChainSettings(fake_settings(), facts={"backend": "sfm"}, gpu_stages=frozenset(actors))
     options = RunOptions("ray", ray_address=address, report=False, quiet=True)
     return run_chain(found, Places(out, out / "_work"), settings, options, FAKES)
 
@@ -98,12 +98,13 @@ def kill_when_at_work(node, calls):
 
 
 @pytest.mark.slow
-def test_a_worker_process_that_is_killed_costs_no_scene(tmp_path, monkeypatch):
+@pytest.mark.parametrize("actors", [(), ("reconstruct",)])
+def test_a_worker_process_that_is_killed_costs_no_scene(tmp_path, monkeypatch, actors):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     videos = make_videos(tmp_path / "videos", a="room 2 1 once:1", b="room 1 2 crash:0")
     out = tmp_path / "out"
     try:
-        assert run_on("", videos, out) == 1
+        assert run_on("", videos, out, actors) == 1
     finally:
         ray.shutdown()
     assert sorted(path.name for path in (out / "train").iterdir()) == ["a_000", "a_001"]

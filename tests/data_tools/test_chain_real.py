@@ -18,7 +18,6 @@ from data_tools.video import sample_frames
 from tests.data_tools import videos
 from tests.data_tools.chain_run import InProcess, states, tree
 
-
 SIZE = np.array([4.0, 5.0, 2.6])
 
 
@@ -54,7 +53,9 @@ FUNCTIONS = {**stages.FUNCTIONS, "reconstruct": reconstruct}
 def run_stages(monkeypatch, inputs, labels, out):
     monkeypatch.setattr(run, "build_executor", lambda options, places, functions: InProcess(functions))
     found, _ = read_videos([str(inputs)], str(labels))
-    settings = ChainSettings(stage_settings("sfm", str(labels), True, ["postprocess.preview=false"]), facts={"backend": "sfm"})
+    settings = ChainSettings(
+        stage_settings("sfm", str(labels), True, ["postprocess.preview=false"]), facts={"backend": "sfm"}
+    )
     table = StageTable(FUNCTIONS, stages.read_scenes)
     return run_chain(found, Places(out, out / "_work"), settings, RunOptions(quiet=True), table)
 
