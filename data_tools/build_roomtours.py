@@ -113,7 +113,7 @@ def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
 def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
     """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
     args = parse_args(argv)
-    places = Places(args.out, args.work or args.out / "_work")
+    places = Places(args.out.absolute(), (args.work or args.out / "_work").absolute())
     if args.status:
         print_status(places)
         return 0

@@ -40,7 +40,7 @@ class Tally:
     Attributes:
         ran: (stage, status) to count of what this run did.
         before: videos and scenes that were settled already.
-        videos, scenes: items of the plan, and how their last row ended.
+        videos, scenes: items of the plan.
         removed: stale folders that were taken away.
     """
 
@@ -48,7 +48,6 @@ class Tally:
     before: int = 0
     videos: int = 0
     scenes: int = 0
-    ends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     removed: int = 0
 
 
@@ -145,10 +144,8 @@ class Engine:
     def _end(self, row: Row, new: bool) -> None:
         """An item's way ended with this row."""
         if not row.updated:
-            row = self.planner.states.put(row)
-        self.tally.ends[row.stage, row.status, row.reason] += 1
-        if not new:
-            self.tally.before += 1
+            self.planner.states.put(row)
+        self.tally.before += not new
 
     def _finish(self, outcome: Outcome) -> None:
         call, row = outcome.call, self._keep(outcome)

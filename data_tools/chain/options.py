@@ -85,7 +85,7 @@ def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False) -> tupl
 def choose_labels(name: str, changes: Sequence[str] = ()) -> tuple[str, str]:
     """Where frame labels come from, and why. ``changes``: the ``--set`` words, which may name CLIP's weights."""
     if name != "auto":
-        return name, "given"
+        return name if name in ("clip", "none") else str(Path(name).absolute()), "given"
     if importlib.util.find_spec("open_clip") is None:
         return "none", "open_clip is not installed (pip install open-clip-torch): shot cuts only, no room types"
     if any(change.startswith("segment.clip_weights=") for change in changes):

@@ -19,7 +19,7 @@ from data_tools.chain.folders import has_files, mark_of, row_of_folder
 from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem, VideoItem, mark_file, split_of
 from data_tools.chain.states import Row, Source, States
 from data_tools.packaging import fingerprint
-from data_tools.stage import read_record, text_hash
+from data_tools.stage import StageError, read_record, text_hash
 
 MIN_PART_SECONDS = 2.0
 
@@ -97,7 +97,7 @@ class Planner:
         if video.path is None and not done:
             key = text_hash("collect", video.video_id, video.url, self._digest("collect"))
             row = self._look("collect", video, "", video.video_id, key)
-            if row is None:
+            if row is None or (row.status == "done" and self._lacks_file(video)):
                 return Step(call=self._call("collect", video, None, key))
             if row.status != "done":
                 return Step(end=row)
@@ -109,15 +109,31 @@ class Planner:
         except OSError as error:
             reason = f"{source or video.video_id}: cannot be read ({error.strerror}); check the path and its rights"
             return Step(end=Row(video.video_id, "", "segment", "failed", reason))
+        if done == "segment":
+            return self._scenes_step(video)
         key = self._segment_key(video)
-        if done != "segment":
-            row = self._look("segment", video, "", video.video_id, key)
-            if row is None:
-                return Step(call=self._call("segment", video, None, key))
-            if row.status != "done":
-                return Step(end=row)
-        scenes = self.read_scenes(self.folder("segment", video, video.video_id))
+        row = self._look("segment", video, "", video.video_id, key)
+        if row is None:
+            return Step(call=self._call("segment", video, None, key))
+        return Step(end=row) if row.status != "done" else self._scenes_step(video)
+
+    def _scenes_step(self, video: VideoItem) -> Step:
+        folder = self.folder("segment", video, video.video_id)
+        try:
+            scenes = self.read_scenes(folder)
+        except (StageError, OSError, ValueError):
+            reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
+            return Step(end=Row(video.video_id, "", "segment", "failed", reason))
         return Step(scenes=within(scenes, video) if video.ranges else scenes)
+
+    def _lacks_file(self, video: VideoItem) -> bool:
+        """Whether a fetched video was deleted (for space, say) and is needed again."""
+        source = self.source_of(video)
+        if source is not None and source.is_file():
+            return False
+        step = self.video_step(video, done="collect")
+        calls = [step.call, *(self.scene_step(video, scene).call for scene in step.scenes)]
+        return any(call is not None and call.stage in ("segment", "reconstruct") for call in calls) or not step.scenes
 
     def _segment_key(self, video: VideoItem) -> str:
         labels = ""
@@ -171,7 +187,10 @@ class Planner:
         return folder / name if name else None
 
     def _fingerprint(self, video: VideoItem, source: Path) -> str:
-        """The file's fingerprint; taken again only when its size or time changed."""
+        """The file's fingerprint; taken again only when its size or time changed, and of fetched files in collect."""
+        record = read_record(source.parent) if video.path is None else None
+        if record is not None and record.result.get("fingerprint"):
+            return str(record.result["fingerprint"])
         path, stat = str(source.resolve()), os.stat(source)
         known = self.states.source(path)
         is_same = known is not None and (known.size, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns)

@@ -37,7 +37,8 @@ def read_videos(inputs: Sequence[str], labels: str = "none") -> tuple[list[Video
             continue
         problems += manifest.problems
         for source in manifest.sources:
-            item = VideoItem(source.video_id, source.path, source.url or "", source.ranges, source.extra)
+            path = source.path.absolute() if source.path is not None else None  # workers may run elsewhere
+            item = VideoItem(source.video_id, path, source.url or "", source.ranges, source.extra)
             found.setdefault(source.key, item)
     if not found:
         raise ValueError(problems[0] if problems else "no video given")
@@ -48,7 +49,7 @@ def read_videos(inputs: Sequence[str], labels: str = "none") -> tuple[list[Video
 def _labels_of(video: VideoItem, labels: str) -> Path | None:
     if labels in ("clip", "none"):
         return None
-    path = Path(labels)
+    path = Path(labels).absolute()
     return path / f"{video.video_id}.csv" if path.is_dir() else path
 
 

@@ -51,10 +51,14 @@ def fake_settings(backend="sfm", labels="none", deterministic=False, changes=())
     return options.with_changes(stages, changes)
 
 
+def _text(call):
+    return call.source.read_text() if call.source.is_file() else ""  # a fetched video may have been deleted
+
+
 def _told(call, word):
     """The value behind ``word:`` in the video's text that is meant for this scene (or the video)."""
     number = call.scene.scene_id.rpartition("_")[2].lstrip("0") or "0" if call.scene else ""
-    for found in re.finditer(rf"{word}(?::(\S+))?", call.source.read_text()):
+    for found in re.finditer(rf"{word}(?::(\S+))?", _text(call)):
         if found[1] is None or found[1] == number or not call.scene:
             return found[1] or "yes"
     return None
@@ -133,7 +137,7 @@ def postprocess(call: Call) -> StageRecord:
         write_ply(folder / "cloud.ply", cloud)
         write_json(folder / "meta.json", {"value": call.settings.value, **provenance(call)})
 
-    inputs = text_hash(fingerprint(call.inputs / "cloud.ply"), fingerprint(call.source))
+    inputs = text_hash(fingerprint(call.inputs / "cloud.ply"), _text(call))
     return run_stage("postprocess", call.folder, call.settings.digest(), inputs, work)
 
 
@@ -143,9 +147,11 @@ def collect(call: Call) -> StageRecord:
         if "gone" in call.video.url:
             raise StageError(f"{call.name}: video is private")
         (folder / "video.mp4").write_text("room 1 7")
-        record.result["file"] = "video.mp4"
+        record.result.update(file="video.mp4", fingerprint=fingerprint(folder / "video.mp4"))
 
-    return run_stage("collect", call.folder, call.settings.digest(), text_hash(call.video.url), work)
+    is_gone = not (call.folder / "video.mp4").is_file()
+    inputs = text_hash(call.video.url)
+    return run_stage("collect", call.folder, call.settings.digest(), inputs, work, is_gone)
 
 
 def noted_package(call: Call) -> StageRecord:

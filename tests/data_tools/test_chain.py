@@ -219,6 +219,27 @@ def test_addresses_are_collected_and_private_videos_recorded(tmp_path, monkeypat
     assert not calls_made(noted)
 
 
+def test_a_fetched_video_that_was_deleted_is_fetched_again_when_it_is_needed(tmp_path, monkeypatch, noted):
+    manifest, out = tmp_path / "list.csv", tmp_path / "out"
+    manifest.write_text("video_id,url\nx,https://example.org/tour.mp4\n")
+    assert run_here(monkeypatch, manifest, "--out", out) == 0
+    calls_made(noted)
+    (video,) = (out / "_work/videos").glob("*/video.mp4")
+    video.unlink()
+    assert run_here(monkeypatch, manifest, "--out", out) == 0
+    assert run_here(monkeypatch, manifest, "--out", out, "--set", "postprocess.value=1") == 0
+    assert calls_made(noted) == {"postprocess": 1, "package": 1}
+    assert run_here(monkeypatch, manifest, "--out", out, "--set", "reconstruct.value=1") == 0
+    assert calls_made(noted) == {"collect": 1, "reconstruct": 1, "postprocess": 1, "package": 1}
+
+
+def test_scenes_that_cannot_be_read_are_said(built, capsys):
+    _, out, run = built
+    (out / "_work/segments/b/scenes.json").write_text("{")
+    assert run() == 1
+    assert "delete the folder" in capsys.readouterr().out
+
+
 def test_shards_part_the_videos_and_meet_in_one_table(tmp_path, monkeypatch, noted):
     videos = make_videos(tmp_path / "videos", **{f"v{i}": "room 1 0" for i in range(8)})
     whole, parts = tmp_path / "whole", tmp_path / "parts"
