@@ -186,7 +186,7 @@ def _search_start(points: np.ndarray, surface: np.ndarray, normal: np.ndarray) -
     """A first guess without cameras: middles and sizes matched, the best of 24 turns about z."""
     from scipy.spatial import cKDTree
 
-    tree, few = cKDTree(surface), _some(points, 3000)
+    tree, few = cKDTree(surface), _some(points, 1500)
     middle, goal = np.median(few, 0), np.median(surface, 0)
     size = [np.median(np.linalg.norm(p - m, axis=1)) for p, m in ((few, middle), (surface, goal))]
     scale, best = float(size[1] / max(size[0], 1e-12)), (np.inf, IDENTITY)
@@ -194,7 +194,7 @@ def _search_start(points: np.ndarray, surface: np.ndarray, normal: np.ndarray) -
         cos, sin = np.cos(angle), np.sin(angle)
         turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
         guess = refine(
-            few, surface, normal, Similarity(scale, turn, goal - scale * turn @ middle), rounds=6, trim=0.8, most=3000
+            few, surface, normal, Similarity(scale, turn, goal - scale * turn @ middle), rounds=5, trim=0.8, most=1500
         )
         error = float(np.quantile(tree.query(guess.apply(few))[0], 0.75))
         if error < best[0]:

@@ -154,7 +154,8 @@ class Renderer:
         """What part of the picture shows each zone: all of it for the camera's, else through the openings between."""
         s, count = self.supersample, len(self.portals) + 1
         whole = np.array([0, 0, self.width * s, self.height * s])
-        boxes = np.tile(whole, (count + 1, 1))  # the last row is for zone -1
+        rows = max(count, int(self.mesh.zone.max(initial=0)) + 1) + 1
+        boxes = np.tile(whole, (rows, 1))  # the last row is for zone -1
         here = sum(center[0] > portal.x for portal in self.portals)
         for step, zones in ((1, range(here + 1, count)), (-1, range(here - 1, -1, -1))):
             box = whole

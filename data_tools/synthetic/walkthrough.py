@@ -5,7 +5,7 @@
 
 OUT is whole or not there: walkthrough.mp4, truth.npz (camera_to_world, time, intrinsics, zone), depth/ (16-bit
 millimetres, twice a second), labels.csv (time,label), boundaries.json, surface.ply (the true surface with normals,
-classes, zones), visible.npy (which of its points the camera saw). Equal settings give equal bytes, with any --jobs.
+classes, zones), visible.npy (which of its points the camera saw). Equal settings give equal frames with any --jobs.
 Exit code: 0 all well, 1 it failed, 2 wrong arguments, 130 interrupted.
 """
 
@@ -86,7 +86,7 @@ class WalkSettings:
 
     def digest(self) -> str:
         """Changes when a setting does."""
-        return settings_hash({"version": VERSION, **asdict(self)})
+        return settings_hash({"version": VERSION, **{name: float(value) for name, value in asdict(self).items()}})
 
 
 class Studio:
@@ -165,7 +165,7 @@ def _make(partial: Path, record: StageRecord, settings: WalkSettings, jobs: int,
     gains = _gains(settings, mesh, atlas, portals, walk)
     depths: dict[int, np.ndarray] = {}
     with_depth = max(1, round(DEPTH_EVERY * settings.fps))
-    frames = _render(partial, settings, mesh, atlas, portals, walk, gains, with_depth, jobs)
+    frames = render_frames(partial, settings, mesh, atlas, portals, walk, gains, with_depth, jobs)
     bar = tqdm(frames, total=len(walk.time), desc="walkthrough", unit="frame", disable=not show_progress)
 
     def images() -> Iterator[np.ndarray]:
@@ -194,7 +194,7 @@ def _gains(settings: WalkSettings, mesh: Mesh, atlas: Atlas, portals: list[Porta
     return exposure_gains(np.array(brightness), walk.time[numbers], walk.time)
 
 
-def _render(
+def render_frames(
     partial: Path,
     settings: WalkSettings,
     mesh: Mesh,
