@@ -122,7 +122,7 @@ def find_poses(frames: Frames, settings: PoseSettings, seed: int) -> PosedFrames
     except ImportError as error:
         raise StageError("the sfm backend needs pycolmap: pip install pycolmap", permanent=False) from error
     if len(frames) < MIN_FRAMES:
-        raise StageError(f"{len(frames)} frames: structure from motion needs at least {MIN_FRAMES}; take a longer scene")
+        raise StageError(f"{len(frames)} frames: structure from motion needs {MIN_FRAMES}; take a longer scene")
     pycolmap.logging.minloglevel = int(pycolmap.logging.FATAL)
     with tempfile.TemporaryDirectory(prefix="sfm_") as name:
         return _Mapper(pycolmap, frames, settings, seed, Path(name)).run()
