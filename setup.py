@@ -14,6 +14,9 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "lam3c_plugin/__init__.py"
 CONFIG_FOLDERS = sorted({path.parent.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py")})
 CONFIG_PACKAGES = {"lam3c_plugin." + ".".join(folder.parts): str(folder) for folder in CONFIG_FOLDERS}
 
+# decoding, images, camera poses, downloads: wheels for every system, no weights
+VIDEO = ["av>=13", "opencv-python-headless>=4.8", "pycolmap>=3.11", "yt-dlp[default]"]
+
 setup(
     name="lam3c-plugin",
     version=VERSION,
@@ -33,7 +36,9 @@ setup(
         "tensorboard>=2.12",
         "matplotlib>=3.7",
         "tqdm>=4.60",
+        "pillow>=9.1",
     ],
+    package_data={"data_tools.reporting": ["assets/*"]},
     extras_require={
         "pointcept": [
             # the cu120 wheels end at Python 3.11
@@ -45,8 +50,11 @@ setup(
             "yapf",
             "h5py",
         ],
-        "data": ["laspy[lazrs]>=2.4", "opencv-python-headless>=4.8", "open-clip-torch>=2.24", "yt-dlp[default]"],
-        "dev": ["pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"],
+        # what turns videos into rooms on a CPU; `data` adds CLIP labels, .las files and a viewer
+        "video": VIDEO,
+        "data": [*VIDEO, "laspy[lazrs]>=2.4", "open-clip-torch>=2.24", "viser>=0.2"],
+        "ray": ["ray>=2.9"],
+        "dev": [*VIDEO, "pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"],
     },
     entry_points={"console_scripts": ["lam3c = lam3c_plugin.cli:main"]},
     classifiers=[
