@@ -110,13 +110,12 @@ def build_apartment(seed: int, num_rooms: int = 2) -> Apartment:
     if not 1 <= num_rooms <= 8:
         raise ValueError(f"{num_rooms} rooms: choose 1 to 8")
     rng = np.random.default_rng([seed, 77])
-    kinds = [KINDS[(i + int(rng.integers(1, 3)) * (i > 0)) % len(KINDS)] if i else KINDS[0] for i in range(num_rooms)]
+    kinds = _draw_kinds(rng, num_rooms)
     rooms: list[Placed] = []
     doorways: list[Doorway] = []
     x, y = 0.0, 0.0  # the next room's left side; the height along y of the last exit
     for number in range(num_rooms):
-        kind = kinds[number] if number == 0 or kinds[number] != kinds[number - 1] else KINDS[(number + 1) % len(KINDS)]
-        room, entry, leave = _walkable_room(kind, rng, has_exit=number + 1 < num_rooms)
+        room, entry, leave = _walkable_room(kinds[number], rng, has_exit=number + 1 < num_rooms, has_leaf=number == 0)
         placed = Placed(room, (x, y - entry))
         doorways.append(Doorway(number, x - THICKNESS, x, y - DOOR[0] / 2, y + DOOR[0] / 2, DOOR[1]))
         placed.holes[3] = (room.depth - entry - DOOR[0] / 2, 0.0, room.depth - entry + DOOR[0] / 2, DOOR[1])
@@ -133,12 +132,25 @@ def build_apartment(seed: int, num_rooms: int = 2) -> Apartment:
     return Apartment(rooms, doorways, build_outdoor(rng, doorways[0], (first[1], first[3])), reveals)
 
 
-def _walkable_room(kind: str, rng: Rng, has_exit: bool) -> tuple[Room, float, float | None]:
+def _draw_kinds(rng: Rng, count: int) -> list[str]:
+    """A living room first; no kind comes back before all were there: neighbours differ in their labels."""
+    kinds = [0]
+    for number in range(1, count):
+        kind = (number + int(rng.integers(1, 3))) % len(KINDS)
+        recent = kinds[-min(number, len(KINDS) - 1) :]
+        while kind in recent:
+            kind = (kind + 1) % len(KINDS)
+        kinds.append(kind)
+    return [KINDS[kind] for kind in kinds]
+
+
+def _walkable_room(kind: str, rng: Rng, has_exit: bool, has_leaf: bool) -> tuple[Room, float, float | None]:
     """A furnished room one can walk around in, with the y of its entry (wall x = 0) and exit (wall x = width)."""
     best: tuple[float, Room, float, float | None] | None = None
     for _ in range(TRIES):
         room, entry, leave = _draw_room(kind, np.random.default_rng(int(rng.integers(2**62))), has_exit)
-        space = FreeSpace((0.0, 0.0, room.width, room.depth), room.solid)
+        leaf = [_leaf_box(room, entry)] if has_leaf else []
+        space = FreeSpace((0.0, 0.0, room.width, room.depth), room.solid + leaf)
         doors = [(0.35, entry)] + ([(room.width - 0.35, leave)] if leave is not None else [])
         quality = space.quality(doors)
         if best is None or quality > best[0]:
@@ -184,17 +196,23 @@ def _draw_room(kind: str, rng: Rng, has_exit: bool) -> tuple[Room, float, float 
     return room, entry, leave
 
 
+def _leaf_box(room: Room, entry: float) -> Box:
+    """Footprint of the open front door: on the side of its opening where the room is deeper."""
+    y = entry + (1 if entry < room.depth / 2 else -1) * (DOOR[0] / 2 + 0.03)
+    return (0.0, y - 0.05, DOOR[0], y + 0.05)
+
+
 def _open_leaf(placed: Placed, rng: Rng) -> None:
     """The front door stands open into the first room, beside the way in."""
     room = placed.room
     entry = room.depth - (placed.holes[3][0] + placed.holes[3][2]) / 2
-    side = 1 if entry < room.depth / 2 else -1
-    y = entry + side * (DOOR[0] / 2 + 0.03)
+    box = _leaf_box(room, entry)
+    side, y = (1 if box[1] > entry else -1), (box[1] + box[3]) / 2
     leaf = Shape()
     leaf.box((DOOR[0] / 2, y, DOOR[1] / 2), (DOOR[0] - 0.04, 0.04, DOOR[1] - 0.02), paint(rng, OPENING_COLORS))
     leaf.box((DOOR[0] - 0.12, y - side * 0.04, 1.02), (0.12, 0.03, 0.025), paint(rng, ((0.5, 0.5, 0.52),)))
     room.shape.add(leaf, segment=CLASS_ID["door"], instance=room.new_instance())
-    room.solid.append((0.0, y - 0.05, DOOR[0], y + 0.05))
+    room.solid.append(box)
 
 
 def _add_reveal(shape: Shape, doorway: Doorway, rng: Rng) -> None:
