@@ -209,6 +209,8 @@ class Renderer:
             cv2.fillConvexPoly(mask, points, 1, cv2.LINE_8, SHIFT)
             a, b, c = np.float32(step[number, 0]), np.float32(step[number, 1]), np.float32(constant[number])
             inverse = np.add.outer(b * rows[y0:y1] + c, a * columns[x0:x1])
+            # the polygon is filled half a sample too wide; a face seen edge-on must not reach nearer than it is
+            np.minimum(inverse, np.float32(1.00001 / corners[:, 2].min()), out=inverse)
             target = self.inverse[y0:y1, x0:x1]
             nearer = inverse > target
             nearer &= mask.view(bool)
