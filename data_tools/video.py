@@ -266,7 +266,9 @@ def _add_stream(av, container, image, fps, crf, rotation, pixel_format):  # noqa
     stream.pix_fmt = pixel_format
     stream.codec_context.time_base = TIME_BASE
     stream.codec_context.thread_count = 1  # the bytes must not depend on the machine
-    stream.options = {"crf": str(crf), "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+    # cpu-independent: x264's float assembly gives other bytes from where its buffers happen to lie
+    h264 = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
+    stream.options = h264 if codec == "libx264" else {"qscale": "3"}
     if rotation:
         stream.set_display_rotation(rotation)
     return stream

@@ -36,10 +36,19 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "  sh scripts/quickstart.sh                          16 generated rooms\n"
         "  sh scripts/quickstart.sh --data my_scans/         your own clouds\n"
         "  sh scripts/quickstart.sh --data data/roomtours    scene folders are taken as they are\n"
+        "  sh scripts/quickstart.sh --video                  a made-up apartment's video -> scenes -> pre-training\n"
+        "  sh scripts/quickstart.sh --video my_tour.mp4      your own videos (about 10 minutes for each minute)\n"
         "  sh scripts/quickstart.sh --steps 400 --out exp/longer",
     )
     parser.add_argument(
         "--data", type=Path, nargs="+", metavar="PATH", help="clouds, folders of clouds, or one root of scene folders"
+    )
+    parser.add_argument(
+        "--video",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="videos to make rooms of first, without weights and GPU; none named: the walk-through of a made-up flat",
     )
     parser.add_argument("--steps", type=int, default=120, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--rooms", type=int, default=16, help="rooms to generate without --data (default: %(default)s)")
@@ -52,10 +61,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--steps must be at least 2, got {args.steps}")
     if args.rooms < 2:
         parser.error(f"--rooms must be at least 2, got {args.rooms}")
+    if args.data and args.video is not None:
+        parser.error("--data and --video exclude each other")
     args.data = [CALLER / path for path in args.data or []]
-    for path in args.data:
-        if not path.exists():
-            parser.error(f"--data {path}: no such file or folder")
+    args.video = None if args.video is None else [CALLER / path for path in args.video]
+    for option, paths in (("--data", args.data), ("--video", args.video or [])):
+        for path in paths:
+            if not path.exists():
+                parser.error(f"{option} {path}: no such file or folder")
     args.out = Path("exp/quickstart") if args.out is None else CALLER / args.out
     return args
 
@@ -88,17 +101,42 @@ def prepare_data(args: argparse.Namespace) -> Path:
 
     What is made lies in a folder of its own for every input, so that no scenes of another run are trained on.
     """
+    if args.video is not None:
+        return rooms_of_videos(args)
     if len(args.data) == 1 and is_scene_root(args.data[0]):
         return args.data[0]
     if args.data:
         clouds = [str(path.resolve()) for path in args.data]
-        root = args.out / "data" / f"clouds-{zlib.crc32(os.fsencode(chr(0).join(clouds))):08x}"
+        root = args.out / "data" / f"clouds-{name_of(clouds)}"
         # 1: some clouds could not be used; they have been named, and the others are trained on
         run([sys.executable, "data_tools/package.py", *clouds, "--out", str(root)], passing=(0, 1))
         return root
     root = args.out / "data" / f"rooms-{args.rooms}-{args.noise}-seed{args.seed}"
     generate = [sys.executable, "-m", "data_tools.synthetic.generate", "--out", str(root), "--num", str(args.rooms)]
     run([*generate, "--seed", str(args.seed), "--noise", args.noise, "--workers", str(os.cpu_count() or 1)])
+    return root
+
+
+def name_of(paths: list[str]) -> str:
+    """Eight digits that tell inputs apart."""
+    return f"{zlib.crc32(os.fsencode(chr(0).join(paths))):08x}"
+
+
+def rooms_of_videos(args: argparse.Namespace) -> Path:
+    """Video -> scenes -> clouds -> scene folders, on this machine alone; its report is in the folder returned."""
+    chain = [sys.executable, "data_tools/build_roomtours.py", "--backend", "sfm"]
+    if args.video:
+        videos = [str(path.resolve()) for path in args.video]
+        root = args.out / "data" / f"videos-{name_of(videos)}"
+        # labels none: cuts alone part the scenes; with CLIP weights run build_roomtours.py yourself
+        run([*chain, *videos, "--labels", "none", "--out", str(root)], passing=(0, 1))
+        return root
+    folder = args.out / "data" / f"walkthrough-seed{args.seed}"
+    root = args.out / "data" / f"videos-walkthrough-seed{args.seed}"
+    make = [sys.executable, "data_tools/synthetic/walkthrough.py", "--out", str(folder), "--seed", str(args.seed)]
+    run(make)
+    labels = str(folder / "labels.csv")  # the made-up flat knows which room each frame shows
+    run([*chain, str(folder / "walkthrough.mp4"), "--labels", labels, "--out", str(root)], passing=(0, 1))
     return root
 
 
@@ -114,7 +152,10 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
     batch_size = Config.fromfile(str(ROOT / "configs" / f"{CONFIG}.py")).batch_size
     scenes = count_scenes(data_root)
     if scenes == 0:
-        sys.exit(f"error: {data_root}/train holds no scene with a coord.npy; see `python data_tools/package.py --help`")
+        made_by = "build_roomtours" if args.video is not None else "package"
+        sys.exit(
+            f"error: {data_root}/train holds no scene with a coord.npy; see `python data_tools/{made_by}.py --help`"
+        )
     loop = math.ceil(batch_size / scenes)  # at least one full batch an epoch, however few the scenes
     epochs = math.ceil(args.steps / max(scenes * loop // batch_size, 1))
     run_dir = args.out / "run"
@@ -139,7 +180,8 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
 def resume_command(args: argparse.Namespace) -> str:
     """What to type to go on with a stopped run."""
     given = ["--data", *map(str, args.data)] if args.data else []
-    made = [] if args.data else ["--rooms", str(args.rooms), "--noise", args.noise]
+    given += ["--video", *map(str, args.video)] if args.video is not None else []
+    made = [] if given else ["--rooms", str(args.rooms), "--noise", args.noise]
     run_again = [*given, *made, "--seed", str(args.seed), "--steps", str(args.steps), "--out", str(args.out)]
     return shlex.join(["sh", "scripts/quickstart.sh", *run_again, "--resume"])
 
@@ -161,6 +203,8 @@ def main(argv: list[str] | None = None) -> int:
     picture = draw_summary(run_dir, data_root, args.out / "quickstart.png")
     print(f"\npicture      {picture}")
     print(f"checkpoint   {run_dir / 'model/model_last.pth'}")
+    if (data_root / "report/index.html").is_file():
+        print(f"rooms        {data_root / 'report/index.html'}   (how the videos became rooms)")
     print(f"logs         {run_dir}   (tensorboard --logdir {run_dir})")
     print(f"next         sh scripts/train.sh -c {CONFIG.replace('2-tiny', '0-base')}   (README: the first real run)")
     return 0 if healthy else 1

@@ -57,6 +57,8 @@ def test_paths_are_relative_to_where_the_command_was_typed(quickstart, tmp_path)
         (["--rooms", "1"], "--rooms must be at least 2, got 1"),
         (["--data", "nowhere"], "nowhere: no such file or folder"),
         (["--stepps", "5"], "unrecognized arguments"),
+        (["--video", "nowhere.mp4"], "nowhere.mp4: no such file or folder"),
+        (["--video", "--data", "."], "exclude each other"),
     ],
 )
 def test_wrong_arguments_are_named(quickstart, capsys, arguments, words):
@@ -74,6 +76,25 @@ def test_every_input_has_a_data_folder_of_its_own(quickstart, stages, tmp_path):
     assert len(set(roots)) == len(inputs)
     assert all(str(root) in command for root, command in zip(roots, stages, strict=True))
     assert quickstart.prepare_data(quickstart.parse_arguments([])) == roots[0]  # a second run finds its own again
+
+
+def test_videos_become_rooms_first(quickstart, stages, tmp_path):
+    (tmp_path / "my tour.mp4").write_bytes(b"")
+    args = quickstart.parse_arguments(["--video", "my tour.mp4"])
+    root = quickstart.prepare_data(args)
+    (chain,) = stages
+    assert {"data_tools/build_roomtours.py", str(tmp_path / "my tour.mp4"), "sfm", "none", str(root)} <= set(chain)
+    assert "--video" in quickstart.resume_command(args)
+    assert "--rooms" not in quickstart.resume_command(args)
+
+
+def test_without_a_video_a_made_up_flat_is_filmed_and_its_labels_are_used(quickstart, stages):
+    root = quickstart.prepare_data(quickstart.parse_arguments(["--video"]))
+    film, chain = stages
+    folder = Path(film[film.index("--out") + 1])
+    assert film[1] == "data_tools/synthetic/walkthrough.py"
+    assert {str(folder / "walkthrough.mp4"), str(folder / "labels.csv"), str(root)} <= set(chain)
+    assert root != folder
 
 
 def test_scene_folders_are_taken_as_they_are(quickstart, stages, tmp_path):
