@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, tuple[list[str], bool]] = {
     "laplacian_loss": (["--sizes", "10000", "20000", "--repeats", "3"], False),
     "neighbours": ([], False),
     "views": ([], True),
+    "postprocess": (["--sizes", "1000000", "4000000"], False),
     "lam3c_step": (["--sizes", "3000", "6000", "--repeats", "5", "--clock", "cpu"], False),
 }
 
