@@ -70,12 +70,12 @@ def hit(process: subprocess.Popen[bytes], draw: random.Random) -> str:
 
 
 def take_away(out: Path, draw: random.Random) -> int:
-    """Remove half of what is done, so that there is something to interrupt."""
-    areas = [out / "_work" / name for name in ("segments", "clouds", "clean")] + [out / "train"]
-    done = [folder for area in areas if area.is_dir() for folder in sorted(area.iterdir())]
-    chosen = draw.sample(done, (len(done) + 1) // 2)
-    for folder in chosen:
-        shutil.rmtree(folder)
+    """Remove half of the scenes from some stage on, so that there is something to interrupt."""
+    names = sorted(folder.name for folder in (out / "_work/clouds").glob("[!.]*"))
+    chosen = draw.sample(names, (len(names) + 1) // 2)
+    for name in chosen:
+        for area in ("train", "_work/clean", "_work/clouds")[: draw.randint(1, 3)]:  # what is finished needs no inputs
+            shutil.rmtree(out / area / name, ignore_errors=True)
     return len(chosen)
 
 
@@ -112,7 +112,7 @@ def main() -> int:
         wait = draw.uniform(0.05, 1.1) * length
         try:
             process.wait(wait)
-            print(f"ended before the kill; took {take_away(args.into / 'torn', draw)} folders away", flush=True)
+            print(f"ended before the kill; took {take_away(args.into / 'torn', draw)} scenes away", flush=True)
         except subprocess.TimeoutExpired:
             kills += 1
             print(f"kill {kills}: {hit(process, draw)} after {wait:.1f} s", flush=True)

@@ -198,8 +198,8 @@ def _finish(
     has_failed = any(row.status == "failed" for row in rows)
     if has_failed:
         print(f"build_roomtours: see {_log_path(places, options)}, and --status for every reason", file=sys.stderr)
-    if (places.out / "report" / "index.html").is_file():
-        print(f"look at {places.out / 'report' / 'index.html'}")
+    page = places.out / "report" / "index.html"
+    print(f"{f'look at {page}, or: ' if page.is_file() else ''}python data_tools/report.py {places.out} --serve")
     return 1 if has_failed else 0
 
 
