@@ -14,7 +14,8 @@ from data_tools.reconstructors.depth_sweep import DepthMap, View, relative_pose
 from data_tools.reconstructors.sfm_poses import PosedFrames
 
 BEST_ANGLE = (5.0, 14.0)  # degrees between rays where depth is sharp and windows still look alike
-MIN_SHARED = 12
+MIN_SHARED = 12  # sparse points
+LEAST_WEIGHT = 0.1  # mean weight of the shared points: about 0.7 degrees
 
 
 def choose_sources(posed: PosedFrames, count: int) -> list[list[int]]:
@@ -33,7 +34,7 @@ def choose_sources(posed: PosedFrames, count: int) -> list[list[int]]:
             shared = np.intersect1d(points_of[view], points_of[other], assume_unique=True) if other != view else []
             if len(shared) >= MIN_SHARED:
                 score = float(_angle_weight(posed.points[shared], centres[view], centres[other]).sum())
-                if score > 0.02 * len(shared):
+                if score > LEAST_WEIGHT * len(shared):
                     scores.append((-score, other))
         chosen.append(_spread([other for _, other in sorted(scores)], centres, view, count))
     return chosen
