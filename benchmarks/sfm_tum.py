@@ -41,11 +41,12 @@ def read_folder(folder: Path, intrinsics: np.ndarray | None) -> Frames:
     return Frames(images, np.arange(len(paths)), np.array([float(path.stem) for path in paths]), intrinsics)
 
 
-def desk_plane(points: np.ndarray, seed: int, size: float) -> dict[str, float]:
-    """The plane with most points (RANSAC, then least squares) and its points' distances.
+def desk_plane(points: np.ndarray, up: np.ndarray, seed: int, size: float) -> dict[str, float]:
+    """The level plane with most points (RANSAC, then least squares) and its points' distances.
 
     Args:
         points: (N, 3) of the cloud.
+        up: (3,) the cameras' mean y axis; a desk is tilted less than 45 degrees from it.
         seed: of the draws.
         size: length of the scene; the draws count points within 0.3 % of it.
 
@@ -60,7 +61,9 @@ def desk_plane(points: np.ndarray, seed: int, size: float) -> dict[str, float]:
         a, b, c = some[rng.choice(len(some), 3, replace=False)]
         normal = np.cross(b - a, c - a)
         length = np.linalg.norm(normal)
-        if length > 1e-9 and (count := int((np.abs((some - a) @ (normal / length)) < 0.003 * size).sum())) > most:
+        if length < 1e-9 or abs(normal @ up) < 0.707 * length:
+            continue
+        if (count := int((np.abs((some - a) @ (normal / length)) < 0.003 * size).sum())) > most:
             best, most = (a, normal / length), count
     centre, normal = best
     spread = 0.003 * size
@@ -101,14 +104,16 @@ def measure(folder: Path, seed: int, intrinsics: np.ndarray | None = None, ply: 
     prediction = SfmReconstructor(settings).reconstruct(frames, seed)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     keep, _ = keep_masks(prediction, frames, settings)
-    points = prediction.points[keep]
+    points, up = prediction.points[keep], prediction.camera_to_world[:, :3, 1].mean(0)
     if ply is not None:
         write_ply(ply, Cloud(points, prediction.color[keep], None, prediction.confidence[keep]))
     return {
         **prediction.figures,
         "frames": len(frames),
         "points": len(points),
-        **desk_plane(desk_points(prediction, keep), seed, float(np.median(np.ptp(points, axis=0))) / 2),
+        **desk_plane(
+            desk_points(prediction, keep), up / np.linalg.norm(up), seed, float(np.median(np.ptp(points, axis=0))) / 2
+        ),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
