@@ -22,12 +22,14 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_tools.clouds import Cloud, write_ply
+from data_tools.reconstructors.assemble import build_cloud
 from data_tools.reconstructors.base import Frames, Prediction, ReconstructSettings
 from data_tools.reconstructors.masks import keep_masks
 from data_tools.reconstructors.sfm import SfmReconstructor
 
 DRAWS = 2000
 SLAB = 0.03  # points within so much of the plane's length are the plane's
+FACING = 0.9  # cosine between their normals and the plane's
 
 
 def read_folder(folder: Path, intrinsics: np.ndarray | None) -> Frames:
@@ -41,11 +43,12 @@ def read_folder(folder: Path, intrinsics: np.ndarray | None) -> Frames:
     return Frames(images, np.arange(len(paths)), np.array([float(path.stem) for path in paths]), intrinsics)
 
 
-def desk_plane(points: np.ndarray, up: np.ndarray, seed: int, size: float) -> dict[str, float]:
+def desk_plane(points: np.ndarray, normals: np.ndarray, up: np.ndarray, seed: int, size: float) -> dict[str, float]:
     """The level plane with most points (RANSAC, then least squares) and its points' distances.
 
     Args:
         points: (N, 3) of the cloud.
+        normals: (N, 3) theirs; things on the desk and its edges face elsewhere and are not its plane's points.
         up: (3,) the cameras' mean y axis; a desk is tilted less than 45 degrees from it.
         seed: of the draws.
         size: length of the scene; the draws count points within 0.3 % of it.
@@ -55,6 +58,8 @@ def desk_plane(points: np.ndarray, up: np.ndarray, seed: int, size: float) -> di
         length of the plane: their number, and the median, rms and 90th percentile of their distance over the length.
     """
     rng = np.random.default_rng(seed)
+    level = np.abs(normals @ up) > 0.6
+    points, normals = points[level], normals[level]
     some = points[rng.choice(len(points), min(len(points), 20_000), replace=False)]
     best, most = (some[0], np.array([0.0, 0.0, 1.0])), 0
     for _ in range(DRAWS):
@@ -75,7 +80,7 @@ def desk_plane(points: np.ndarray, up: np.ndarray, seed: int, size: float) -> di
     along = (near - centre) @ axes[0]
     length = float(np.subtract(*np.quantile(along, [0.975, 0.025])))
     distance = np.abs((points - centre) @ normal)
-    distance = distance[distance < SLAB * length] / length
+    distance = distance[(distance < SLAB * length) & (np.abs(normals @ normal) > FACING)] / length
     return {
         "desk_length": round(length, 4),
         "desk_points": len(distance),
@@ -86,14 +91,14 @@ def desk_plane(points: np.ndarray, up: np.ndarray, seed: int, size: float) -> di
     }
 
 
-def desk_points(prediction: Prediction, keep: np.ndarray) -> np.ndarray:
-    """Points at most as far as the median depth of their view: the desk is in front, floor and hall behind it."""
-    points = []
+def in_front(prediction: Prediction, keep: np.ndarray) -> np.ndarray:
+    """``keep`` without what is farther than its view's median depth: the desk is in front, floor and hall behind it."""
+    near = keep.copy()
     for view, pose in enumerate(prediction.camera_to_world):
-        kept = prediction.points[view][keep[view]]
-        depth = (kept - pose[:3, 3]) @ pose[:3, 2]
-        points.append(kept[depth <= np.median(depth)] if len(kept) else kept)
-    return np.concatenate(points).astype(np.float64)
+        depth = (prediction.points[view] - pose[:3, 3]) @ pose[:3, 2]
+        if keep[view].any():
+            near[view] &= depth <= np.median(depth[keep[view]])
+    return near
 
 
 def measure(folder: Path, seed: int, intrinsics: np.ndarray | None = None, ply: Path | None = None) -> dict[str, Any]:
@@ -104,16 +109,16 @@ def measure(folder: Path, seed: int, intrinsics: np.ndarray | None = None, ply: 
     prediction = SfmReconstructor(settings).reconstruct(frames, seed)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     keep, _ = keep_masks(prediction, frames, settings)
+    near = build_cloud(prediction, in_front(prediction, keep), 0, seed)
     points, up = prediction.points[keep], prediction.camera_to_world[:, :3, 1].mean(0)
+    size = float(np.median(np.ptp(points, axis=0))) / 2
     if ply is not None:
         write_ply(ply, Cloud(points, prediction.color[keep], None, prediction.confidence[keep]))
     return {
         **prediction.figures,
         "frames": len(frames),
         "points": len(points),
-        **desk_plane(
-            desk_points(prediction, keep), up / np.linalg.norm(up), seed, float(np.median(np.ptp(points, axis=0))) / 2
-        ),
+        **desk_plane(near.coord, near.normal, up / np.linalg.norm(up), seed, size),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -213,4 +213,5 @@ def test_office_frames():
     assert figures["posed_frames"] >= 16
     assert figures["reprojection_error_px"] < 1
     assert figures["points"] >= 200_000
-    assert figures["desk_p90_over_length"] < 0.01
+    assert figures["desk_rms_over_length"] < 0.01
+    assert figures["desk_share_within_1_percent"] > 0.85
