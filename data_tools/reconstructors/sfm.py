@@ -74,7 +74,7 @@ class SfmReconstructor:
         if not any(sources):
             raise StageError("no parallax: no two frames see the same points from places far enough apart")
         maps = self._depths(views, sources, posed, threads)
-        keep = _spread_views([row for row, found in enumerate(maps) if (found.depth > 0).any()], len(views))
+        keep = _some_depth([row for row, found in enumerate(maps) if (found.depth > 0).any()], len(views))
         with ThreadPoolExecutor(threads) as pool:
             fused = list(pool.map(lambda view: fuse_depths(views, maps, sources, view), keep))
         prediction = self._predict(posed, views, colors, maps, keep, fused)
@@ -155,7 +155,8 @@ def make_views(frames: Frames, posed: PosedFrames, side: int) -> tuple[list[View
     return views, np.stack(colors)
 
 
-def _spread_views(rows: list[int], total: int) -> list[int]:
+def _some_depth(rows: list[int], total: int) -> list[int]:
+    """The rows with a depth map, if there are any."""
     if not rows:
         raise StageError(f"none of {total} posed frames has neighbours under a useful angle: move the camera sideways")
     return rows

@@ -245,7 +245,7 @@ class _Mapper:
             "sparse_points": len(points),
             "reprojection_error_px": round(error, 4),
             "focal_px": round(float(matrix[0, 0]), 2),
-            "models_focal_known": self.frames.intrinsics is not None,
+            "focal_known": self.frames.intrinsics is not None,
         }
         index = observations[:, :2].astype(np.int64)
         return PosedFrames(
