@@ -28,8 +28,16 @@ _STUDENT, _TEACHER, _PLAIN = "student.backbone.", "teacher.backbone.", "backbone
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
-def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(
+    path: str | os.PathLike[str], map_location: Any = "cpu", *, trust: bool | None = None, mmap: bool = False
+) -> dict[str, Any]:
     """Read a checkpoint file as data only (``weights_only=True``; NumPy numbers are let in, hosts write them).
+
+    Args:
+        path: the file.
+        map_location: as ``torch.load`` takes it.
+        trust: let other pickled objects in; ``None``: as ``LAM3C_TRUST_CHECKPOINTS`` says.
+        mmap: leave the tensors on the disk until they are used (files of PyTorch 1.6 or newer).
 
     Raises:
         CheckpointError: missing, unreadable or cut short, or it holds pickled objects of other classes; these can run
@@ -41,10 +49,10 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise CheckpointError(
             f"checkpoint not found: {path}" + (f"; did you mean {' or '.join(near)}?" if near else "")
         )
-    trusted = os.environ.get(TRUST_VARIABLE, "") not in ("", "0")
+    trusted = os.environ.get(TRUST_VARIABLE, "") not in ("", "0") if trust is None else trust
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(path, map_location=map_location, weights_only=not trusted)
+            content = torch.load(path, map_location=map_location, weights_only=not trusted, mmap=mmap or None)
     except pickle.UnpicklingError as error:
         if "eights" in str(error) and "only" in str(error):
             raise CheckpointError(

@@ -1,0 +1,123 @@
+"""Open a weights file as data only, and say what it is when it is none."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lam3c_plugin.standalone.checkpoint import read_checkpoint
+from lam3c_plugin.standalone.errors import CheckpointError
+
+AGAIN = "get it again (`lam3c zoo download NAME`, or the file's raw link)"
+_HTML = re.compile(rb"^\s*(<!doctype html|<html|<\?xml|<head|<body)", re.IGNORECASE)
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_MOST_HEADER = 100 << 20  # bytes; the format's own bound
+
+
+def sniff(path: Path) -> str:
+    """``"zip"``, ``"pickle"`` or ``"safetensors"``, by the file's first bytes.
+
+    Raises:
+        CheckpointError: it is empty, text, an HTML page, a Git LFS pointer, cut short, or of no known format.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; check its name and rights") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty; {AGAIN}")
+    if _HTML.match(head):
+        raise CheckpointError(f"{path} is an HTML page, not weights: a web server's answer was saved; {AGAIN}")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
+    if head.startswith(_ZIP):
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path} is cut short at {size:,} bytes; {AGAIN}")
+        return "zip"
+    if head.startswith(_PICKLE):
+        return "pickle"
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _MOST_HEADER:
+        _check_length(path, size)
+        return "safetensors"
+    kind = "a text file" if _is_text(head) else "neither a PyTorch nor a safetensors file"
+    raise CheckpointError(f"{path} is {kind}, not weights; give a .pth, .safetensors or a folder with one")
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head[: len(head) - 3 if len(head) == 4096 else None].decode("utf-8")  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
+
+
+def _check_length(path: Path, size: int) -> None:
+    """A safetensors file is its header's length, the header, and the data whose ends the header tells."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        ends = [int(item["data_offsets"][1]) for name, item in header.items() if name != "__metadata__"]
+        wanted = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise CheckpointError(f"{path} has a damaged safetensors header or is cut short; {AGAIN}") from None
+    if size != wanted:
+        raise CheckpointError(f"{path} has {size:,} bytes where its header says {wanted:,}; {AGAIN}")
+
+
+def open_pickle(path: Path) -> dict[str, Any]:
+    """The content of a PyTorch file, never running what a pickle asks for (``LAM3C_TRUST_CHECKPOINTS`` or not).
+
+    Raises:
+        CheckpointError: damaged, or it holds other things than tensors, numbers, texts and containers.
+    """
+    try:
+        return read_checkpoint(path, trust=False, mmap=sniff(path) == "zip")
+    except CheckpointError as error:
+        cause = error.__cause__
+        if isinstance(cause, pickle.UnpicklingError) and "eights" in str(cause):
+            wanted = re.search(r"GLOBAL (\S+)", str(cause))
+            what = f" ({wanted[1]})" if wanted else ""
+            raise CheckpointError(
+                f"{path} was refused, and nothing in it was run: it asks to load other objects than tensors{what}, "
+                "which can execute any code; ask its author for a .safetensors file"
+            ) from error
+        raise CheckpointError(f"{' '.join(str(error).split())}; {AGAIN}") from error
+
+
+def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and the texts in its header.
+
+    Raises:
+        CheckpointError: damaged, or the library is missing.
+    """
+    safetensors = require("safetensors")
+    sniff(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot read {path}: damaged safetensors ({str(error):.120}); {AGAIN}") from error
+
+
+def require(name: str) -> Any:
+    """Import ``safetensors`` or ``huggingface_hub``.
+
+    Raises:
+        CheckpointError: it is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise CheckpointError(f"this needs {name}; run `pip install {name}`") from error

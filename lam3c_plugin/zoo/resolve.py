@@ -1,0 +1,208 @@
+"""From a name to a file on this machine: found, downloaded or copied, and equal to what it was the first time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from lam3c_plugin.standalone.errors import CheckpointError
+
+from . import fetch, hub, licence
+from .index import Entry, find
+from .opening import sniff
+from .store import Lock, entries, forget, home, read_lock, sha256_of, write_lock
+
+
+def resolve(
+    name_or_path: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None = None,
+    offline: bool | None = None,
+    ask: bool = True,
+    yes: bool = False,
+    update: bool = False,
+) -> Path:
+    """A file or folder on this machine for a name of the zoo; a path is returned as it is.
+
+    A name of the zoo goes before a file of that name (write ``./name`` for the file).
+
+    Args:
+        name_or_path: a name, the name of a zoo file (old spellings too), or a path.
+        source: where to take it from instead: a folder, or the address of a mirror of the Hub.
+        offline: no network; ``None``: as ``HF_HUB_OFFLINE`` says.
+        ask: have the licence confirmed on the terminal before the first download; else refuse.
+        yes: agree to the licence.
+        update: forget which version came first, and take what the source has now.
+
+    Raises:
+        CheckpointError: an unknown name, a licence not agreed to, no connection, a wrong hash or a damaged file.
+    """
+    text = os.fspath(name_or_path)
+    known = entries()
+    path = Path(text).expanduser()
+    if not any(entry.name == text.lower() for entry in known) and path.exists():
+        return path
+    if path.suffix and path.parent != Path():  # a path: perhaps to the other spelling of a zoo file
+        return _other_spelling(path, known)
+    return obtain(find(text, known), source=source, offline=offline, ask=ask, yes=yes, update=update)
+
+
+def _other_spelling(path: Path, known: list[Entry]) -> Path:
+    for entry in known:
+        for file in entry.files:
+            other = path.with_name(Path(file).name)
+            if path.name.lower() in entry.spellings() and other.exists():
+                return other
+    raise CheckpointError(f"checkpoint not found: {path}; `lam3c zoo list` names what can be downloaded")
+
+
+def obtain(
+    entry: Entry,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    offline: bool | None = None,
+    ask: bool = True,
+    yes: bool = False,
+    update: bool = False,
+) -> Path:
+    """The local file of an entry; see :func:`resolve`."""
+    offline = hub.is_offline() if offline is None else offline
+    if update:
+        forget(entry.name)
+    lock = read_lock(entry.name)
+    if lock and Path(lock.path).exists() and (entry.sha256 in (None, lock.sha256)):
+        if lock.is_untouched() or sha256_of(Path(lock.path)) == lock.sha256:
+            _remember(entry, Path(lock.path), lock.sha256, lock.commit, lock.source)
+            return Path(lock.path)
+        _drop_damaged(entry, lock)
+    wanted = entry.sha256 or (lock.sha256 if lock else None)
+    place = os.fspath(source) if source is not None else None
+    mirror = place if place and place.startswith(("http://", "https://")) else None
+    if place and not mirror:
+        return _from_folder(entry, Path(place).expanduser(), wanted)
+    if entry.path:
+        return _from_folder(entry, Path(entry.path).parent, wanted, copy=False)
+    if offline and not entry.hub:
+        raise CheckpointError(
+            f"{entry.name} is not on this machine and HF_HUB_OFFLINE or --offline forbids the network; "
+            "give a folder that has its file (--from DIR)"
+        )
+    if not offline:
+        licence.confirm(entry, yes=yes, ask=ask)
+    if entry.hub:
+        return _from_hub(entry, lock, wanted, mirror, offline)
+    if mirror:
+        raise CheckpointError(
+            f"{entry.name} is no Hub entry ({entry.url}), so --from URL does not apply; give a folder"
+        )
+    return _from_url(entry, wanted)
+
+
+def _drop_damaged(entry: Entry, lock: Lock) -> None:
+    """A file that is no longer what was downloaded: ours is removed, others' are theirs to remove."""
+    path = Path(lock.path)
+    if path.is_relative_to(home()) or "snapshots" in path.parts:
+        hub.remove(hub.HubFile(path, "", None))
+        print(f"{path} is damaged (SHA-256 differs) and was removed; it is fetched again", file=sys.stderr)
+        return
+    raise CheckpointError(
+        f"{path} is not the file that {entry.name} was at first (SHA-256 {lock.sha256[:16]}…); "
+        f"restore it, or run `lam3c zoo download {entry.name} --update` to take it as it is"
+    )
+
+
+def _remember(entry: Entry, path: Path, sha256: str, commit: str | None, source: str) -> None:
+    stat = path.stat()
+    lock = Lock(str(path), sha256, stat.st_size, commit, source, stat.st_mtime_ns)
+    if lock != read_lock(entry.name):
+        write_lock(entry.name, lock)
+
+
+def _wrong_hash(entry: Entry, found: str, wanted: str, where: object) -> CheckpointError:
+    first = "its index" if entry.sha256 else "the first download"
+    return CheckpointError(
+        f"{entry.name}: the SHA-256 of {where} is {found} where {first} had {wanted}; "
+        f"it was not taken: ask who published it"
+        + ("" if entry.sha256 else f", or run `lam3c zoo download {entry.name} --update` to take it as it is now")
+    )
+
+
+def _from_hub(entry: Entry, lock: Lock | None, wanted: str | None, mirror: str | None, offline: bool) -> Path:
+    revision = entry.revision or (lock.commit if lock else None)
+    file = hub.get_file(entry, revision, endpoint=mirror, offline=offline)
+    found = sha256_of(file.path)
+    if file.sha256 and found != file.sha256:
+        hub.remove(file)
+        raise CheckpointError(f"{entry.name}: its download was damaged and has been removed; run it again")
+    if wanted and found != wanted:
+        hub.remove(file)
+        raise _wrong_hash(entry, found, wanted, f"the file on {entry.hub}")
+    try:
+        sniff(file.path)
+    except CheckpointError:
+        hub.remove(file)
+        raise
+    _remember(entry, file.path, found, file.commit or None, mirror or entry.where)
+    return file.path
+
+
+def _from_url(entry: Entry, wanted: str | None) -> Path:
+    assert entry.url is not None
+    target = home() / entry.name / (Path(entry.url.split("?")[0]).name or "weights")
+    with _bar(target.name) as progress:
+        found = fetch.download(entry.url, target, sha256=wanted, size=entry.size, progress=progress)
+    try:
+        sniff(target)
+    except CheckpointError:
+        target.unlink()
+        raise
+    _remember(entry, target, found, None, entry.url)
+    return target
+
+
+def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = True) -> Path:
+    """The file out of a local folder: directly in it, or below ``<owner>/<name>/`` as on the Hub."""
+    names = entry.files or (Path(entry.path or entry.url or "").name,)
+    tried = [place / name for place in (folder, folder / str(entry.hub)) for name in names]
+    found = next((path for path in tried if path.is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{entry.name}: {folder} has no {' or '.join(names)}; give the folder that has it")
+    sniff(found)
+    digest = sha256_of(found)
+    if wanted and digest != wanted:
+        raise _wrong_hash(entry, digest, wanted, found)
+    if not copy:
+        _remember(entry, found.absolute(), digest, None, str(folder))
+        return found.absolute()
+    target = home() / entry.name / found.name
+    temporary = target.with_name(target.name + ".copy")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot copy {found} to {target}: {error.strerror}; LAM3C_HOME moves the zoo") from error
+    _remember(entry, target, digest, None, str(folder))
+    return target
+
+
+class _bar:  # noqa: N801 - used as a function
+    """A progress bar on a terminal, as a context that gives ``progress(done, total)``."""
+
+    def __init__(self, label: str) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(desc=label, unit="B", unit_scale=True, disable=None, file=sys.stderr)
+
+    def __enter__(self) -> _bar:
+        return self
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

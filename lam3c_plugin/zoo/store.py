@@ -1,0 +1,140 @@
+"""The zoo's folder on this machine: downloads, what they were when they came (lock files), other people's indexes.
+
+``$LAM3C_HOME/zoo`` or ``~/.cache/lam3c/zoo``: ``<name>/lock.json`` and, unless it lies in the Hub's own cache,
+``<name>/<file>``; ``indexes/*.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lam3c_plugin.standalone.errors import CheckpointError
+
+from .index import Entry, parse_entry, parse_index
+from .shipped import INDEX
+
+_BLOCK = 1 << 20
+
+
+def home() -> Path:
+    """The zoo's folder; ``LAM3C_HOME`` moves it."""
+    base = os.environ.get("LAM3C_HOME")
+    if base:
+        return Path(base).expanduser() / "zoo"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "lam3c" / "zoo"
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass
+class Lock:
+    """What an entry's file was when it first came.
+
+    Attributes:
+        path: where it lies.
+        sha256, size: of its bytes.
+        commit: of the Hub repository, where it came from there.
+        source: where it came from, in words.
+        mtime_ns: of the file when its hash was last compared; an untouched file is not hashed again.
+    """
+
+    path: str
+    sha256: str
+    size: int
+    commit: str | None = None
+    source: str = ""
+    mtime_ns: int = 0
+
+    def is_untouched(self) -> bool:
+        """Whether the file has the size and time it had when its hash was last compared."""
+        try:
+            stat = os.stat(self.path)
+        except OSError:
+            return False
+        return (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns)
+
+
+def read_lock(name: str) -> Lock | None:
+    """The lock of an entry, ``None`` where it was never downloaded.
+
+    Raises:
+        CheckpointError: the lock file is damaged.
+    """
+    path = home() / name / "lock.json"
+    try:
+        return Lock(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); remove it and download {name} again") from error
+
+
+def write_lock(name: str, lock: Lock) -> None:
+    """Record what was downloaded."""
+    write_text(home() / name / "lock.json", json.dumps(asdict(lock), indent=1) + "\n")
+
+
+def forget(name: str) -> None:
+    """Remove an entry's lock, so that the next download takes what the source has then."""
+    (home() / name / "lock.json").unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}; check the folder (LAM3C_HOME moves the zoo's)"
+        ) from error
+
+
+# ---------------------------------------------------------------------------------------------------------- entries
+def shipped_entries() -> list[Entry]:
+    """The package's own entries."""
+    return [parse_entry(entry, "shipped index", strict=False) for entry in parse_index(INDEX, "shipped index")]
+
+
+def added_indexes() -> dict[Path, Mapping[str, Any]]:
+    """The index files that `lam3c zoo add` stored.
+
+    Raises:
+        CheckpointError: one is damaged.
+    """
+    found = {}
+    for path in sorted((home() / "indexes").glob("*.json")):
+        try:
+            found[path] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); remove it and add the index again") from error
+    return found
+
+
+def entries() -> list[Entry]:
+    """All entries: the shipped ones, then those of added indexes."""
+    found = shipped_entries()
+    for path, content in added_indexes().items():
+        found += [parse_entry(entry, str(path)) for entry in parse_index(content, str(path))]
+    return found
