@@ -106,7 +106,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot read {path}: damaged safetensors ({str(error):.120}); {AGAIN}") from error
+        raise CheckpointError(f"cannot read {path}: damaged safetensors ({error!s:.120}); {AGAIN}") from error
 
 
 def require(name: str) -> Any:

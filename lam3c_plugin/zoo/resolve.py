@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from lam3c_plugin.standalone.errors import CheckpointError
+from lam3c_plugin.standalone.errors import CheckpointError, near_names
 
 from . import fetch, hub, licence
 from .index import Entry, find
@@ -55,7 +55,9 @@ def _other_spelling(path: Path, known: list[Entry]) -> Path:
             other = path.with_name(Path(file).name)
             if path.name.lower() in entry.spellings() and other.exists():
                 return other
-    raise CheckpointError(f"checkpoint not found: {path}; `lam3c zoo list` names what can be downloaded")
+    near = near_names(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else []
+    cure = f"did you mean {' or '.join(near)}?" if near else "`lam3c zoo list` names what can be downloaded"
+    raise CheckpointError(f"checkpoint not found: {path}; {cure}")
 
 
 def obtain(
@@ -94,9 +96,7 @@ def obtain(
     if entry.hub:
         return _from_hub(entry, lock, wanted, mirror, offline)
     if mirror:
-        raise CheckpointError(
-            f"{entry.name} is no Hub entry ({entry.url}), so --from URL does not apply; give a folder"
-        )
+        raise CheckpointError(f"{entry.name} is no Hub entry ({entry.url}), so --from takes a folder only")
     return _from_url(entry, wanted)
 
 
@@ -150,8 +150,8 @@ def _from_hub(entry: Entry, lock: Lock | None, wanted: str | None, mirror: str |
 
 def _from_url(entry: Entry, wanted: str | None) -> Path:
     assert entry.url is not None
-    target = home() / entry.name / (Path(entry.url.split("?")[0]).name or "weights")
-    with _bar(target.name) as progress:
+    target = home() / "files" / entry.name / (Path(entry.url.split("?")[0]).name or "weights")
+    with _Bar(target.name) as progress:
         found = fetch.download(entry.url, target, sha256=wanted, size=entry.size, progress=progress)
     try:
         sniff(target)
@@ -176,7 +176,7 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
     if not copy:
         _remember(entry, found.absolute(), digest, None, str(folder))
         return found.absolute()
-    target = home() / entry.name / found.name
+    target = home() / "files" / entry.name / found.name
     temporary = target.with_name(target.name + ".copy")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
     return target
 
 
-class _bar:  # noqa: N801 - used as a function
+class _Bar:
     """A progress bar on a terminal, as a context that gives ``progress(done, total)``."""
 
     def __init__(self, label: str) -> None:
@@ -197,7 +197,7 @@ class _bar:  # noqa: N801 - used as a function
 
         self.bar = tqdm(desc=label, unit="B", unit_scale=True, disable=None, file=sys.stderr)
 
-    def __enter__(self) -> _bar:
+    def __enter__(self) -> _Bar:
         return self
 
     def __call__(self, done: int, total: int | None) -> None:

@@ -1,7 +1,7 @@
 """The zoo's folder on this machine: downloads, what they were when they came (lock files), other people's indexes.
 
-``$LAM3C_HOME/zoo`` or ``~/.cache/lam3c/zoo``: ``<name>/lock.json`` and, unless it lies in the Hub's own cache,
-``<name>/<file>``; ``indexes/*.json``.
+``$LAM3C_HOME/zoo`` or ``~/.cache/lam3c/zoo``: ``locks/<name>.json``; ``files/<name>/<file>`` for what does not lie in
+the Hub's own cache; ``indexes/*.json``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def read_lock(name: str) -> Lock | None:
     Raises:
         CheckpointError: the lock file is damaged.
     """
-    path = home() / name / "lock.json"
+    path = home() / "locks" / f"{name}.json"
     try:
         return Lock(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -85,12 +85,12 @@ def read_lock(name: str) -> Lock | None:
 
 def write_lock(name: str, lock: Lock) -> None:
     """Record what was downloaded."""
-    write_text(home() / name / "lock.json", json.dumps(asdict(lock), indent=1) + "\n")
+    write_text(home() / "locks" / f"{name}.json", json.dumps(asdict(lock), indent=1) + "\n")
 
 
 def forget(name: str) -> None:
     """Remove an entry's lock, so that the next download takes what the source has then."""
-    (home() / name / "lock.json").unlink(missing_ok=True)
+    (home() / "locks" / f"{name}.json").unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
