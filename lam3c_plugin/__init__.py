@@ -4,6 +4,7 @@ Importing this package registers its models, losses, datasets, transforms and ho
 :mod:`lam3c_plugin.host` picks (``LAM3C_ENGINE=auto|pointcept|embedded``).
 """
 
+import importlib as _importlib
 import sys as _sys
 import warnings as _warnings
 
@@ -25,4 +26,13 @@ except (Lam3cError, ImportError) as error:
     import_error = error
     _warnings.warn(f"LAM3C is not registered with any engine: {error}", stacklevel=2)
 
-__all__ = ["Lam3cError", "datasets", "hooks", "host", "import_error", "losses", "models"]
+# what users call; imported at first use, so that `import lam3c_plugin` stays light
+_LAZY = {"Encoder": "lam3c_plugin.encode", "LAM3CBackbone": "lam3c_plugin.encode", "load": "lam3c_plugin.encode"}
+
+__all__ = ["Lam3cError", "datasets", "hooks", "host", "import_error", "losses", "models", *_LAZY]
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(_importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,317 @@
+"""``lam3c_plugin.load("lam3c-ptv3-base").encode(coord, color)``: per-point features of clouds of any size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lam3c_plugin.standalone.errors import ConfigError
+from lam3c_plugin.standalone.geometry import PointCloudError, check_clouds
+from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+
+from .clouds import CellCloud, as_rows, prepare
+from .memory import GIB, choose_limit, machine_bytes
+from .models import build_encoder, find_weights, random_backbone
+from .stages import Stage, run_stages
+
+FULL = "full"
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_BLOCK = 1 << 16  # points that are gathered at a time
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """What an :class:`Encoder` is: where its weights are from, its architecture, channels of every level."""
+
+    source: str
+    kind: str
+    config: dict[str, Any]
+    parameters: int
+    channels: tuple[int, ...]
+    device: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A cloud's features where the network has them: at one point a cell.
+
+    Attributes:
+        feat: (M, C), tensor or array.
+        rows: (M,) int64, the input point that stands for each cell.
+        inverse: (N,) int64, the cell of each input point: ``feat[inverse]`` are the features of all points.
+        cells: points in each stage of the encoder, finest first.
+        pieces: passes each stage took, 1 where it was not cut.
+    """
+
+    feat: Any
+    rows: Any
+    inverse: Any
+    cells: tuple[int, ...]
+    pieces: tuple[int, ...]
+
+
+class Encoder:
+    """A frozen PTv3 encoder; features are float32, computed in eval mode, the same to the bit on every run.
+
+    A cloud's features do not depend on the other clouds of a call, which go through one at a time. They do depend, by
+    rounding, on the device and the number of threads.
+
+    Args:
+        backbone: the encoder.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        source, kind, notes: for :attr:`info`.
+    """
+
+    def __init__(
+        self,
+        backbone: PointTransformerV3,
+        device: str | torch.device = "auto",
+        *,
+        source: str = "",
+        kind: str = "",
+        config: dict[str, Any] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.device = pick_device(device)
+        self.backbone = backbone.to(self.device).eval().requires_grad_(False)
+        self._widths = stage_widths(backbone)
+        self.info = EncoderInfo(
+            source=source,
+            kind=kind,
+            config=dict(config or {}),
+            parameters=sum(p.numel() for p in backbone.parameters()),
+            channels=tuple(self.channels(level) for level in range(len(self._widths))),
+            device=str(self.device),
+            notes=list(notes),
+        )
+
+    @classmethod
+    def random(cls, size: str = "base", seed: int = 0, device: str | torch.device = "auto") -> Encoder:
+        """An encoder with random weights ("tiny", "base", "large"), to try things out without a checkpoint."""
+        return cls(
+            random_backbone(size, seed), device, source=f"random {size}, seed {seed}", kind="random",
+            notes=["random weights: these features mean little"],
+        )  # fmt: skip
+
+    def channels(self, level: int | str = FULL) -> int:
+        """Width of the features of a level (Base: 512, 896, 1088, 1184, 1232 for 0 .. 4; "full" is the last)."""
+        return sum(self._widths[len(self._widths) - 1 - self._level(level) :])
+
+    def encode(
+        self,
+        coord: Any,
+        color: Any = None,
+        normal: Any = None,
+        *,
+        level: int | str = FULL,
+        grid_size: float = 0.02,
+        chunk: str | int | None = "auto",
+        normals: str = "estimate",
+        color_range: str | float = "auto",
+        batch: Any = None,
+        offset: Any = None,
+        dtype: str | torch.dtype = "float32",
+        return_tensor: bool | None = None,
+    ) -> Any:
+        """Features of every point of one cloud, or of several.
+
+        Args:
+            coord: (N, 3) metres, z up; or a list of such, one a cloud (``color`` and ``normal`` then too).
+            color: (N, 3) 0-255 or 0-1 (recognised; ``color_range`` overrules), or None.
+            normal: (N, 3), or None: see ``normals``.
+            level: stages that are joined, coarsest first: 0 is the coarsest alone, each level adds the next finer
+                one in front; "full" is all of them (Base: 1,232 channels). Each point gets its cell's features.
+            grid_size: cell in metres; the weights expect the one they were trained on, 0.02 m for Base and Large.
+            chunk: "auto" (one pass where the machine's memory allows), a number of cells a pass may take, or None
+                (one pass). What chunks cost in agreement: docs/encode.md.
+            normals: where none are given, "estimate" them or take "zero".
+            color_range: "auto", or the value of full brightness (1 or 255).
+            batch: (N,) integers, the cloud of each point, for several clouds in one array, in any order.
+            offset: (B,) running sums of the clouds' sizes, instead of ``batch``.
+            dtype: "float32" or "float16" of the result.
+            return_tensor: True for a tensor, False for an array, None for what ``coord`` is.
+
+        Returns:
+            (N, C), a list of them for a list. A tensor lies on the device of ``coord``.
+
+        Raises:
+            PointCloudError: (a ``DataError`` and ``ValueError``) a cloud that cannot be used; value and cure named.
+        """
+        options = {"level": level, "grid_size": grid_size, "chunk": chunk, "dtype": dtype}
+        inputs = {"normals": normals, "color_range": color_range}
+        if isinstance(coord, list | tuple) and any(getattr(item, "ndim", 0) == 2 for item in coord):
+            if batch is not None or offset is not None:
+                raise PointCloudError("give a list of clouds or batch/offset, not both")
+            colors, given = _like_list(color, "color", len(coord)), _like_list(normal, "normal", len(coord))
+            return [
+                self.encode(*cloud, return_tensor=return_tensor, **options, **inputs)
+                for cloud in zip(coord, colors, given, strict=True)
+            ]
+        target = coord.device if isinstance(coord, Tensor) else torch.device("cpu")
+        as_tensor = isinstance(coord, Tensor) if return_tensor is None else return_tensor
+        coord = as_rows(coord, "coord")
+        color = None if color is None else as_rows(color, "color", len(coord))
+        normal = None if normal is None else as_rows(normal, "normal", len(coord))
+        parts = _clouds(len(coord), batch, offset, target)
+        out = self._allocate(len(coord), level, dtype, target)
+        for number, rows in enumerate(parts):
+            take = (lambda t, r=rows: t) if rows is None else (lambda t, r=rows: None if t is None else t[r])
+            try:
+                cloud = prepare(
+                    take(coord), take(color), take(normal), grid_size=grid_size, device=self.device, **inputs
+                )
+            except PointCloudError as error:
+                raise error if rows is None else PointCloudError(f"cloud {number}: {error}") from error
+            stages = self._run(cloud, chunk, out)
+            self._gather(stages, cloud.inverse, level, out, rows)
+        return out if as_tensor else out.cpu().numpy()
+
+    def encode_cells(
+        self,
+        coord: Any,
+        color: Any = None,
+        normal: Any = None,
+        *,
+        level: int | str = FULL,
+        grid_size: float = 0.02,
+        chunk: str | int | None = "auto",
+        normals: str = "estimate",
+        color_range: str | float = "auto",
+        dtype: str | torch.dtype = "float32",
+    ) -> Encoded:
+        """Features of one cloud at one point a cell; dense clouds take a fraction of the memory. See :meth:`encode`."""
+        is_tensor, target = isinstance(coord, Tensor), getattr(coord, "device", torch.device("cpu"))
+        target = target if is_tensor else torch.device("cpu")
+        cloud = prepare(
+            coord, color, normal, grid_size=grid_size, normals=normals, color_range=color_range, device=self.device
+        )
+        out = self._allocate(len(cloud.cells), level, dtype, target)
+        stages = self._run(cloud, chunk, out)
+        self._gather(stages, torch.arange(len(cloud.cells), device=self.device), level, out, None)
+        values = [value.to(target) for value in (out, cloud.rows, cloud.inverse)]
+        return Encoded(
+            *(values if is_tensor else [value.numpy() for value in values]),
+            cells=tuple(len(stage.feat) for stage in stages),
+            pieces=tuple(stage.pieces for stage in stages),
+        )
+
+    # ------------------------------------------------------------------------------------------------------- inside
+    def _level(self, level: int | str) -> int:
+        last = len(self._widths) - 1
+        if level == FULL:
+            return last
+        if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level <= last:
+            raise PointCloudError(f"level={level!r}: give 'full' or a number from 0 to {last}")
+        return int(level)
+
+    def _allocate(self, rows: int, level: int | str, dtype: str | torch.dtype, device: torch.device) -> Tensor:
+        kind = DTYPES.get(str(dtype).removeprefix("torch."))
+        if kind is None:
+            raise PointCloudError(f"dtype={dtype!r}: choose from {', '.join(DTYPES)}")
+        width = self.channels(level)
+        size = rows * width * torch.empty(0, dtype=kind).element_size()
+        if size > machine_bytes(device):
+            raise PointCloudError(
+                f"{rows:,} points times {width} channels are {size / GIB:.0f} GiB, more than this machine has: take "
+                "encode_cells (one point a cell), dtype='float16', a lower level, or a larger grid"
+            )
+        return torch.empty(rows, width, dtype=kind, device=device)
+
+    def _run(self, cloud: CellCloud, chunk: str | int | None, out: Tensor) -> list[Stage]:
+        held = 4.0 * self.info.parameters
+        held += out.numel() * out.element_size() if out.device == self.device else 0
+        limit = choose_limit(len(cloud.cells), self._widths, self.device, held, chunk)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            return run_stages(self.backbone, cloud.feat, cloud.cells, limit)
+
+    def _gather(self, stages: list[Stage], index: Tensor, level: int | str, out: Tensor, rows: Tensor | None) -> None:
+        """Writes the stages' features side by side into ``out`` (its ``rows``), never whole on the way."""
+        first = len(stages) - 1 - self._level(level)
+        column = 0
+        for number, stage in enumerate(stages):
+            index = index if stage.index is None else stage.index[index]
+            if number < first:
+                continue
+            width = stage.feat.shape[1]
+            for start in range(0, len(index), _BLOCK):
+                part = stage.feat[index[start : start + _BLOCK]].to(dtype=out.dtype).to(out.device)
+                place = slice(start, start + _BLOCK) if rows is None else rows[start : start + _BLOCK]
+                out[place, column : column + width] = part
+            column += width
+
+
+def load(name_or_path: str | os.PathLike[str], *, device: str | torch.device = "auto", student: bool = True) -> Encoder:
+    """The encoder of a zoo name ("lam3c-ptv3-base"), a checkpoint file of any kind, or a folder.
+
+    Args:
+        name_or_path: zoo name, file or folder.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        student: of a training checkpoint the student's backbone, as the zoo has it; False: the teacher's.
+
+    Raises:
+        CheckpointError: not found, damaged, of another architecture, or not safe to open.
+    """
+    weights = find_weights(name_or_path, student)
+    backbone = build_encoder(weights.backbone_config, weights.backbone)
+    return Encoder(
+        backbone, device, source=str(weights.source), kind=weights.kind, config=weights.backbone_config,
+        notes=weights.notes,
+    )  # fmt: skip
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device meant.
+
+    Raises:
+        ConfigError: PyTorch does not know it, or has no such GPU.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device!r} is unknown: give auto, cpu, cuda or cuda:NUMBER") from error
+    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
+        raise ConfigError(f"device={device!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; give auto or cpu")
+    return chosen
+
+
+def stage_widths(backbone: PointTransformerV3) -> list[int]:
+    """Channels of each stage of an encoder, finest first."""
+    widths = [backbone.embedding.stem.linear.out_features]
+    for s in range(1, backbone.num_stages):
+        widths.append(getattr(backbone.enc, f"enc{s}").down.proj.out_features)
+    return widths
+
+
+def _like_list(values: Any, name: str, count: int) -> list[Any]:
+    if values is None:
+        return [None] * count
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise PointCloudError(f"coord is a list of {count} clouds: give {name} as a list of as many, or None")
+    return list(values)
+
+
+def _clouds(total: int, batch: Any, offset: Any, device: torch.device) -> list[Tensor | None]:
+    """Rows of each cloud; [None] where all points are one."""
+    if batch is not None and offset is not None:
+        raise PointCloudError("give batch or offset, not both")
+    if offset is not None:
+        ends = torch.as_tensor(offset).reshape(-1).long()
+        check_clouds(total, ends)
+        return [torch.arange(a, b, device=device) for a, b in pairwise([0, *ends.tolist()]) if b > a]
+    if batch is None:
+        return [None]
+    batch = torch.as_tensor(batch, device=device)
+    if batch.dim() != 1 or len(batch) != total or batch.is_floating_point():
+        raise PointCloudError(f"batch has shape {tuple(batch.shape)} ({batch.dtype}): ({total},) integers are needed")
+    order = torch.sort(batch, stable=True).indices
+    return list(order.split(torch.unique_consecutive(batch[order], return_counts=True)[1].tolist()))

@@ -1,0 +1,193 @@
+"""From a user's arrays to what PTv3 takes: one point a grid cell, nine channels, as the scans of a test run are made.
+
+The steps are those of the validation transforms (``recipes_downstream.val_transforms``): CenterShift, GridSample,
+CenterShift in x and y, colours in [0, 1]. Where training draws a random point of a cell, the cell's first point (the
+lowest row) stands for it here, as in the first pass of the voting test, so that every run gives the same features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lam3c_plugin.standalone.geometry import MAX_CELL, PointCloudError
+from lam3c_plugin.standalone.ptv3.rows import group_by_key
+
+NORMALS = ("estimate", "zero")
+NEIGHBOURS = 32  # points to a plane, as in RoomTours
+
+
+@dataclass
+class CellCloud:
+    """A cloud with one point a cell, sorted by the cells' x, y, z.
+
+    Attributes:
+        feat: (M, 9) float32: xyz in metres after CenterShift, rgb in [0, 1], unit normal.
+        cells: (M, 3) int32, from 0.
+        rows: (M,) int64, the input's row that stands for the cell.
+        inverse: (N,) int64, the cell of each input point.
+    """
+
+    feat: Tensor
+    cells: Tensor
+    rows: Tensor
+    inverse: Tensor
+
+
+def as_rows(values: Any, name: str, rows: int | None = None) -> Tensor:
+    """(N, 3) numbers of any kind as a tensor that shares their memory where it can.
+
+    Raises:
+        PointCloudError: of another shape, empty, or not numbers.
+    """
+    if not isinstance(values, Tensor):
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise PointCloudError(f"{name} is no array: {error}; give (N, 3) numbers") from None
+        if array.dtype.kind not in "fiu":
+            raise PointCloudError(f"{name} holds {array.dtype} values: give (N, 3) numbers")
+        if array.dtype in (np.uint16, np.uint32, np.uint64):
+            array = array.astype(np.int64)
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        values = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if values.dtype == torch.bool or values.is_complex():
+        raise PointCloudError(f"{name} holds {values.dtype} values: give (N, 3) numbers")
+    if values.dim() != 2 or values.shape[1] != 3:
+        raise PointCloudError(f"{name} has shape {tuple(values.shape)}: (N, 3) is needed")
+    if rows is not None and len(values) != rows:
+        raise PointCloudError(f"{name} has {len(values)} rows and coord {rows}: every point needs one")
+    if len(values) == 0:
+        raise PointCloudError(f"{name} is empty: give at least one point")
+    return values.detach()
+
+
+def refuse_not_finite(values: Tensor, name: str, cure: str) -> None:
+    """Raises PointCloudError for NaN or infinity; the message counts the rows and names the first."""
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        bad = (~torch.isfinite(values)).any(1).nonzero().flatten().tolist()
+        raise PointCloudError(f"{name} holds NaN or infinite values ({len(bad)} rows, first in row {bad[0]}): {cure}")
+
+
+def unit_colors(color: Tensor, color_range: str | float = "auto") -> Tensor:
+    """Colours in [0, 1], (N, 3) float32.
+
+    Args:
+        color: (N, 3) integers 0-255 (or 0-65535 where any is above 255), floats 0-1, or floats 0-255.
+        color_range: the value that is full brightness; ``"auto"`` recognises it as above (floats of at most 1 are
+            taken for 0-1).
+
+    Raises:
+        PointCloudError: NaN, negative values, or values above the range.
+    """
+    refuse_not_finite(color, "color", "leave color out (None) or repair it")
+    low, high = float(color.min()), float(color.max())
+    if color_range != "auto":
+        top = float(color_range)
+    elif color.is_floating_point() and high <= 1.0 + 1e-4:
+        top = 1.0
+    else:
+        top = 255.0 if high <= 255.0 + 1e-3 else 65535.0
+    if low < -1e-4 * top or high > top * (1 + 1e-4):
+        raise PointCloudError(f"color goes from {low:g} to {high:g}: give 0-255 or 0-1")
+    return (color.float() / top).clamp_(0.0, 1.0)
+
+
+def unit_normals(normal: Tensor) -> Tensor:
+    """Normals of length one, (N, 3) float32; such as are within 1 % of it pass unchanged, zeros stay zeros."""
+    refuse_not_finite(normal, "normal", "leave normal out (it can be estimated) or repair it")
+    normal = normal.float()
+    length = torch.linalg.vector_norm(normal, dim=1, keepdim=True)
+    is_off = ((length - 1).abs() > 0.01) & (length > 1e-6)
+    return torch.where(is_off, normal / length.clamp(min=1e-6), normal)
+
+
+def estimate_unit_normals(coord: Tensor) -> Tensor:
+    """Normals of points (M, 3) from planes through 32 neighbours, turned towards free space; on the CPU."""
+    from data_tools.clouds import estimate_normals  # SciPy: not needed where normals are given
+
+    points = coord.cpu().numpy()
+    normal = estimate_normals(points, NEIGHBOURS, workers=max(1, torch.get_num_threads()))
+    return torch.from_numpy(normal).to(coord.device)
+
+
+def centre_shift(coord: Tensor, apply_z: bool) -> Tensor:
+    """Origin to the middle of the box in x and y, and with ``apply_z`` to its bottom in z; in the type of ``coord``."""
+    low, high = coord.amin(0), coord.amax(0)
+    shift = (low + high) / 2
+    shift[2] = low[2] if apply_z else 0
+    return coord - shift
+
+
+def grid_of(coord: Tensor, grid_size: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorts points (N, 3) float32 into cells of ``grid_size`` metres of a grid through the origin.
+
+    Returns:
+        cells (M, 3) int32 that hold points, counted from the lowest; rows (M,) the first point of each; inverse (N,).
+
+    Raises:
+        PointCloudError: more than 65,535 cells along an axis.
+    """
+    cell = torch.floor(coord.double() / grid_size)
+    cell -= cell.amin(0)
+    highest = cell.amax(0).tolist()
+    for axis, top in zip("xyz", highest, strict=True):
+        if top > MAX_CELL:
+            raise PointCloudError(
+                f"the cloud extends over {top * grid_size:.6g} m along {axis}, which is {top + 1:.0f} cells of "
+                f"{grid_size:g} m (at most {MAX_CELL + 1}): check the units (metres?), remove stray points, or cut it"
+            )
+    x, y, z = cell.long().unbind(1)
+    groups = group_by_key((x << 32) | (y << 16) | z)
+    rows = groups.first
+    return cell[rows].int(), rows, groups.group
+
+
+def prepare(
+    coord: Any,
+    color: Any = None,
+    normal: Any = None,
+    *,
+    grid_size: float = 0.02,
+    normals: str = "estimate",
+    color_range: str | float = "auto",
+    device: torch.device | str = "cpu",
+) -> CellCloud:
+    """One cloud as the network takes it.
+
+    Args:
+        coord: (N, 3) metres, z up, array or tensor of any numeric type; may be far from the origin in float64.
+        color: (N, 3), see :func:`unit_colors`; None: zeros, as training has them where it drops colours.
+        normal: (N, 3), see :func:`unit_normals`; None: as ``normals`` says.
+        grid_size: edge of a cell in metres.
+        normals: ``"estimate"`` (from the points that stand for the cells) or ``"zero"``.
+        color_range: see :func:`unit_colors`.
+        device: where the work is done and the result lies.
+
+    Raises:
+        PointCloudError: empty, NaN, wrong shapes or ranges, too many cells; the message names value and cure.
+    """
+    if normals not in NORMALS:
+        raise PointCloudError(f"normals={normals!r}: choose from {', '.join(NORMALS)}, or give them as normal")
+    if not 0 < grid_size < float("inf"):
+        raise PointCloudError(f"grid_size must be a positive length in metres, got {grid_size}")
+    coord = as_rows(coord, "coord").to(device)
+    color = None if color is None else as_rows(color, "color", len(coord))
+    normal = None if normal is None else as_rows(normal, "normal", len(coord))
+    refuse_not_finite(coord, "coord", "drop these points first")
+    if not coord.is_floating_point() or coord.dtype in (torch.float16, torch.bfloat16):
+        coord = coord.double()
+    coord = centre_shift(coord, apply_z=True).float()
+    cells, rows, inverse = grid_of(coord, grid_size)
+    coord = centre_shift(coord[rows], apply_z=False)
+    channels = [coord]
+    for values, convert in ((color, lambda c: unit_colors(c, color_range)), (normal, unit_normals)):
+        # the range is recognised over all points, not only over those that stand for cells
+        channels.append(torch.zeros_like(coord) if values is None else convert(values).to(device)[rows])
+    if normal is None and normals == "estimate":
+        channels[2] = estimate_unit_normals(coord)
+    return CellCloud(torch.cat(channels, 1), cells, rows, inverse)

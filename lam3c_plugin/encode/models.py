@@ -1,0 +1,87 @@
+"""Backbones to encode with: out of a checkpoint of any kind, or of a known size with random weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lam3c_plugin.standalone.checkpoint import compare
+from lam3c_plugin.standalone.errors import CheckpointError, did_you_mean
+from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+from lam3c_plugin.zoo.weights import Weights, read
+
+_COMMON: dict[str, Any] = {"in_channels": 9, "order": ["z", "z-trans", "hilbert", "hilbert-trans"], "mask_token": True}
+
+#: encoders by size, as in lam3c.md's table; "tiny" is the quick start's (trained on a 4 cm grid)
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "enc_depths": [1, 1, 1, 2, 1],
+        "enc_channels": [24, 48, 64, 96, 128],
+        "enc_num_head": [2, 4, 4, 6, 8],
+        "enc_patch_size": [256] * 5,
+    },
+    "base": {
+        "enc_depths": [3, 3, 3, 12, 3],
+        "enc_channels": [48, 96, 192, 384, 512],
+        "enc_num_head": [3, 6, 12, 24, 32],
+        "enc_patch_size": [1024] * 5,
+    },
+    "large": {
+        "enc_depths": [3, 3, 3, 12, 3],
+        "enc_channels": [64, 128, 256, 512, 768],
+        "enc_num_head": [4, 8, 16, 32, 48],
+        "enc_patch_size": [1024] * 5,
+    },
+}
+
+
+def find_weights(name_or_path: str | os.PathLike[str], student: bool = True) -> Weights:
+    """The weights of a zoo name, a file or a folder.
+
+    Raises:
+        CheckpointError: not found, unreadable, of another architecture, or a head without a backbone.
+    """
+    path = Path(name_or_path)
+    weights = read(path, part="student" if student else "teacher")
+    if not weights.backbone or weights.backbone_config is None:
+        raise CheckpointError(f"{path} holds a head without a backbone: name the backbone's checkpoint")
+    return weights
+
+
+def build_encoder(
+    config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None, drop_path: float = 0.0
+) -> PointTransformerV3:
+    """The encoder of a backbone's config, without a decoder and without shuffled curves; random without a state.
+
+    Raises:
+        CheckpointError: a tensor of the encoder is missing or of another shape.
+    """
+    arguments = {**config, "enc_mode": True, "shuffle_orders": False, "freeze_encoder": False, "drop_path": drop_path}
+    arguments = {key: value for key, value in arguments.items() if not key.startswith("dec_")}
+    model = PointTransformerV3(**arguments)
+    if state is not None:
+        wanted = model.state_dict()
+        report = compare({key: value for key, value in state.items() if key in wanted}, wanted)
+        lacking = [key for key in report.missing if key != "embedding.mask_token"]  # read in training only
+        if lacking or report.reshaped:
+            raise CheckpointError(f"the encoder's weights do not fit its config: {report.summary()}")
+        model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
+    return model
+
+
+def random_backbone(size: str = "base", seed: int = 0, drop_path: float = 0.0) -> PointTransformerV3:
+    """An encoder of a known size with random weights, the same for a seed; the global generator is left as it was.
+
+    Raises:
+        CheckpointError: an unknown size.
+    """
+    if size not in SIZES:
+        raise CheckpointError(f"no size {size!r}{did_you_mean(size, SIZES)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_encoder({**_COMMON, **SIZES[size]}, drop_path=drop_path)
