@@ -133,6 +133,8 @@ def backbone_arguments(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     """A backbone's config without what the embedded PTv3 does not take (``type``, …), and the names left out."""
     known = set(inspect.signature(PointTransformerV3).parameters)
     taken = {key: value for key, value in plain(config).items() if key in known}
+    if taken.get("grid_origin") == "cloud":  # the embedded engine's own, at its default: others do not know it
+        del taken["grid_origin"]
     return taken, [key for key in config if key not in known and key != "type"]
 
 

@@ -23,6 +23,7 @@ LICENCE_URLS = {
     "cc-by-4.0": "https://creativecommons.org/licenses/by/4.0/",
     "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
 }
+_SOURCE = ("hub", "files", "revision", "url", "path")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,79}")
 _HUB = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FILE = re.compile(r"(?!.*\.\.)[\w][\w./ +-]*")
@@ -90,7 +91,7 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """The entry as an index file has it."""
         content = asdict(self)
-        source = {key: content.pop(key) for key in ("hub", "files", "revision", "url", "path")}
+        source = {key: content.pop(key) for key in _SOURCE}
         content["source"] = {key: value for key, value in source.items() if value}
         return {key: value for key, value in content.items() if value not in (None, "", {})}
 
@@ -115,11 +116,12 @@ def parse_entry(content: Any, where: str, *, strict: bool = True) -> Entry:
     source = content.get("source")
     if not isinstance(source, Mapping):
         raise CheckpointError(f"{where}: has no source; give hub + files, url or file")
+    known = {item.name for item in fields(Entry)} - set(_SOURCE)
+    for part, names in ((content, {*known, "source"}), (source, _SOURCE)):
+        for key in part:
+            if key not in names:
+                raise CheckpointError(f"{where}: unknown field {key!r}{did_you_mean(key, names)}")
     flat = {**{key: value for key, value in content.items() if key != "source"}, **source}
-    known = {item.name for item in fields(Entry)}
-    for key in flat:
-        if key not in known:
-            raise CheckpointError(f"{where}: unknown field {key!r}{did_you_mean(key, known)}")
     flat["files"] = tuple(flat.get("files") or ())
     flat["sha256"] = str(flat["sha256"]).lower() if flat.get("sha256") else None
     _check_fields(flat, where, strict)
@@ -173,7 +175,7 @@ def find(name: str, known: Iterable[Entry]) -> Entry:
     """The entry of that name, or of a file of that name.
 
     Raises:
-        CheckpointError: none; the message suggests.
+        CheckpointError: there is none; the message suggests others.
     """
     known = list(known)
     wanted = name.lower()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lam3c_plugin.standalone.errors import CheckpointError, near_names
 
@@ -13,6 +15,7 @@ from . import fetch, hub, licence
 from .index import Entry, find
 from .opening import sniff
 from .store import Lock, entries, forget, home, read_lock, sha256_of, write_lock
+from .weights import Weights, read
 
 
 def resolve(
@@ -47,6 +50,24 @@ def resolve(
     if path.suffix and path.parent != Path():  # a path: perhaps to the other spelling of a zoo file
         return _other_spelling(path, known)
     return obtain(find(text, known), source=source, offline=offline, ask=ask, yes=yes, update=update)
+
+
+def open_weights(
+    name_or_path: str | os.PathLike[str],
+    *,
+    part: str = "student",
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Weights:
+    """:func:`resolve` (``options``) and :func:`read` in one; an index's config goes over the file's own.
+
+    Raises:
+        CheckpointError: as both do.
+    """
+    path = resolve(name_or_path, **options)
+    entry = next((entry for entry in entries() if os.fspath(name_or_path).lower() in entry.spellings()), None)
+    given = {**(entry.config or {} if entry else {}), **(config or {})}
+    return read(path, part=part, config=given or None)
 
 
 def _other_spelling(path: Path, known: list[Entry]) -> Path:

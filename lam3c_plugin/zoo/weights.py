@@ -53,6 +53,16 @@ class Weights:
         """Numbers in the backbone."""
         return sum(value.numel() for value in self.backbone.values())
 
+    def keys_report(self) -> str:
+        """Counts of the four fates of tensors, and the first names of those that did not fit."""
+        report = self.report
+        if report is None:
+            return "no backbone"
+        counts = (len(names) for names in (report.matched, report.missing, report.unexpected, report.reshaped))
+        text = "{} matched, {} missing, {} unexpected, {} reshaped".format(*counts)
+        others = [*report.missing, *report.unexpected, *(item[0] for item in report.reshaped)]
+        return text + (f" ({', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else "")
+
 
 def read(path: str | os.PathLike[str], *, part: str = "student", config: Mapping[str, Any] | None = None) -> Weights:
     """Read a checkpoint of any kind; files are opened as data and never run anything.
