@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,14 @@ class Encoder:
             random_backbone(size, seed), device, source=f"random {size}, seed {seed}", kind="random",
             notes=["random weights: these features mean little"],
         )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the weights: equal for equal weights, whatever the file they came in."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in sorted(self.backbone.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def channels(self, level: int | str = FULL) -> int:
         """Width of the features of a level (Base: 512, 896, 1088, 1184, 1232 for 0 .. 4; "full" is the last)."""

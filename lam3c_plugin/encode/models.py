@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from lam3c_plugin.standalone.checkpoint import compare
 from lam3c_plugin.standalone.errors import CheckpointError, did_you_mean
 from lam3c_plugin.standalone.ptv3 import PointTransformerV3
-from lam3c_plugin.zoo.weights import Weights, read
+from lam3c_plugin.zoo import Weights, read, resolve
 
 _COMMON: dict[str, Any] = {"in_channels": 9, "order": ["z", "z-trans", "hilbert", "hilbert-trans"], "mask_token": True}
 
@@ -46,7 +45,7 @@ def find_weights(name_or_path: str | os.PathLike[str], student: bool = True) -> 
     Raises:
         CheckpointError: not found, unreadable, of another architecture, or a head without a backbone.
     """
-    path = Path(name_or_path)
+    path = resolve(name_or_path)
     weights = read(path, part="student" if student else "teacher")
     if not weights.backbone or weights.backbone_config is None:
         raise CheckpointError(f"{path} holds a head without a backbone: name the backbone's checkpoint")

@@ -1,0 +1,253 @@
+"""Many clouds on disk to as many files of features: what to read, where to write, what is done already.
+
+``encode.jsonl`` in the output folder has a line for every file that was tried: what it was made of, or why it failed.
+A file is written under a temporary name and renamed, so that under its own name it is whole. A second run skips what
+the last line of a file says was made from the same input with the same settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.clouds import CLOUD_SUFFIXES, Cloud, CloudError, drop_not_finite, read_cloud, write_ply
+from lam3c_plugin.standalone.errors import DataError, Lam3cError
+
+from .api import Encoder
+
+RECORD = "encode.jsonl"
+FORMATS = ("npz", "ply")
+_MOST_IN_PCA = 50_000  # cells that the colours' axes are fitted to
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """What decides the bytes of an output, with its input.
+
+    Attributes:
+        weights: the encoder's fingerprint.
+        source: where it is from, in words; for the reader alone.
+        level, grid_size, chunk, normals, dtype: see :meth:`Encoder.encode`.
+        ignore_normals: estimate (or zero) them although the file has some.
+        format: "npz" or "ply" (the points, coloured by the features' principal components).
+        per: "point": a row of features for each point; "cell": for each cell, with each point's cell beside it.
+    """
+
+    weights: str
+    source: str = ""
+    level: int | str = "full"
+    grid_size: float = 0.02
+    chunk: int | str | None = "auto"
+    normals: str = "estimate"
+    dtype: str = "float16"
+    ignore_normals: bool = False
+    format: str = "npz"
+    per: str = "point"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An input, a cloud file or a scene folder, and the name of its output below the output folder."""
+
+    source: Path
+    name: str
+
+
+def find_items(inputs: Sequence[Path], suffix: str, out: Path | None = None) -> list[Item]:
+    """The clouds named by files and folders, sorted within a folder.
+
+    A folder with ``coord.npy`` is one scene; any other is searched for scenes and cloud files (but for what lies in
+    ``out``, the results of an earlier run), and the outputs keep their places below it.
+
+    Raises:
+        DataError: nothing there, nothing found, or two inputs that would have one output.
+    """
+    items: list[Item] = []
+    for given in inputs:
+        if not given.exists():
+            raise DataError(f"{given}: does not exist; check the path")
+        if given.is_dir() and not (given / "coord.npy").is_file():
+            found = [Item(path, _name(path, given)) for path in _search(given) if not _is_below(path, out)]
+            if not found:
+                raise DataError(f"{given}: holds no scene folder and no file of {' '.join(CLOUD_SUFFIXES)}")
+            items += found
+        else:
+            items.append(Item(given, _name(given, given.resolve().parent)))
+    items = [Item(item.source, f"{item.name}.{suffix}") for item in items]
+    seen: dict[str, Path] = {}
+    for item in items:
+        if item.name in seen:
+            raise DataError(
+                f"{seen[item.name]} and {item.source} would both become {item.name}: rename one, or run twice"
+            )
+        seen[item.name] = item.source
+    return items
+
+
+def _is_below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and folder.resolve() in path.resolve().parents
+
+
+def _name(path: Path, root: Path) -> str:
+    path = path.resolve()
+    stem = path if path.is_dir() else path.with_suffix("")
+    return stem.relative_to(root.resolve()).as_posix()
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    for entry in entries:
+        if entry.is_dir():
+            yield from [entry] if (entry / "coord.npy").is_file() else _search(entry)
+        elif entry.suffix.lower() in CLOUD_SUFFIXES:
+            yield entry
+
+
+def digest_of(item: Item, settings: FileSettings) -> str:
+    """Changes when the settings do, or the size or time of the input."""
+    files = [item.source, *sorted(item.source.glob("*.npy"))] if item.source.is_dir() else [item.source]
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    chosen = {key: value for key, value in asdict(settings).items() if key != "source"}
+    text = json.dumps([chosen, stats], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def read_record(out: Path) -> dict[str, dict[str, Any]]:
+    """The last line about each output; a line cut off by a kill is passed over."""
+    record: dict[str, dict[str, Any]] = {}
+    if (out / RECORD).is_file():
+        for line in (out / RECORD).read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                record[entry["output"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+    return record
+
+
+def _note(out: Path, entry: Mapping[str, Any]) -> None:
+    path = out / RECORD
+    torn = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if torn else "") + json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def encode_files(
+    encoder: Encoder,
+    items: Sequence[Item],
+    out: Path,
+    settings: FileSettings,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[Sequence[Item]], Iterator[Item]] = iter,
+    say: Callable[[str], None] = print,
+) -> dict[str, int]:
+    """Encode every item that is not done; a file that fails is recorded and the rest goes on.
+
+    Returns:
+        how many were "done", "skipped" and "failed".
+
+    Raises:
+        DataError: the output folder cannot be written to.
+    """
+    counts = {"done": 0, "skipped": 0, "failed": 0}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        record = read_record(out)
+        for item in progress(items):
+            digest, before = digest_of(item, settings), record.get(item.name, {})
+            if not overwrite and before.get("digest") == digest and before.get("ok") and (out / item.name).is_file():
+                counts["skipped"] += 1
+                continue
+            entry: dict[str, Any] = {"output": item.name, "input": str(item.source), "digest": digest}
+            start = time.perf_counter()
+            try:
+                entry.update(ok=True, **encode_one(encoder, item, out / item.name, settings))
+            except (CloudError, Lam3cError, MemoryError) as error:
+                reason = " ".join(str(error).split()) or "out of memory: give --chunk, or thin the cloud out"
+                entry.update(ok=False, error=reason)
+                say(f"failed: {reason if str(item.source) in reason else f'{item.source}: {reason}'}")
+            entry["seconds"] = round(time.perf_counter() - start, 2)
+            counts["done" if entry["ok"] else "failed"] += 1
+            _note(out, entry)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror or error}; what is done there is whole") from error
+    return counts
+
+
+def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings) -> dict[str, Any]:
+    """Read, encode, write one cloud; returns what the record says of it.
+
+    Raises:
+        CloudError, DataError: the cloud cannot be used.
+    """
+    cloud, dropped = drop_not_finite(read_cloud(item.source))
+    if not len(cloud):
+        raise CloudError(f"{item.source}: no point has finite coordinates; export it again")
+    normal = None if settings.ignore_normals else cloud.normal
+    result = encoder.encode_cells(
+        cloud.coord,
+        cloud.color,
+        normal,
+        level=settings.level,
+        grid_size=settings.grid_size,
+        chunk=settings.chunk,
+        normals=settings.normals,
+        dtype="float32" if settings.format == "ply" else settings.dtype,
+    )
+    facts: dict[str, Any] = {
+        "points": len(cloud),
+        "cells": len(result.feat),
+        "channels": int(result.feat.shape[1]),
+        "color": cloud.color is not None,
+        "normal": "file" if normal is not None else settings.normals,
+        "pieces": list(result.pieces),
+    }
+    if dropped:
+        facts["not_finite_dropped"] = dropped
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if settings.format == "ply":
+        colors = feature_colors(result.feat)[result.inverse]
+        write_ply(path, Cloud(cloud.coord, colors, cloud.normal, segment=cloud.segment, origin=cloud.origin))
+    else:
+        _write_npz(path, cloud, result.feat, result.rows, result.inverse, {**asdict(settings), **facts})
+    return facts
+
+
+def _write_npz(
+    path: Path, cloud: Cloud, feat: np.ndarray, rows: np.ndarray, inverse: np.ndarray, meta: Mapping[str, Any]
+) -> None:
+    arrays: dict[str, np.ndarray] = {"coord": cloud.coord, "origin": cloud.origin}
+    if meta["per"] == "cell":
+        arrays.update(feat=feat, rows=rows, inverse=inverse.astype(np.int32))
+    else:
+        arrays["feat"] = feat[inverse]
+    if cloud.segment is not None:
+        arrays["segment"] = cloud.segment
+    arrays["meta"] = np.array(json.dumps(dict(meta)))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def feature_colors(feat: np.ndarray) -> np.ndarray:
+    """(M, C) features to (M, 3) uint8: three principal components, their axes fitted to at most 50,000 rows."""
+    from lam3c_plugin.viz import pca_colors
+
+    some = feat[:: -(-len(feat) // _MOST_IN_PCA)].astype(np.float64)
+    some -= some.mean(axis=0)
+    axes = np.linalg.eigh(some.T @ some)[1][:, ::-1][:, :3]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return np.rint(255 * pca_colors(feat @ axes.astype(np.float32))).astype(np.uint8)

@@ -1,0 +1,36 @@
+"""A made-up room for the tests of this folder, and the encoder that looks at it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from data_tools.clouds import Cloud
+from data_tools.synthetic.generate import SyntheticSettings, make_room
+from lam3c_plugin.encode import Encoder
+
+GRID = 0.05
+
+
+@lru_cache
+def room(points: int = 6000, index: int = 0) -> Cloud:
+    """Clean, with colours 0-255 and true normals; the arrays are not to be written to."""
+    cloud, _ = make_room(SyntheticSettings(points=points, noise="clean"), index)
+    for value in cloud.arrays().values():
+        value.flags.writeable = False
+    return cloud
+
+
+@lru_cache
+def tiny() -> Encoder:
+    """Random weights, scaled up so that attention, convolution and MLP all matter."""
+    encoder = Encoder.random("tiny", seed=1, device="cpu")
+    for name, value in encoder.backbone.named_parameters():
+        if value.dim() > 1 and "stem" not in name:
+            value.data *= 4
+    return encoder
+
+
+def inputs(cloud: Cloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return cloud.coord, cloud.color, cloud.normal

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+
+from lam3c_plugin.encode.clouds import prepare, unit_colors, unit_normals
+from lam3c_plugin.recipes_downstream import val_transforms
+from lam3c_plugin.standalone.geometry import PointCloudError
+from lam3c_plugin.standalone.transforms import Compose
+from tests.encode.rooms import GRID, room
+
+
+def one_a_cell(grid=GRID):
+    """Rows of a room that are alone in their cells, so that drawing one of a cell leaves no choice."""
+    cloud = room()
+    rows = np.arange(len(cloud))
+    for _ in range(20):  # dropping points moves the box and with it the grid
+        part = prepare(cloud.coord[rows], grid_size=grid, normals="zero")
+        if len(part.rows) == len(rows):
+            return cloud.select(rows)
+        rows = np.sort(rows[part.rows.numpy()])
+    raise AssertionError("no such subset")
+
+
+def test_it_is_what_the_validation_transforms_make():
+    cloud = one_a_cell()
+    sample = dict(coord=cloud.coord.copy(), color=cloud.color.astype(np.float32), normal=cloud.normal.copy())
+    sample.update(segment=cloud.segment.copy(), name="room", split="val")
+    expected = Compose(val_transforms(grid_size=GRID))(sample)
+    part = prepare(cloud.coord, cloud.color, cloud.normal, grid_size=GRID)
+    assert torch.equal(part.feat, expected["feat"])
+    assert torch.equal(part.cells.long(), expected["grid_coord"].long())
+    assert torch.equal(part.inverse, expected["inverse"].reshape(-1))
+
+
+def test_the_first_point_of_a_cell_stands_for_it():
+    coord = np.array([[0.0, 0, 0], [1.0, 1, 1], [0.002, 0.001, 0.001], [1.001, 1.001, 1.001]])
+    part = prepare(coord, normals="zero", grid_size=0.15)
+    assert part.rows.tolist() == [0, 1]
+    assert part.inverse.tolist() == [0, 1, 0, 1]
+
+
+def test_map_coordinates_keep_their_millimetres():
+    cloud = room()
+    coord, place = cloud.coord.astype(np.float64), np.array([688_000.0, 5_332_000.0, 512.0])
+    near = prepare(coord, cloud.color, cloud.normal, grid_size=GRID)
+    far = prepare(coord + place, cloud.color, cloud.normal, grid_size=GRID)
+    # a point on a cell's face may round to its other side, no more
+    assert abs(len(near.cells) - len(far.cells)) <= 2
+    same, a, b = np.intersect1d(near.rows, far.rows, return_indices=True)
+    assert len(same) >= len(near.rows) - 4
+    assert float((near.feat[a] - far.feat[b]).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("color", "expected"),
+    [
+        (np.array([[0, 255, 51]], np.uint8), [0, 1, 0.2]),
+        (np.array([[0, 65535, 13107]], np.uint16), [0, 1, 0.2]),
+        (np.array([[0.0, 1.0, 0.2]]), [0, 1, 0.2]),
+        (np.array([[0.0, 255.0, 51.0]], np.float32), [0, 1, 0.2]),
+        (torch.tensor([[0, 1, 0]], dtype=torch.uint8), [0, 1 / 255, 0]),
+    ],
+)
+def test_colours_of_any_range(color, expected):
+    part = prepare(np.zeros((1, 3)), color, normals="zero")
+    assert part.feat[0, 3:6].tolist() == pytest.approx(expected)
+
+
+def test_a_given_range_overrules_the_guess():
+    dark = torch.tensor([[0.0, 1.0, 0.5]])
+    assert unit_colors(dark)[0, 1] == 1
+    assert unit_colors(dark, 255)[0, 1] == pytest.approx(1 / 255)
+    with pytest.raises(PointCloudError, match=r"color goes from 0 to 200: give 0-255 or 0-1"):
+        unit_colors(torch.tensor([[0, 200, 3]]), 1)
+
+
+def test_normals_get_length_one_and_good_ones_pass_to_the_bit():
+    normal = torch.tensor([[0.0, 0, 2], [0, 0, 0], [0.6, 0.8, 0.0005]])
+    out = unit_normals(normal)
+    assert out[0].tolist() == [0, 0, 1]
+    assert out[1].tolist() == [0, 0, 0]
+    assert torch.equal(out[2], normal[2])
+
+
+def test_normals_are_estimated_or_zero():
+    cloud = room()
+    estimated = prepare(cloud.coord, cloud.color, grid_size=GRID).feat[:, 6:]
+    true = prepare(cloud.coord, cloud.color, cloud.normal, grid_size=GRID).feat[:, 6:]
+    assert float((estimated * true).sum(1).abs().median()) > 0.95
+    assert not prepare(cloud.coord, normals="zero", grid_size=GRID).feat[:, 3:].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"coord": np.zeros((0, 3))}, "coord is empty"),
+        ({"coord": np.zeros((4, 2))}, r"coord has shape \(4, 2\)"),
+        ({"coord": np.array([["a", "b", "c"]])}, "coord holds <U1 values"),
+        ({"coord": [[0, 0, 0], [1, 1]]}, "coord is no array"),
+        ({"coord": np.array([[0, 0, np.nan], [0, 0, 0]])}, "1 rows, first in row 0.*drop these points"),
+        ({"coord": np.zeros((2, 3)), "color": np.zeros((3, 3))}, "color has 3 rows and coord 2"),
+        ({"coord": np.zeros((1, 3)), "color": np.full((1, 3), np.nan)}, "color holds NaN"),
+        ({"coord": np.zeros((1, 3)), "color": np.full((1, 3), -4)}, "color goes from -4"),
+        ({"coord": np.zeros((1, 3)), "normal": np.full((1, 3), np.inf)}, "normal holds NaN or infinite"),
+        ({"coord": np.array([[0, 0, 0], [9000, 0, 0]])}, "extends over 9000 m along x.*check the units"),
+        ({"coord": np.zeros((1, 3)), "grid_size": 0}, "grid_size must be a positive"),
+        ({"coord": np.zeros((1, 3)), "normals": "guess"}, "normals='guess'"),
+    ],
+)
+def test_errors_name_value_and_cure(arguments, message):
+    with pytest.raises(PointCloudError, match=message):
+        prepare(**arguments)
