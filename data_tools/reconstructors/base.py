@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.scene_folder import settings_hash
 from data_tools.stage import StageError
 
-VERSION = 1  # part of the settings hash: raise it when the same frames give another cloud
+VERSION = 2  # part of the settings hash: raise it when the same frames give another cloud
 BACKENDS = {
     "pi3": "data_tools.reconstructors.pi3:Pi3Reconstructor",
     "vggt": "data_tools.reconstructors.vggt:VggtReconstructor",

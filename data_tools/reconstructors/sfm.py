@@ -10,6 +10,7 @@ import numpy as np
 from data_tools.reconstructors.base import Frames, Prediction, ReconstructSettings, take_options
 from data_tools.reconstructors.depth_fusion import choose_sources, depth_range, fuse_depths, plane_count
 from data_tools.reconstructors.depth_sweep import DepthMap, View, estimate_depth
+from data_tools.reconstructors.planar_fill import confirm_filled, fill_planes
 from data_tools.reconstructors.sfm_poses import PosedFrames, PoseSettings, find_poses
 from data_tools.stage import StageError
 
@@ -22,9 +23,11 @@ OPTIONS = {
     "min_planes": 48,
     "max_planes": 128,
     "min_consistent": 2,
+    "planar_fill": 1,
     "threads": 2,
 }
 LEAST_TEXTURE = 0.05
+FILLED_CONFIDENCE = 0.15
 
 
 class SfmReconstructor:
@@ -75,12 +78,32 @@ class SfmReconstructor:
             raise StageError("no parallax: no two frames see the same points from places far enough apart")
         maps = self._depths(views, sources, posed, threads)
         keep = _some_depth([row for row, found in enumerate(maps) if (found.depth > 0).any()], len(views))
-        with ThreadPoolExecutor(threads) as pool:
-            fused = list(pool.map(lambda view: fuse_depths(views, maps, sources, view), keep))
-        prediction = self._predict(posed, views, colors, maps, keep, fused)
+        depth, confidence = self._fuse(views, maps, sources, threads)
+        prediction = self._predict(posed, views, colors, keep, depth[keep], confidence[keep])
         if not prediction.valid.any():
             raise StageError("no depth that two views agree on: blurred frames, moving things or too little texture")
         return prediction
+
+    def _fuse(
+        self, views: list[View], maps: list[DepthMap], sources: list[list[int]], threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Depth (V, h, w), 0 where views do not agree, and confidence in (0, 1] where it is; flat patches filled."""
+        least, rows = int(self.options["min_consistent"]), range(len(views))
+        with ThreadPoolExecutor(threads) as pool:
+            fused = list(pool.map(lambda row: fuse_depths(views, maps, sources, row), rows))
+            depth, count = (np.stack(part) for part in zip(*fused, strict=True))
+            score = np.stack([one.score for one in maps])
+            sure = (count >= least) & (score > LEAST_TEXTURE) & (depth > 0)
+            depth = np.where(sure, depth, np.float32(0))
+            confidence = np.where(sure, np.clip(count / 4, 0, 1) * (0.3 + 0.7 * score), 0).astype(np.float32)
+            if not self.options["planar_fill"]:
+                return depth, confidence
+            filled = pool.map(lambda row: fill_planes(views[row].gray, depth[row], sure[row]), rows)
+            whole = [DepthMap(depth[row] + more, score[row]) for row, more in zip(rows, filled, strict=True)]
+            guesses = pool.map(lambda row: confirm_filled(views, whole, sure, sources, row, max(least, 2)), rows)
+            for row, (guess, good) in zip(rows, guesses, strict=True):
+                depth[row][good], confidence[row][good] = guess[good], FILLED_CONFIDENCE
+        return depth, confidence
 
     def _depths(self, views: list[View], sources: list[list[int]], posed: PosedFrames, threads: int) -> list[DepthMap]:
         from tqdm import tqdm
@@ -106,16 +129,11 @@ class SfmReconstructor:
         posed: PosedFrames,
         views: list[View],
         colors: np.ndarray,
-        maps: list[DepthMap],
         keep: list[int],
-        fused: list[tuple[np.ndarray, np.ndarray]],
+        depth: np.ndarray,
+        confidence: np.ndarray,
     ) -> Prediction:
-        least = int(self.options["min_consistent"])
-        depth = np.stack([one for one, _ in fused])
-        count = np.stack([one for _, one in fused])
-        score = np.stack([maps[row].score for row in keep])
-        valid = (count >= least) & (score > LEAST_TEXTURE) & (depth > 0)
-        confidence = np.where(valid, np.clip(count / 4, 0, 1) * (0.3 + 0.7 * score), 0).astype(np.float32)
+        valid = depth > 0
         poses = posed.camera_to_world[keep]
         height, width = depth.shape[1:]
         y, x = np.mgrid[:height, :width].astype(np.float64)
@@ -124,7 +142,13 @@ class SfmReconstructor:
         points = np.empty((*depth.shape, 3), np.float32)
         for row, pose in enumerate(poses):
             points[row] = (rays * depth[row][..., None]) @ pose[:3, :3].T + pose[:3, 3]
-        figures = {**posed.figures, "depth_views": len(keep), "consistent_share": round(float(valid.mean()), 4)}
+        guessed = valid & (confidence == np.float32(FILLED_CONFIDENCE))
+        figures = {
+            **posed.figures,
+            "depth_views": len(keep),
+            "consistent_share": round(float((valid & ~guessed).mean()), 4),
+            "filled_share": round(float(guessed.mean()), 4),
+        }
         intrinsics = np.tile(matrix, (len(keep), 1, 1))
         return Prediction(
             points, valid, confidence, colors[keep], poses, intrinsics, posed.view[keep],
