@@ -9,6 +9,7 @@ Three layouts of a state dict are known ("layout" below), each with or without D
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -281,7 +282,8 @@ def save_atomic(content: Any, path: str | os.PathLike[str]) -> None:
             os.fsync(raw.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be a file
+            temporary.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else getattr(sink, "error", None) or error
         if isinstance(error, RuntimeError) and cause is error:
             raise

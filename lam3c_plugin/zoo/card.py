@@ -67,7 +67,7 @@ def model_card(weights: Weights, card: Card) -> str:
     parts = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {card.name}\n\n{card.summary}.",
-        "## Use\n\n```sh\npip install lam3c-plugin\n"
+        "## Use\n\nWith the LAM3C plugin (PyTorch alone, CPU or GPU):\n\n```sh\n"
         f"lam3c zoo add {place}\nlam3c encode room.ply --checkpoint {card.name} --out features\n```",
         "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in rows),
     ]

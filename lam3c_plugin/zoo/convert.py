@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,16 +98,24 @@ def write_safetensors(weights: Weights, path: Path) -> None:
 
 def _save_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, object], path: Path) -> None:
     safetensors = require("safetensors.torch")
-    metadata = {"format": "pt", **{key: json.dumps(value, sort_keys=True) for key, value in header.items()}}
+    metadata = {"format": "pt", **{key: json.dumps(value) for key, value in header.items()}}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata)
+        os.chmod(temporary, 0o666 & ~_umask())  # the library writes for the owner alone
         os.replace(temporary, path)
     except (OSError, require("safetensors").SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(f"cannot save {path}: {reason}; check the folder and the free space") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_folder(weights: Weights, folder: Path, card: Card) -> None:

@@ -41,7 +41,7 @@ def get_file(entry: Entry, revision: str | None, *, endpoint: str | None = None,
         CheckpointError: there is no such repository, revision or file, no access, no connection, or no library.
     """
     hub = require("huggingface_hub")
-    errors = hub.errors
+    errors = require("huggingface_hub.errors")
     endpoint = endpoint or os.environ.get("HF_ENDPOINT") or None
     where = f"{entry.hub} on {endpoint or 'huggingface.co'}"
     for file in entry.files:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import json
 import pickle
 import re
@@ -53,7 +55,7 @@ def sniff(path: Path) -> str:
 
 def _is_text(head: bytes) -> bool:
     try:
-        head[: len(head) - 3 if len(head) == 4096 else None].decode("utf-8")  # the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # whose last character may be cut
     except UnicodeDecodeError:
         return False
     return b"\0" not in head
@@ -85,10 +87,13 @@ def open_pickle(path: Path) -> dict[str, Any]:
         cause = error.__cause__
         if isinstance(cause, pickle.UnpicklingError) and "eights" in str(cause):
             wanted = re.search(r"GLOBAL (\S+)", str(cause))
-            what = f" ({wanted[1]})" if wanted else ""
+            if wanted is None:
+                raise CheckpointError(
+                    f"cannot read {path}: its pickle is damaged (nothing was run); {AGAIN}"
+                ) from error
             raise CheckpointError(
-                f"{path} was refused, and nothing in it was run: it asks to load other objects than tensors{what}, "
-                "which can execute any code; ask its author for a .safetensors file"
+                f"{path} was refused, and nothing in it was run: it asks to load other objects than tensors "
+                f"({wanted[1]}), which can execute any code; ask its author for a .safetensors file"
             ) from error
         raise CheckpointError(f"{' '.join(str(error).split())}; {AGAIN}") from error
 
@@ -110,14 +115,12 @@ def open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def require(name: str) -> Any:
-    """Import ``safetensors`` or ``huggingface_hub``.
+    """Import ``safetensors`` or ``huggingface_hub``, or a module of theirs.
 
     Raises:
         CheckpointError: it is not installed.
     """
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise CheckpointError(f"this needs {name}; run `pip install {name}`") from error
+        raise CheckpointError(f"this needs {name}; run `pip install {name.split('.')[0]}`") from error

@@ -15,7 +15,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
     Raises:
         CheckpointError: no login, no right, no connection. The folder stays.
     """
-    hub = require("huggingface_hub")
+    hub, errors = require("huggingface_hub"), require("huggingface_hub.errors")
     left = f"{folder} is complete and stays"
     if not hub.get_token():
         raise CheckpointError(f"nobody is logged in to the Hub; run `hf auth login`, then this again; {left}")
@@ -23,7 +23,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
         api = hub.HfApi(library_name="lam3c")
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message="LAM3C checkpoint")
-    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError, ValueError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"uploading to {repo} failed ({reason:.160}); check the name, your rights and the connection; {left}"

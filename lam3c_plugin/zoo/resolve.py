@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -15,7 +16,7 @@ from . import fetch, hub, licence
 from .index import Entry, find
 from .opening import sniff
 from .store import Lock, entries, forget, home, read_lock, sha256_of, write_lock
-from .weights import Weights, read
+from .weights import SUFFIXES, Weights, read
 
 
 def resolve(
@@ -47,7 +48,8 @@ def resolve(
     path = Path(text).expanduser()
     if not any(entry.name == text.lower() for entry in known) and path.exists():
         return path
-    if path.suffix and path.parent != Path():  # a path: perhaps to the other spelling of a zoo file
+    named = any(text.lower() in entry.spellings() for entry in known)
+    if path.parent != Path() or (path.suffix in SUFFIXES and not named):  # a path
         return _other_spelling(path, known)
     return obtain(find(text, known), source=source, offline=offline, ask=ask, yes=yes, update=update)
 
@@ -71,6 +73,7 @@ def open_weights(
 
 
 def _other_spelling(path: Path, known: list[Entry]) -> Path:
+    """The zoo's file beside a path that is not there, under the other spelling of its name."""
     for entry in known:
         for file in entry.files:
             other = path.with_name(Path(file).name)
@@ -204,7 +207,8 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
         shutil.copyfile(found, temporary)
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(f"cannot copy {found} to {target}: {error.strerror}; LAM3C_HOME moves the zoo") from error
     _remember(entry, target, digest, None, str(folder))
     return target

@@ -172,8 +172,9 @@ def _choose_config(
         guess = guess_config(backbone)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    whole = stored if stored and "enc_channels" in stored else None
-    if whole is None and (given is None or "enc_channels" not in given):
+    complete = {"enc_depths", "enc_channels", "enc_num_head"}
+    whole = next((config for config in (given, stored) if config and complete <= config.keys()), None)
+    if whole is None:
         whole = run_backbone_config(path)
         if whole is not None:
             notes.append("heads, patches and curves are those of the run's config.py")
