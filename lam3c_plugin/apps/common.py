@@ -1,0 +1,123 @@
+"""What the commands over features share: the encoder asked for, reading clouds, a cloud's features at its cells."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lam3c_plugin.commands.encode import parse_chunk, parse_level
+from lam3c_plugin.standalone.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from data_tools.clouds import Cloud
+    from lam3c_plugin.encode import Encoder
+
+
+def open_encoder(args: argparse.Namespace) -> Encoder:
+    """The encoder that the options ask for.
+
+    Raises:
+        ConfigError: neither a checkpoint nor ``--random``, or both.
+        CheckpointError: the checkpoint cannot be used.
+    """
+    import lam3c_plugin.encode as encode
+
+    if bool(args.checkpoint) == bool(args.random):
+        raise ConfigError(
+            "give --checkpoint NAME_OR_FILE (`lam3c zoo list` has names) or --random tiny to try it without weights"
+        )
+    if args.random:
+        return encode.Encoder.random(args.random, args.seed, device=args.device)
+    return encode.load(args.checkpoint, device=args.device, student=not args.teacher)
+
+
+def read_input(path: str | Path) -> Cloud:
+    """A cloud of any file format, or of a scene folder, without points that are not finite.
+
+    Raises:
+        DataError: it cannot be read, or has no finite point.
+    """
+    from data_tools.clouds import CloudError, drop_not_finite, read_cloud
+
+    try:
+        cloud, dropped = drop_not_finite(read_cloud(path))
+    except CloudError as error:
+        raise DataError(str(error)) from error
+    if not len(cloud):
+        raise DataError(f"{path}: none of its points has finite coordinates; export it again")
+    if dropped:
+        cloud.notes.append(f"{dropped} points that are not finite left out")
+    return cloud
+
+
+def input_paths(given: list[Path]) -> list[Path]:
+    """Files and scene folders as they are; a folder of clouds stands for what is in it, in order of name.
+
+    Raises:
+        DataError: a path does not exist, or a folder holds no cloud.
+    """
+    from data_tools.clouds import CLOUD_SUFFIXES
+
+    found: list[Path] = []
+    for path in given:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; give a cloud file ({' '.join(CLOUD_SUFFIXES)}) or a folder")
+        if not path.is_dir() or (path / "coord.npy").is_file():
+            found.append(path)
+            continue
+        inside = [p for p in sorted(path.iterdir()) if _is_cloud(p, CLOUD_SUFFIXES)]
+        if not inside:
+            raise DataError(f"{path} holds neither cloud files nor scene folders (with coord.npy)")
+        found += inside
+    return found
+
+
+def _is_cloud(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return (path / "coord.npy").is_file() if path.is_dir() else path.suffix.lower() in suffixes
+
+
+def output_names(paths: list[Path]) -> list[str]:
+    """A file name's stem for each input, no two alike."""
+    names: list[str] = []
+    for path in paths:
+        stem = path.name if path.is_dir() else path.stem
+        stem = re.sub(r"[^\w.+-]+", "_", stem) or "cloud"
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}_{number}", number + 1
+        names.append(name)
+    return names
+
+
+@dataclass
+class CellFeatures:
+    """A cloud's features at one point a cell: ``feat`` (M, C) and ``inverse`` (N,), the cell of each point."""
+
+    feat: np.ndarray
+    inverse: np.ndarray
+    rows: np.ndarray
+
+
+def cell_features(encoder: Any, cloud: Cloud, args: argparse.Namespace, level: int | str | None = None) -> CellFeatures:
+    """Encode a cloud as the options say.
+
+    Raises:
+        PointCloudError: (a ``DataError``) the cloud or an option cannot be used.
+    """
+    coord = cloud.coord if not cloud.origin.any() else cloud.coord.astype(np.float64) + cloud.origin
+    encoded = encoder.encode_cells(
+        coord,
+        cloud.color,
+        cloud.normal,
+        level=parse_level(args.level) if level is None else level,
+        grid_size=args.grid_size,
+        chunk=parse_chunk(args.chunk),
+        normals=args.normals,
+        color_range=255,
+    )
+    return CellFeatures(*(np.asarray(value) for value in (encoded.feat, encoded.inverse, encoded.rows)))

@@ -1,0 +1,42 @@
+"""Command-line options of everything that encodes clouds; needs nothing but Python, as ``lam3c --help`` does."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+RANDOM_SIZES = ("tiny", "base", "large")
+
+
+def add_encoder_options(parser: argparse.ArgumentParser, level: str = "full") -> None:
+    """``--checkpoint`` or ``--random``, and how clouds are encoded."""
+    group = parser.add_argument_group("encoder")
+    group.add_argument("--checkpoint", metavar="NAME_OR_FILE", help="zoo name, checkpoint file or folder")
+    group.add_argument("--teacher", action="store_true", help="of a training checkpoint the teacher, not the student")
+    group.add_argument("--random", choices=RANDOM_SIZES, help="random weights instead, to try things out")
+    group.add_argument("--seed", type=int, default=0, help="of --random and of everything drawn (default 0)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default auto)")
+    group.add_argument(
+        "--level", default=level, help=f"stages joined, 0 (coarsest) to 4, or full (default {level}); docs/encode.md"
+    )
+    group.add_argument("--grid-size", type=float, default=0.02, help="metres (default 0.02, as the weights expect)")
+    group.add_argument("--normals", choices=("estimate", "zero"), default="estimate", help="where a cloud has none")
+    group.add_argument("--chunk", default="auto", help="cells a pass may take: a number, auto (default), none")
+
+
+def add_output_options(parser: argparse.ArgumentParser, out: str) -> None:
+    """``--out``, ``--view`` and how large the page may be."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--out", type=Path, default=Path(out), help=f"folder (default {out})")
+    group.add_argument("--view", action="store_true", help="write an interactive page too, and open it in a browser")
+    group.add_argument("--no-open", action="store_true", help="with --view: write the page and open nothing")
+    group.add_argument("--max-points", type=int, default=150_000, help="points of the page (default 150000)")
+    group.add_argument("--size", type=_size, default=(480, 360), metavar="WxH", help="of one picture (default 480x360)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", text.lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT in pixels, as 640x480")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,70 @@
+"""``lam3c pca``: clouds coloured by the principal components of their features."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lam3c_plugin.apps.options import add_encoder_options, add_output_options
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``lam3c pca``."""
+    parser = subparsers.add_parser(
+        "pca",
+        help="colour clouds by the principal components of their features",
+        description="Colours clouds by three principal components of their features. Writes NAME_pca.ply (every point, "
+        "the input's coordinates) and NAME_pca.png (four sides; colours above, components below); "
+        "with --view also NAME_pca.html.",
+        epilog="lam3c pca room.ply --random tiny --view",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="clouds, scene folders, folders of them")
+    parser.add_argument("--first", type=int, default=0, help="components to pass over (default 0)")
+    parser.add_argument(
+        "--joint", action="store_true", help="one set of components for all inputs: equal colours mean equal features"
+    )
+    add_encoder_options(parser, level="2")
+    add_output_options(parser, "out/pca")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import numpy as np
+
+    from lam3c_plugin.apps.common import cell_features, input_paths, open_encoder, output_names, read_input
+    from lam3c_plugin.apps.components import component_colors
+    from lam3c_plugin.standalone.errors import ConfigError
+
+    if args.first < 0:
+        raise ConfigError(f"--first {args.first}: give 0 or more")
+    paths = input_paths(args.inputs)
+    names = output_names(paths)
+    encoder = open_encoder(args)
+    groups = [list(range(len(paths)))] if args.joint else [[i] for i in range(len(paths))]
+    for group in groups:
+        clouds = [read_input(paths[i]) for i in group]
+        features = [cell_features(encoder, cloud, args) for cloud in clouds]
+        # half precision keeps three decimals, and many rooms in memory
+        feats = [np.asarray(found.feat, np.float16 if args.joint else np.float32) for found in features]
+        colors, components = component_colors(feats, args.first)
+        share = " ".join(f"{value:.0%}" for value in components.share[args.first :])
+        for i, cloud, found, color in zip(group, clouds, features, colors, strict=True):
+            _write(args, names[i], cloud, color[found.inverse], f"variance of the components shown: {share or 'none'}")
+    return 0
+
+
+def _write(args: argparse.Namespace, name: str, cloud: Any, color: Any, note: str) -> None:
+    from lam3c_plugin.apps.files import save_picture, save_ply, show_page
+    from lam3c_plugin.apps.pages import color_layer, layer, layers_page
+    from lam3c_plugin.apps.pictures import display_colors, to_uint8, turntable
+
+    color = to_uint8(color)
+    picture = turntable(cloud.coord, [display_colors(cloud), color], args.size)
+    done = [save_ply(args.out / f"{name}_pca.ply", cloud, color), save_picture(args.out / f"{name}_pca.png", picture)]
+    print(f"{name}: {len(cloud):,} points, {note}; {', '.join(map(str, done))}")
+    if args.view:
+        layers = [layer(cloud, "components", color), *color_layer(cloud)]
+        html = layers_page(cloud, layers, f"{name}: components", f"{note[0].upper()}{note[1:]}.", args.max_points)
+        print(show_page(args.out / f"{name}_pca.html", html, not args.no_open))

@@ -1,0 +1,85 @@
+"""``lam3c segment``: a class for every point, by a linear head on the features."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lam3c_plugin.apps.options import add_encoder_options, add_output_options
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``lam3c segment``."""
+    parser = subparsers.add_parser(
+        "segment",
+        help="a class for every point, by a linear probe head",
+        description="Classifies every point with a linear head on the full features. Writes NAME_segment.ply "
+        "(coloured, the label as `segment`), NAME_segment.npz (segment, probability) and NAME_segment.png, and prints "
+        "how many points each class has; with --view a page, too.",
+        epilog="lam3c segment room.ply --checkpoint lam3c-ptv3-base --head scannet --view",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="clouds, scene folders, folders of them")
+    parser.add_argument(
+        "--head",
+        metavar="NAME_OR_FILE",
+        help="scannet (the zoo's probe head for the encoder), a zoo name, or a file as `lam3c probe --save-head` "
+        "writes it; default: the head in the checkpoint",
+    )
+    parser.add_argument("--names", metavar="LIST", help="scannet, scannet200, scannetpp, s3dis, synthetic or a file")
+    add_encoder_options(parser)
+    add_output_options(parser, "out/segment")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from lam3c_plugin.apps.classes import class_names
+    from lam3c_plugin.apps.common import cell_features, input_paths, open_encoder, output_names, read_input
+    from lam3c_plugin.apps.heads import classify, find_head
+    from lam3c_plugin.standalone.errors import ConfigError
+
+    if args.level != "full":
+        raise ConfigError(f"--level {args.level}: probe heads read all levels; leave it out")
+    paths = input_paths(args.inputs)
+    encoder = open_encoder(args)
+    head = find_head(args.head, encoder, args.checkpoint)
+    names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))
+    for path, name in zip(paths, output_names(paths), strict=True):
+        cloud = read_input(path)
+        features = cell_features(encoder, cloud, args, level="full")
+        label, share = classify(features.feat, head)
+        _write(args, name, cloud, label[features.inverse], share[features.inverse], names)
+    return 0
+
+
+def _write(args: argparse.Namespace, name: str, cloud: Any, segment: Any, share: Any, names: list[str]) -> None:
+    import numpy as np
+
+    from lam3c_plugin.apps.classes import label_colors, palette
+    from lam3c_plugin.apps.files import save_npz, save_picture, save_ply, show_page
+    from lam3c_plugin.apps.pages import color_layer, layer, layers_page
+    from lam3c_plugin.apps.pictures import display_colors, to_uint8, turntable, with_legend
+
+    color, colors = label_colors(segment, len(names)), palette(len(names))
+    counts = np.bincount(segment, minlength=len(names))
+    present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    legend = [(names[i], colors[i]) for i in present]
+    picture = with_legend(turntable(cloud.coord, [display_colors(cloud), color], args.size), legend)
+    done = [
+        save_ply(args.out / f"{name}_segment.ply", cloud, color, segment),
+        save_npz(args.out / f"{name}_segment.npz", segment=segment, probability=share, names=np.array(names)),
+        save_picture(args.out / f"{name}_segment.png", picture),
+    ]
+    print(f"{name}: {len(cloud):,} points; {', '.join(map(str, done))}")
+    width = max(len(names[i]) for i in present)
+    print(f"{'class':<{width}}      points   share  mean probability")
+    for i in present:
+        print(
+            f"{names[i]:<{width}}  {counts[i]:>10,}  {counts[i] / len(cloud):>6.1%}  {share[segment == i].mean():.3f}"
+        )
+    if args.view:
+        gray = to_uint8(np.repeat(share[:, None], 3, axis=1))
+        layers = [layer(cloud, "classes", color, legend), layer(cloud, "probability", gray), *color_layer(cloud)]
+        html = layers_page(cloud, layers, f"{name}: classes", f"{len(present)} classes.", args.max_points)
+        print(show_page(args.out / f"{name}_segment.html", html, not args.no_open))
