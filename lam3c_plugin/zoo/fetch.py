@@ -58,20 +58,18 @@ def download(
             size or hash (what came is removed), a full disk.
     """
     check_url(url, sha256)
-    transfer = _Transfer(url, target, sha256, progress)
-    problem = ""
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(wait * 2 ** (attempt - 1))
-        try:
+    try:
+        transfer = _Transfer(url, target, sha256, progress)
+        for attempt in range(TRIES):
+            time.sleep(wait * 2 ** (attempt - 1) if attempt else 0)
             problem = transfer.request()
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write {target}: {error.strerror or error}; free some space and run it again"
-            ) from error
-        if not problem:
-            break
-    else:
+            if not problem:
+                break
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {target}: {error.strerror or error}; check the folder and the free space, and run it again"
+        ) from error
+    if problem:
         kept = f"{transfer.done:,} bytes are kept; run it again to go on"
         cure = kept if transfer.done else "check the connection and run it again"
         raise CheckpointError(f"{url}: the download broke off {TRIES} times ({problem}); {cure}")

@@ -61,6 +61,8 @@ def get_file(entry: Entry, revision: str | None, *, endpoint: str | None = None,
             f"{entry.name} is not on this machine and HF_HUB_OFFLINE or --offline forbids the network; "
             f"download it where there is one, or give a folder that has {' or '.join(entry.files)} (--from DIR)"
         )
+    if isinstance(problem.__cause__, errors.FileMetadataError):
+        raise CheckpointError(f"{entry.name}: {_explain(problem.__cause__, errors, where, revision)}") from problem
     if isinstance(problem, errors.LocalEntryNotFoundError):
         raise CheckpointError(
             f"{entry.name}: cannot reach {where}; check the connection, or use a mirror (HF_ENDPOINT or --from URL) "

@@ -7,6 +7,7 @@ import importlib
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def open_pickle(path: Path) -> dict[str, Any]:
         CheckpointError: damaged, or it holds other things than tensors, numbers, texts and containers.
     """
     try:
-        return read_checkpoint(path, trust=False, mmap=sniff(path) == "zip")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's doubts about a foreign pickle, before it refuses
+            return read_checkpoint(path, trust=False, mmap=sniff(path) == "zip")
     except CheckpointError as error:
         cause = error.__cause__
         if isinstance(cause, pickle.UnpicklingError) and "eights" in str(cause):
