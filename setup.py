@@ -15,7 +15,7 @@ CONFIG_FOLDERS = sorted({path.parent.relative_to(ROOT) for path in (ROOT / "conf
 CONFIG_PACKAGES = {"lam3c_plugin." + ".".join(folder.parts): str(folder) for folder in CONFIG_FOLDERS}
 
 # decoding, images, camera poses, downloads: wheels for every system, no weights
-VIDEO = ["av>=13", "opencv-python-headless>=4.8", "pycolmap>=3.11", "yt-dlp[default]"]
+VIDEO = ["av>=17", "opencv-python-headless>=4.8", "pycolmap>=4.0", "yt-dlp[default]"]
 
 setup(
     name="lam3c-plugin",
