@@ -194,10 +194,10 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
     if found is None:
         raise CheckpointError(f"{entry.name}: {folder} has no {' or '.join(names)}; give the folder that has it")
     sniff(found)
-    digest = sha256_of(found)
-    if wanted and digest != wanted:
-        raise _wrong_hash(entry, digest, wanted, found)
     if not copy:
+        digest = sha256_of(found)
+        if wanted and digest != wanted:
+            raise _wrong_hash(entry, digest, wanted, found)
         _remember(entry, found.absolute(), digest, None, str(folder))
         return found.absolute()
     target = home() / "files" / entry.name / found.name
@@ -205,11 +205,15 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found, temporary)
+        digest = sha256_of(temporary)  # of the copy: what was read from a worn disk may differ
+        if wanted and digest != wanted:
+            raise _wrong_hash(entry, digest, wanted, found)
         os.replace(temporary, target)
     except OSError as error:
+        raise CheckpointError(f"cannot copy {found} to {target}: {error.strerror}; LAM3C_HOME moves the zoo") from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot copy {found} to {target}: {error.strerror}; LAM3C_HOME moves the zoo") from error
     _remember(entry, target, digest, None, str(folder))
     return target
 
