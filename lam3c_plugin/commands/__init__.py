@@ -5,4 +5,4 @@ A module imports at its top only what Python itself brings (and this package); t
 """
 
 #: modules of this package, in the order of ``lam3c --help``
-COMMANDS: tuple[str, ...] = ("doctor", "install", "encode", "zoo", "pca", "similarity", "segment", "probe")
+COMMANDS: tuple[str, ...] = ("doctor", "install", "encode", "zoo", "pca", "similarity", "segment", "probe", "export")

@@ -16,7 +16,8 @@ def add_parser(subparsers: Any) -> None:
         help="linear and kNN probe on labelled scenes: mIoU, also with few labels",
         description="Encodes labelled scenes once (cached), then trains a linear layer and asks the nearest "
         "neighbours, with 1, 10 and 100 %% of the labels. Writes probe.json, probe.txt and, of the first validation "
-        "scene, probe.png and probe.ply; with --view also probe.html. A quick probe on a sample of points, not the protocol of the paper's tables (docs/tour.md).",
+        "scene, probe.png and probe.ply; with --view also probe.html. A quick probe on a sample of points, not the "
+        "protocol of the paper's tables (docs/tour.md).",
         epilog="lam3c probe --data data/rooms --random tiny --save-head head.pth",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/ scenes, or with scenes")
