@@ -33,7 +33,7 @@ class Weights:
         backbone_config: PT-v3m2's arguments in JSON's types; ``None`` for a head alone.
         backbone: its tensors, keys without prefix; empty for a head alone.
         head: ``seg_head.weight`` (classes, C) and ``seg_head.bias`` (classes,), where there is one.
-        head_config: ``backbone_out_channels`` (C) and ``num_classes``.
+        head_config: ``backbone_out_channels`` (C), ``num_classes``, and what else its file says (``class_names``).
         source: the file or folder.
         notes: what had to be assumed or was left out, in words.
         report: how the backbone's tensors met its config.
@@ -90,7 +90,7 @@ def read(path: str | os.PathLike[str], *, part: str = "student", config: Mapping
         )
     if sniff(path) == "safetensors":
         tensors, metadata = open_safetensors(path)
-        stored = _json(metadata.get("config"), path)
+        stored = _json(metadata.get("config", metadata.get("head_config")), path)
         return _sort(strip_module(tensors), stored, path, part, config, kind="safetensors")
     content = open_pickle(path)
     stored = content.get("config") if "state_dict" in content else None
@@ -136,7 +136,7 @@ def _sort(
     head, head_config = _head_of(state, path)
     rest = {key: value for key, value in state.items() if not key.startswith(_HEAD)}
     if head and not rest:
-        return Weights(kind or "head", None, {}, head, head_config, path)
+        return Weights(kind or "head", None, {}, head, {**plain(stored or {}), **(head_config or {})}, path)
     layout = layout_of(rest)
     notes: list[str] = []
     if layout == "pretrain" and not any(key.startswith(f"{part}.backbone.") for key in rest):

@@ -93,12 +93,15 @@ def test_the_hub_folder_is_complete(tmp_path, tuned):
 
 
 def test_what_cannot_be_written(tmp_path, tuned):
-    torch.save({"state_dict": tiny_head()}, tmp_path / "head.pth")
+    config = {"num_classes": 20, "backbone_out_channels": 96, "class_names": tuple("abcdefghijklmnopqrst")}
+    torch.save({"config": config, "state_dict": tiny_head()}, tmp_path / "head.pth")
     head = read(tmp_path / "head.pth")
     with pytest.raises(CheckpointError, match="a head without a backbone"):
         write(head, tmp_path / "a.pth", "backbone")
     write(head, tmp_path / "head.safetensors", "safetensors")
-    assert same(read(tmp_path / "head.safetensors").head, tiny_head())
+    again = read(tmp_path / "head.safetensors")
+    assert same(again.head, tiny_head())
+    assert again.head_config == head.head_config == {**config, "class_names": list("abcdefghijklmnopqrst")}
     tuned.head = None
     with pytest.raises(CheckpointError, match="has no head"):
         write(tuned, tmp_path / "a.pth", "segmentor")
