@@ -80,6 +80,10 @@ def test_download_lock_and_cache(hub, monkeypatch, capsys):
     assert resolve(BASE, offline=True) == path
     assert len(hub.requests) == asked
     assert same(open_weights(BASE).backbone, tiny_state())
+    store.forget(BASE)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert resolve(BASE, ask=False) == path  # out of the Hub's own cache
+    assert len(hub.requests) == asked
 
 
 def test_the_old_spelling_is_found(hub):
