@@ -128,7 +128,8 @@ def _write(path: Path, save: Callable[[Path], Any], backbone: PointTransformerV3
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; check the folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def largest_difference(run: Callable[..., Tensor], backbone: PointTransformerV3, head: nn.Linear | None) -> float:

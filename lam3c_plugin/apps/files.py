@@ -33,7 +33,8 @@ def _writing(path: Path, suffix: str = ".part") -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; check the folder given with --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def save_ply(path: Path, cloud: Cloud, color: np.ndarray, segment: np.ndarray | None = None) -> Path:
