@@ -13,6 +13,8 @@ from lam3c_plugin.standalone.errors import CheckpointError
 from .index import Entry
 from .opening import require
 
+TRIES = 3
+
 
 @dataclass(frozen=True)
 class HubFile:
@@ -46,10 +48,8 @@ def get_file(entry: Entry, revision: str | None, *, endpoint: str | None = None,
     where = f"{entry.hub} on {endpoint or 'huggingface.co'}"
     for file in entry.files:
         try:
-            path = hub.hf_hub_download(
-                entry.hub, file, revision=revision, endpoint=endpoint, local_files_only=offline, library_name="lam3c"
-            )
-            return _describe(Path(path))
+            options = {"revision": revision, "endpoint": endpoint, "local_files_only": offline}
+            return _describe(_download(hub, errors, str(entry.hub), file, options))
         except errors.LocalEntryNotFoundError as error:
             problem: Exception = error  # not in the cache, or the Hub was not reached
         except errors.EntryNotFoundError as error:
@@ -69,6 +69,19 @@ def get_file(entry: Entry, revision: str | None, *, endpoint: str | None = None,
             "or a folder (--from DIR)"
         ) from problem
     raise CheckpointError(f"{entry.name}: {where} has no {' or '.join(entry.files)}; update the plugin") from problem
+
+
+def _download(hub: Any, errors: Any, repo: str, file: str, options: dict[str, Any]) -> Path:
+    """One file; older versions of the library give up where a transfer breaks off, and go on when asked again."""
+    for left in reversed(range(TRIES)):
+        try:
+            return Path(hub.hf_hub_download(repo, file, library_name="lam3c", **options))
+        except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.FileMetadataError):
+            raise
+        except OSError as error:
+            if left == 0 or error.errno is not None:  # the disk's errors have a number
+                raise
+    raise AssertionError
 
 
 def _describe(path: Path) -> HubFile:
