@@ -42,8 +42,8 @@ def sniff(path: Path) -> str:
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
     if head.startswith(_ZIP):
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError(f"{path} is cut short at {size:,} bytes; {AGAIN}")
+        if not _has_end(path):
+            raise CheckpointError(f"{path} is cut short (at {size:,} bytes) or damaged; {AGAIN}")
         return "zip"
     if head.startswith(_PICKLE):
         return "pickle"
@@ -52,6 +52,14 @@ def sniff(path: Path) -> str:
         return "safetensors"
     kind = "a text file" if _is_text(head) else "neither a PyTorch nor a safetensors file"
     raise CheckpointError(f"{path} is {kind}, not weights; give a .pth, .safetensors or a folder with one")
+
+
+def _has_end(path: Path) -> bool:
+    """Whether the directory at the end of a zip file is there."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def _is_text(head: bytes) -> bool:

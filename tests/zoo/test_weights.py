@@ -185,6 +185,15 @@ def test_truncated_files(tmp_path, name):
         refused(tmp_path / name, name, "get it again")
 
 
+def test_damage_at_the_end_of_a_file(tmp_path):
+    path = saved(tmp_path / "a.pth", {"config": TINY, "state_dict": tiny_state()})
+    content = bytearray(path.read_bytes())
+    disks = content.rindex(b"PK\x06\x07") + 16  # "zip files that span multiple disks"
+    content[disks] = 7
+    path.write_bytes(bytes(content))
+    refused(path, "or damaged", "get it again")
+
+
 def test_damage_inside_a_file(tmp_path):
     path = saved(tmp_path / "a.pth", {"config": TINY, "state_dict": tiny_state()})
     content = bytearray(path.read_bytes())
