@@ -37,8 +37,8 @@ setup(
         "matplotlib>=3.7",
         "tqdm>=4.60",
         "pillow>=9.1",
-        "safetensors>=0.4",
-        "huggingface_hub>=0.23",
+        "safetensors>=0.4.5",
+        "huggingface_hub>=0.26",
     ],
     package_data={"data_tools.reporting": ["assets/*"]},
     extras_require={
