@@ -19,6 +19,7 @@ setTimeout(() => {
     const at = { pointerId: 1, bubbles: true, clientX, clientY };
     canvas.dispatchEvent(new PointerEvent("pointerdown", at));
     canvas.dispatchEvent(new PointerEvent("pointerup", at));
+    if (document.querySelector(".pv").dataset.picked) return;
   }
 }, 1500);
 </script></body>"""
