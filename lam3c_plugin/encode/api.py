@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lam3c_plugin.standalone.errors import ConfigError
-from lam3c_plugin.standalone.geometry import PointCloudError, check_clouds
+from lam3c_plugin.standalone.geometry import PointCloudError
 from lam3c_plugin.standalone.ptv3 import PointTransformerV3
 
-from .clouds import CellCloud, as_rows, prepare
+from .clouds import CellCloud, as_columns, prepare, split_rows
 from .memory import GIB, choose_limit, machine_bytes
 from .models import build_encoder, find_weights, random_backbone
 from .stages import Stage, run_stages
@@ -154,34 +153,14 @@ class Encoder:
         Raises:
             PointCloudError: (a ``DataError`` and ``ValueError``) a cloud that cannot be used; value and cure named.
         """
-        options = {"level": level, "grid_size": grid_size, "chunk": chunk, "dtype": dtype}
-        inputs = {"normals": normals, "color_range": color_range}
+        options = {"level": level, "chunk": chunk, "dtype": dtype, "return_tensor": return_tensor}
+        options.update(grid_size=grid_size, normals=normals, color_range=color_range)
         if isinstance(coord, list | tuple) and any(getattr(item, "ndim", 0) == 2 for item in coord):
             if batch is not None or offset is not None:
                 raise PointCloudError("give a list of clouds or batch/offset, not both")
             colors, given = _like_list(color, "color", len(coord)), _like_list(normal, "normal", len(coord))
-            return [
-                self.encode(*cloud, return_tensor=return_tensor, **options, **inputs)
-                for cloud in zip(coord, colors, given, strict=True)
-            ]
-        target = coord.device if isinstance(coord, Tensor) else torch.device("cpu")
-        as_tensor = isinstance(coord, Tensor) if return_tensor is None else return_tensor
-        coord = as_rows(coord, "coord")
-        color = None if color is None else as_rows(color, "color", len(coord))
-        normal = None if normal is None else as_rows(normal, "normal", len(coord))
-        parts = _clouds(len(coord), batch, offset, target)
-        out = self._allocate(len(coord), level, dtype, target)
-        for number, rows in enumerate(parts):
-            take = (lambda t, r=rows: t) if rows is None else (lambda t, r=rows: None if t is None else t[r])
-            try:
-                cloud = prepare(
-                    take(coord), take(color), take(normal), grid_size=grid_size, device=self.device, **inputs
-                )
-            except PointCloudError as error:
-                raise error if rows is None else PointCloudError(f"cloud {number}: {error}") from error
-            stages = self._run(cloud, chunk, out)
-            self._gather(stages, cloud.inverse, level, out, rows)
-        return out if as_tensor else out.cpu().numpy()
+            return [self._encode_rows(cloud, **options) for cloud in zip(coord, colors, given, strict=True)]
+        return self._encode_rows((coord, color, normal), batch, offset, **options)
 
     def encode_cells(
         self,
@@ -213,6 +192,34 @@ class Encoder:
         )
 
     # ------------------------------------------------------------------------------------------------------- inside
+    def _encode_rows(
+        self,
+        inputs: tuple[Any, Any, Any],
+        batch: Any = None,
+        offset: Any = None,
+        *,
+        level: int | str,
+        chunk: str | int | None,
+        dtype: str | torch.dtype,
+        return_tensor: bool | None,
+        **options: Any,
+    ) -> Any:
+        """`encode` for clouds in one array; ``options`` are those of :func:`prepare`."""
+        is_tensor = isinstance(inputs[0], Tensor)
+        columns = as_columns(*inputs)
+        total, target = len(columns[0]), columns[0].device
+        out = self._allocate(total, level, dtype, target)
+        for number, rows in enumerate(split_rows(total, batch, offset, target)):
+            try:
+                part = [None if c is None else c if rows is None else c[rows] for c in columns]
+                cloud = prepare(*part, device=self.device, **options)
+            except PointCloudError as error:
+                raise error if rows is None else PointCloudError(f"cloud {number}: {error}") from error
+            stages = self._run(cloud, chunk, out)
+            self._gather(stages, cloud.inverse, level, out, rows)
+        as_tensor = is_tensor if return_tensor is None else return_tensor
+        return out if as_tensor else out.cpu().numpy()
+
     def _level(self, level: int | str) -> int:
         last = len(self._widths) - 1
         if level == FULL:
@@ -307,20 +314,3 @@ def _like_list(values: Any, name: str, count: int) -> list[Any]:
     if not isinstance(values, list | tuple) or len(values) != count:
         raise PointCloudError(f"coord is a list of {count} clouds: give {name} as a list of as many, or None")
     return list(values)
-
-
-def _clouds(total: int, batch: Any, offset: Any, device: torch.device) -> list[Tensor | None]:
-    """Rows of each cloud; [None] where all points are one."""
-    if batch is not None and offset is not None:
-        raise PointCloudError("give batch or offset, not both")
-    if offset is not None:
-        ends = torch.as_tensor(offset).reshape(-1).long()
-        check_clouds(total, ends)
-        return [torch.arange(a, b, device=device) for a, b in pairwise([0, *ends.tolist()]) if b > a]
-    if batch is None:
-        return [None]
-    batch = torch.as_tensor(batch, device=device)
-    if batch.dim() != 1 or len(batch) != total or batch.is_floating_point():
-        raise PointCloudError(f"batch has shape {tuple(batch.shape)} ({batch.dtype}): ({total},) integers are needed")
-    order = torch.sort(batch, stable=True).indices
-    return list(order.split(torch.unique_consecutive(batch[order], return_counts=True)[1].tolist()))

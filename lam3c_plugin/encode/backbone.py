@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lam3c_plugin.standalone.geometry import PointCloudError
 from lam3c_plugin.standalone.structure import Point
 
-from .api import FULL, _clouds, stage_widths
-from .clouds import as_rows, prepare
+from .api import FULL, stage_widths
+from .clouds import as_columns, prepare, split_rows
 from .models import build_encoder, find_weights, random_backbone
 
 
@@ -95,13 +95,11 @@ class LAM3CBackbone(nn.Module):
             names = ("color", "normal", "batch", "offset")
             return self(coord["coord"], **{key: coord[key] for key in names if key in coord})
         device = self.backbone.embedding.stem.linear.weight.device
-        coord = as_rows(coord, "coord")
-        color = None if color is None else as_rows(color, "color", len(coord))
-        normal = None if normal is None else as_rows(normal, "normal", len(coord))
-        clouds = _clouds(len(coord), batch, offset, coord.device)
+        columns = as_columns(coord, color, normal)
+        clouds = split_rows(len(columns[0]), batch, offset, columns[0].device)
         parts = []
         for rows in clouds:
-            chosen = [t if rows is None or t is None else t[rows] for t in (coord, color, normal)]
+            chosen = [t if rows is None or t is None else t[rows] for t in columns]
             parts.append(prepare(*chosen, grid_size=self.grid_size, normals="zero", device=device))
         sizes = torch.tensor([len(part.cells) for part in parts], device=device)
         offset = sizes.cumsum(0)

@@ -8,13 +8,14 @@ lowest row) stands for it here, as in the first pass of the voting test, so that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lam3c_plugin.standalone.geometry import MAX_CELL, PointCloudError
+from lam3c_plugin.standalone.geometry import MAX_CELL, PointCloudError, check_clouds
 from lam3c_plugin.standalone.ptv3.rows import group_by_key
 
 NORMALS = ("estimate", "zero")
@@ -64,6 +65,37 @@ def as_rows(values: Any, name: str, rows: int | None = None) -> Tensor:
     if len(values) == 0:
         raise PointCloudError(f"{name} is empty: give at least one point")
     return values.detach()
+
+
+def as_columns(coord: Any, color: Any, normal: Any) -> list[Tensor | None]:
+    """Coordinates, colours and normals, (N, 3) each or None, on the device of the coordinates; see :func:`as_rows`."""
+    first = as_rows(coord, "coord")
+    rest = (("color", color), ("normal", normal))
+    return [
+        first,
+        *(None if value is None else as_rows(value, name, len(first)).to(first.device) for name, value in rest),
+    ]
+
+
+def split_rows(total: int, batch: Any, offset: Any, device: torch.device) -> list[Tensor | None]:
+    """Rows of each cloud of one array; [None] where all points are one cloud.
+
+    Raises:
+        PointCloudError: ``batch`` or ``offset`` does not fit ``total`` points, or both are given.
+    """
+    if batch is not None and offset is not None:
+        raise PointCloudError("give batch or offset, not both")
+    if offset is not None:
+        ends = torch.as_tensor(offset).reshape(-1).long()
+        check_clouds(total, ends)
+        return [torch.arange(a, b, device=device) for a, b in pairwise([0, *ends.tolist()]) if b > a]
+    if batch is None:
+        return [None]
+    batch = torch.as_tensor(batch, device=device)
+    if batch.dim() != 1 or len(batch) != total or batch.is_floating_point():
+        raise PointCloudError(f"batch has shape {tuple(batch.shape)} ({batch.dtype}): ({total},) integers are needed")
+    order = torch.sort(batch, stable=True).indices
+    return list(order.split(torch.unique_consecutive(batch[order], return_counts=True)[1].tolist()))
 
 
 def refuse_not_finite(values: Tensor, name: str, cure: str) -> None:

@@ -7,6 +7,7 @@ the last line of a file says was made from the same input with the same settings
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -214,12 +215,26 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
     if dropped:
         facts["not_finite_dropped"] = dropped
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     if settings.format == "ply":
         colors = feature_colors(result.feat)[result.inverse]
         write_ply(path, Cloud(cloud.coord, colors, cloud.normal, segment=cloud.segment, origin=cloud.origin))
     else:
         _write_npz(path, cloud, result.feat, result.rows, result.inverse, {**asdict(settings), **facts})
     return facts
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Temporary files of this output whose process is gone; without processes to ask for, none."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        number = partial.suffixes[-2].removeprefix(".") if len(partial.suffixes) > 1 else ""
+        if os.name == "posix" and number.isdigit():
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
+                partial.unlink(missing_ok=True)
+            except PermissionError:
+                continue  # another user's process is writing it
 
 
 def _write_npz(

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -69,9 +72,14 @@ def test_a_killed_run_leaves_a_record_that_can_be_read(data, tmp_path):
     encode_files(tiny(), items, out, SETTINGS)
     with (out / RECORD).open("a") as file:
         file.write('{"output": "sc')
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (out / f".scan.npz.{dead.pid}.part").write_bytes(b"half")
+    (out / f".scan.npz.{os.getpid()}.part").write_bytes(b"still being written")
     assert encode_files(tiny(), items, out, SETTINGS)["skipped"] == 1
     assert encode_files(tiny(), items, out, SETTINGS, overwrite=True)["done"] == 1
     assert read_record(out)["scan.npz"]["ok"]
+    assert not (out / f".scan.npz.{dead.pid}.part").exists()
 
 
 def test_the_file_holds_the_features_of_the_points(data, tmp_path):
