@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,7 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     """The encoder that the options ask for.
 
     Raises:
-        ConfigError: neither a checkpoint nor ``--random``, or both.
+        ConfigError: neither a checkpoint nor ``--random``, or both; a wrong level or chunk.
         CheckpointError: the checkpoint cannot be used.
     """
     import lam3c_plugin.encode as encode
@@ -32,8 +35,49 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
             "give --checkpoint NAME_OR_FILE (`lam3c zoo list` has names) or --random tiny to try it without weights"
         )
     if args.random:
-        return encode.Encoder.random(args.random, args.seed, device=args.device)
-    return encode.load(args.checkpoint, device=args.device, student=not args.teacher)
+        encoder = encode.Encoder.random(args.random, args.seed, device=args.device)
+    else:
+        encoder = encode.load(args.checkpoint, device=args.device, student=not args.teacher)
+    encoder.channels(parse_level(args.level))  # a wrong level ends here, not at the first cloud
+    parse_chunk(args.chunk)
+    return encoder
+
+
+def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
+    """Calls ``work(path, name)`` for every input; one that cannot be used is said, and the rest goes on.
+
+    Args:
+        paths: of the inputs.
+        work: takes an input and the stem for its results.
+
+    Returns:
+        exit code: 0, or 1 where an input of several failed.
+
+    Raises:
+        DataError: the only input cannot be used.
+    """
+    code = 0
+    for path, name in zip(paths, output_names(paths), strict=True):
+        try:
+            with naming(path):
+                work(path, name)
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            code = 1
+    return code
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the input's name in front of a ``DataError`` that has it not."""
+    try:
+        yield
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
 
 
 def read_input(path: str | Path) -> Cloud:
@@ -81,7 +125,7 @@ def _is_cloud(path: Path, suffixes: tuple[str, ...]) -> bool:
     return (path / "coord.npy").is_file() if path.is_dir() else path.suffix.lower() in suffixes
 
 
-def output_names(paths: list[Path]) -> list[str]:
+def output_names(paths: Sequence[Path]) -> list[str]:
     """A file name's stem for each input, no two alike."""
     names: list[str] = []
     for path in paths:

@@ -86,7 +86,7 @@ def _names(path: Path, count: int) -> list[str] | None:
     """Class names that :func:`write_head` put into a file."""
     if path.suffix != ".pth":
         return None
-    config = read_checkpoint(path).get("config")
+    config = read_checkpoint(path, trust=False).get("config")
     names = config.get("class_names") if isinstance(config, dict) else None
     return [str(name) for name in names] if isinstance(names, list | tuple) and len(names) == count else None
 

@@ -13,7 +13,7 @@ import numpy as np
 from data_tools.clouds import CLOUD_SUFFIXES, Cloud
 from lam3c_plugin.standalone.errors import DataError
 
-from .common import read_input
+from .common import naming, read_input
 from .files import save_npz
 
 VERSION = 1  # part of every key of the cache
@@ -140,7 +140,8 @@ def encode_samples(
             cloud = read_labelled(path, labels)
             label = ignore_labels(cloud.segment, ignored)
             rows = sample_rows(label, most, seed, path.stem)
-            feat, inverse = encode(cloud)
+            with naming(path):
+                feat, inverse = encode(cloud)
             sample = Sample(path.stem, feat[inverse[rows]].astype(np.float16), label[rows])
             save_npz(file, feat=sample.feat, label=sample.label)
         samples.append(sample)

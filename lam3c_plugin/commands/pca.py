@@ -31,28 +31,39 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    import numpy as np
-
-    from lam3c_plugin.apps.common import cell_features, input_paths, open_encoder, output_names, read_input
-    from lam3c_plugin.apps.components import component_colors
+    from lam3c_plugin.apps.common import for_each, input_paths, open_encoder, output_names
     from lam3c_plugin.standalone.errors import ConfigError
 
     if args.first < 0:
         raise ConfigError(f"--first {args.first}: give 0 or more")
     paths = input_paths(args.inputs)
-    names = output_names(paths)
     encoder = open_encoder(args)
-    groups = [list(range(len(paths)))] if args.joint else [[i] for i in range(len(paths))]
-    for group in groups:
-        clouds = [read_input(paths[i]) for i in group]
-        features = [cell_features(encoder, cloud, args) for cloud in clouds]
-        # half precision keeps three decimals, and many rooms in memory
-        feats = [np.asarray(found.feat, np.float16 if args.joint else np.float32) for found in features]
-        colors, components = component_colors(feats, args.first)
-        share = " ".join(f"{value:.0%}" for value in components.share[args.first :])
-        for i, cloud, found, color in zip(group, clouds, features, colors, strict=True):
-            _write(args, names[i], cloud, color[found.inverse], f"variance of the components shown: {share or 'none'}")
+    if not args.joint:
+        return for_each(paths, lambda path, name: _colour(args, encoder, [path], [name]))
+    _colour(args, encoder, paths, output_names(paths))
     return 0
+
+
+def _colour(args: argparse.Namespace, encoder: Any, paths: list[Path], names: list[str]) -> None:
+    """Colours clouds by the components that they have in common."""
+    import numpy as np
+
+    from lam3c_plugin.apps.common import cell_features, naming, read_input
+    from lam3c_plugin.apps.components import component_colors
+
+    clouds, features = [], []
+    for path in paths:
+        with naming(path):
+            cloud = read_input(path)
+            found = cell_features(encoder, cloud, args)
+        if len(paths) > 1:
+            found.feat = found.feat.astype(np.float16)  # three decimals, and many rooms fit into memory
+        clouds.append(cloud)
+        features.append(found)
+    colors, components = component_colors([found.feat for found in features], args.first)
+    share = " ".join(f"{value:.0%}" for value in components.share[args.first :])
+    for name, cloud, found, color in zip(names, clouds, features, colors, strict=True):
+        _write(args, name, cloud, color[found.inverse], f"variance of the components shown: {share or 'none'}")
 
 
 def _write(args: argparse.Namespace, name: str, cloud: Any, color: Any, note: str) -> None:

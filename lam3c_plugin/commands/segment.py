@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from lam3c_plugin.apps.classes import class_names
-    from lam3c_plugin.apps.common import cell_features, input_paths, open_encoder, output_names, read_input
+    from lam3c_plugin.apps.common import cell_features, for_each, input_paths, open_encoder, read_input
     from lam3c_plugin.apps.heads import classify, find_head
     from lam3c_plugin.standalone.errors import ConfigError
 
@@ -45,12 +45,14 @@ def run(args: argparse.Namespace) -> int:
     encoder = open_encoder(args)
     head = find_head(args.head, encoder, args.checkpoint)
     names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))
-    for path, name in zip(paths, output_names(paths), strict=True):
+
+    def work(path: Path, name: str) -> None:
         cloud = read_input(path)
         features = cell_features(encoder, cloud, args, level="full")
         label, share = classify(features.feat, head)
         _write(args, name, cloud, label[features.inverse], share[features.inverse], names)
-    return 0
+
+    return for_each(paths, work)
 
 
 def _write(args: argparse.Namespace, name: str, cloud: Any, segment: Any, share: Any, names: list[str]) -> None:

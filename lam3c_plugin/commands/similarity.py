@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from lam3c_plugin.apps import similarity as core
-    from lam3c_plugin.apps.common import cell_features, open_encoder, output_names, read_input
+    from lam3c_plugin.apps.common import cell_features, naming, open_encoder, output_names, read_input
     from lam3c_plugin.apps.files import save_npz, save_picture, save_ply
     from lam3c_plugin.apps.pictures import display_colors, turntable
 
@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         middle = (cloud.coord.min(axis=0) + cloud.coord.max(axis=0)) / 2
         picked = core.nearest_rows(cloud.coord, middle[None], limit=np.inf)
-    features = cell_features(open_encoder(args), cloud, args)
+    encoder = open_encoder(args)
+    with naming(args.input):
+        features = cell_features(encoder, cloud, args)
     unit = core.unit_rows(features.feat)
     similarity = core.cosine_to(unit, features.inverse[picked])[:, features.inverse]
     best = similarity.max(axis=0)

@@ -138,6 +138,21 @@ def test_errors_are_one_line(tmp_path, capsys, words, message):
     assert message in error
 
 
+def test_a_bad_file_among_several_is_said_and_the_rest_goes_on(tmp_path, capsys):
+    folder = tmp_path / "rooms"
+    folder.mkdir()
+    put_file(folder / "a.ply", count=300)
+    (folder / "b.ply").write_text("hello")
+    np.savez(folder / "c.npz", coord=np.random.default_rng(0).random((50, 3)) * 1e6)
+    put_file(folder / "d.ply", count=300)
+    assert run("pca", folder, *TINY, "--out", tmp_path / "out") == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") for line in errors] == [True, True]
+    assert "b.ply" in errors[0]
+    assert "c.npz: the cloud extends over" in errors[1]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == ["a_pca.ply", "d_pca.ply"]
+
+
 def test_inputs_and_names(tmp_path):
     put_scene(tmp_path / "a/room", corner(0, 50))
     put_file(tmp_path / "a/other.ply", count=50)
