@@ -17,6 +17,7 @@ from data_tools.reconstructors.depth_sweep import DepthMap, View, relative_pose
 
 FLAT_GRADIENT = 7.0  # grey levels a pixel, of the slightly blurred image: more is an edge
 BORDER = 3  # pixels around a patch whose sure depths speak for it
+LIKE = 24  # levels of any channel around the patch's median colour: others' edges do not speak for it
 MIN_PATCH = 80  # pixels
 MIN_SUPPORT = 30  # sure pixels on a plane
 MIN_SHARE = 0.15  # of the patch's sure pixels
@@ -24,16 +25,16 @@ MAX_PLANES = 4  # a faint edge joins walls: patches may have several
 TOLERANCE = 0.012  # of the depth, of a pixel to its plane
 DRAWS = 96
 SAMPLE = 600  # sure pixels of a patch that the draws are judged by
-REACH = 0.25  # of the longer side: farther from the plane's nearest sure pixel nothing is filled
+REACH = 0.2  # of the longer side: farther from the plane's nearest sure pixel nothing is filled
 AGREE_RELATIVE = 0.02
 SEE_THROUGH = 0.04  # a sure depth so much behind a filled point says that there is nothing
 
 
-def fill_planes(gray: np.ndarray, depth: np.ndarray, sure: np.ndarray, seed: int = 0) -> np.ndarray:
+def fill_planes(color: np.ndarray, depth: np.ndarray, sure: np.ndarray, seed: int = 0) -> np.ndarray:
     """Plane depths for the unsure pixels of evenly coloured patches.
 
     Args:
-        gray: (h, w) uint8. depth: (h, w) float32. sure: (h, w) bool, where it is to be trusted.
+        color: (h, w, 3) uint8. depth: (h, w) float32. sure: (h, w) bool, where it is to be trusted.
         seed: of the draws.
 
     Returns:
@@ -45,8 +46,9 @@ def fill_planes(gray: np.ndarray, depth: np.ndarray, sure: np.ndarray, seed: int
     if sure.sum() < MIN_SUPPORT:
         return filled
     low, high = 0.5 * depth[sure].min(), 2.0 * depth[sure].max()
-    blurred = cv2.GaussianBlur(gray, (0, 0), 1.0).astype(np.float32)
-    slope = np.hypot(cv2.Scharr(blurred, cv2.CV_32F, 1, 0), cv2.Scharr(blurred, cv2.CV_32F, 0, 1)) / 32
+    blurred = cv2.GaussianBlur(color, (0, 0), 1.0).astype(np.float32)
+    slopes = np.hypot(cv2.Scharr(blurred, cv2.CV_32F, 1, 0), cv2.Scharr(blurred, cv2.CV_32F, 0, 1)) / 32
+    slope = slopes.max(2)
     count, patches, stats, _ = cv2.connectedComponentsWithStats(
         (slope < FLAT_GRADIENT).astype(np.uint8), connectivity=4
     )
@@ -63,7 +65,8 @@ def fill_planes(gray: np.ndarray, depth: np.ndarray, sure: np.ndarray, seed: int
         if (inside & ~sure[box]).sum() < MIN_PATCH // 4:
             continue
         around = cv2.dilate(inside.astype(np.uint8), np.ones((2 * BORDER + 1,) * 2, np.uint8)) > 0
-        found = _fill_patch(depth[box], around & sure[box], REACH * max(depth.shape), rng)
+        like = (np.abs(blurred[box] - np.median(blurred[box][inside], axis=0)) < LIKE).all(2)
+        found = _fill_patch(depth[box], around & sure[box] & like, REACH * max(depth.shape), rng)
         take = inside & ~sure[box] & (found > low) & (found < high)
         filled[box][take] = found[take]
     return filled

@@ -78,14 +78,14 @@ class SfmReconstructor:
             raise StageError("no parallax: no two frames see the same points from places far enough apart")
         maps = self._depths(views, sources, posed, threads)
         keep = _some_depth([row for row, found in enumerate(maps) if (found.depth > 0).any()], len(views))
-        depth, confidence = self._fuse(views, maps, sources, threads)
+        depth, confidence = self._fuse(views, colors, maps, sources, threads)
         prediction = self._predict(posed, views, colors, keep, depth[keep], confidence[keep])
         if not prediction.valid.any():
             raise StageError("no depth that two views agree on: blurred frames, moving things or too little texture")
         return prediction
 
     def _fuse(
-        self, views: list[View], maps: list[DepthMap], sources: list[list[int]], threads: int
+        self, views: list[View], colors: np.ndarray, maps: list[DepthMap], sources: list[list[int]], threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Depth (V, h, w), 0 where views do not agree, and confidence in (0, 1] where it is; flat patches filled."""
         least, rows = int(self.options["min_consistent"]), range(len(views))
@@ -98,7 +98,7 @@ class SfmReconstructor:
             confidence = np.where(sure, np.clip(count / 4, 0, 1) * (0.3 + 0.7 * score), 0).astype(np.float32)
             if not self.options["planar_fill"]:
                 return depth, confidence
-            filled = pool.map(lambda row: fill_planes(views[row].gray, depth[row], sure[row]), rows)
+            filled = pool.map(lambda row: fill_planes(colors[row], depth[row], sure[row]), rows)
             whole = [DepthMap(depth[row] + more, score[row]) for row, more in zip(rows, filled, strict=True)]
             guesses = pool.map(lambda row: confirm_filled(views, whole, sure, sources, row, max(least, 2)), rows)
             for row, (guess, good) in zip(rows, guesses, strict=True):

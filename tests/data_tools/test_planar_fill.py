@@ -19,48 +19,54 @@ def plane_depth(a, b, c):
 
 def framed_panel(rng):
     """An even panel in a textured frame, and where matching would be sure."""
-    gray = rng.integers(0, 255, SIZE).astype(np.uint8)
+    color = np.repeat(rng.integers(40, 216, (*SIZE, 1)), 3, 2).astype(np.uint8)
     panel = np.zeros(SIZE, bool)
-    panel[20:76, 24:104] = True
-    gray[panel] = 128
-    return gray, panel
+    panel[28:68, 24:104] = True
+    color[panel] = 128
+    return color, panel
 
 
 def test_an_even_panel_takes_the_plane_of_its_frame():
-    gray, panel = framed_panel(np.random.default_rng(0))
+    color, panel = framed_panel(np.random.default_rng(0))
     depth = plane_depth(0.0005, 0.0008, 0.3)
-    filled = fill_planes(gray, np.where(panel, 0, depth), ~panel)
+    filled = fill_planes(color, np.where(panel, 0, depth), ~panel)
     assert (filled[~panel] == 0).all()
     inner = panel.copy()
-    inner[[20, 21, 74, 75]] = inner[:, [24, 25, 102, 103]] = False
+    inner[[28, 29, 66, 67]] = inner[:, [24, 25, 102, 103]] = False
     assert (filled[inner] > 0).all()
     assert np.abs(filled[inner] / depth[inner] - 1).max() < 1e-4
 
 
 def test_planted_wrong_depths_on_the_border_do_not_bend_the_plane():
     rng = np.random.default_rng(1)
-    gray, panel = framed_panel(rng)
+    color, panel = framed_panel(rng)
     depth = plane_depth(0.0005, 0.0, 0.3)
     seen = np.where(rng.random(SIZE) < 0.3, depth * rng.uniform(0.4, 0.9, SIZE), depth).astype(np.float32)
-    filled = fill_planes(gray, np.where(panel, 0, seen), ~panel)
+    filled = fill_planes(color, np.where(panel, 0, seen), ~panel)
     assert np.abs(filled[40:60, 50:80] / depth[40:60, 50:80] - 1).max() < 0.01
 
 
 def test_two_walls_of_one_colour_keep_their_corner():
-    gray, panel = framed_panel(np.random.default_rng(2))
+    color, panel = framed_panel(np.random.default_rng(2))
     left, right = plane_depth(0.002, 0, 0.2), plane_depth(-0.002, 0, 0.2 + 0.004 * 63.5)
     depth = np.maximum(left, right)  # meet in column 63.5
-    filled = fill_planes(gray, np.where(panel, 0, depth), ~panel)
+    filled = fill_planes(color, np.where(panel, 0, depth), ~panel)
     error = np.abs(filled / depth - 1)
-    assert error[30:70, 28:50].max() < 0.01
-    assert error[30:70, 78:100].max() < 0.01
+    assert error[32:64, 28:50].max() < 0.01
+    assert error[32:64, 78:100].max() < 0.01
 
 
 def test_without_enough_sure_depth_nothing_is_filled():
-    gray, _ = framed_panel(np.random.default_rng(3))
+    color, _ = framed_panel(np.random.default_rng(3))
     sure = np.zeros(SIZE, bool)
     sure[0, :10] = True
-    assert not fill_planes(gray, plane_depth(0, 0, 0.3), sure).any()
+    assert not fill_planes(color, plane_depth(0, 0, 0.3), sure).any()
+
+
+def test_a_plane_of_another_colour_does_not_run_on_into_the_patch():
+    color, panel = framed_panel(np.random.default_rng(4))
+    color[~panel] = np.clip(color[~panel] + np.array([0, 90, 0]), 0, 255)  # a green frame: not the panel's surface
+    assert not fill_planes(color, np.where(panel, 0, plane_depth(0, 0, 0.3)), ~panel).any()
 
 
 def two_views(depths, sure):
