@@ -77,11 +77,26 @@ def layers_page(cloud: Cloud, layers: Sequence[PointLayer], title: str, caption:
     return viewer_html(layers, title, caption, max_points)
 
 
+def opening_normals(cloud: Cloud) -> np.ndarray | None:
+    """The cloud's normals, by which a page hides surfaces that face away, if that leaves enough to be seen.
+
+    None where less than a quarter of the points face the viewer as the page opens (a cloud that lies on its side, or
+    normals that point outwards): then nothing is hidden.
+    """
+    if cloud.normal is None:
+        return None
+    low, high = cloud.coord.min(axis=0), cloud.coord.max(axis=0)
+    toward = np.array([np.cos(0.75) * np.cos(-0.9), np.cos(0.75) * np.sin(-0.9), np.sin(0.75)])  # the page's first view
+    eye = (low + high) / 2 + 1.25 * np.linalg.norm(high - low) * toward
+    facing = np.einsum("ni,ni->n", cloud.normal, eye - cloud.coord) >= 0
+    return cloud.normal if facing.mean() >= 0.25 else None
+
+
 def layer(
     cloud: Cloud, name: str, color: np.ndarray, legend: Legend = (), values: np.ndarray | None = None
 ) -> PointLayer:
     """A layer over all points of a cloud."""
-    return PointLayer(name, cloud.coord, color, cloud.normal, legend)
+    return PointLayer(name, cloud.coord, color, opening_normals(cloud), legend)
 
 
 def color_layer(cloud: Cloud) -> list[PointLayer]:
@@ -112,8 +127,9 @@ def similarity_page(
     """
     rows = thin_rows(len(cloud), max_points)
     small = cloud.select(rows)
+    normal = opening_normals(small)
     views = [
-        PointLayer(name, small.coord, color[rows], small.normal, values=None if values is None else values[rows])
+        PointLayer(name, small.coord, color[rows], normal, values=None if values is None else values[rows])
         for name, color, values in layers
     ]
     data = {

@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.reporting.viewer import thin_rows
 from lam3c_plugin.apps import similarity as core
-from lam3c_plugin.apps.pages import similarity_page
+from lam3c_plugin.apps.pages import opening_normals, similarity_page
 from lam3c_plugin.standalone.errors import DataError
 
 from .made import corner
@@ -56,6 +56,15 @@ def test_heat_runs_from_dark_to_bright_and_picks_are_green():
     marked = core.mark_points(color, coord, coord[[50]])
     assert (marked[50] == core.MARK).all()
     assert (marked[0] == color[0]).all()
+
+
+def test_normals_that_would_hide_the_room_are_left_out():
+    cloud = corner()
+    assert opening_normals(cloud) is cloud.normal
+    cloud.normal = -cloud.normal
+    assert opening_normals(cloud) is None
+    cloud.normal = None
+    assert opening_normals(cloud) is None
 
 
 def test_the_page_holds_the_packed_features_of_the_points_shown():
