@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[list[str], bool]] = {
     "neighbours": ([], False),
     "views": ([], True),
     "postprocess": (["--sizes", "1000000", "4000000"], False),
+    "encode": ([], False),
     "scaling": (["--clock", "cpu"], False),
     "lam3c_step": (["--sizes", "3000", "6000", "--repeats", "5", "--clock", "cpu"], False),
 }

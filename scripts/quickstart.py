@@ -133,8 +133,8 @@ def rooms_of_videos(args: argparse.Namespace) -> Path:
         return root
     folder = args.out / "data" / f"walkthrough-seed{args.seed}"
     root = args.out / "data" / f"videos-walkthrough-seed{args.seed}"
-    make = [sys.executable, "data_tools/synthetic/walkthrough.py", "--out", str(folder), "--seed", str(args.seed)]
-    run(make)
+    film = [sys.executable, "data_tools/synthetic/walkthrough.py", "--out", str(folder), "--seed", str(args.seed)]
+    run([*film, "--fps", "15", "--jobs", str(os.cpu_count() or 1)])
     labels = str(folder / "labels.csv")  # the made-up flat knows which room each frame shows
     run([*chain, str(folder / "walkthrough.mp4"), "--labels", labels, "--out", str(root)], passing=(0, 1))
     return root
