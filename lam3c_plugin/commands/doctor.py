@@ -41,8 +41,10 @@ TASKS = (
     Task("Pointcept's neighbour search on the GPU", ("pointops",), "pip install ./libs/pointops (Pointcept's folder)"),
     Task("package .las and .laz clouds", ("laspy",), 'pip install "laspy[lazrs]"'),
     Task("download videos", ("yt_dlp",), 'pip install "yt-dlp[default]"'),
-    Task("decode videos", ("cv2",), "pip install opencv-python-headless"),
-    Task("find rooms in videos", ("open_clip",), "pip install open-clip-torch"),
+    Task("videos into rooms on a CPU (sfm)", ("av", "cv2", "pycolmap"), 'pip install -e ".[video]"'),
+    Task("label the rooms of videos", ("av", "open_clip"), 'pip install -e ".[data]"'),
+    Task("videos into rooms on a Ray cluster", ("ray",), 'pip install -e ".[ray]"'),
+    Task("checkpoints by name, safetensors", ("safetensors", "huggingface_hub"), "pip install -e ."),
     Task("develop: tests and lint", ("pytest", "ruff"), 'pip install -e ".[dev]"'),
 )
 
