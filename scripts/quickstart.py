@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 os.environ["LAM3C_ENGINE"] = "embedded"  # the quick start needs nothing but pip
 
 CONFIG = "lam3c/pretrain-lam3c-v1m1-2-tiny"
+STEPS_AN_EPOCH = 8  # at least
 CALLER = Path(os.environ.get("LAM3C_CALLER_DIR", ROOT))  # where the command was typed: paths are relative to it
 
 
@@ -156,7 +157,7 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
         sys.exit(
             f"error: {data_root}/train holds no scene with a coord.npy; see `python data_tools/{made_by}.py --help`"
         )
-    loop = math.ceil(batch_size / scenes)  # at least one full batch an epoch, however few the scenes
+    loop = math.ceil(STEPS_AN_EPOCH * batch_size / scenes)  # a checkpoint an epoch: not one a step of few scenes
     epochs = math.ceil(args.steps / max(scenes * loop // batch_size, 1))
     run_dir = args.out / "run"
     if run_dir.exists() and not args.resume:

@@ -108,7 +108,7 @@ def test_few_scenes_still_fill_a_batch(quickstart, stages, tmp_path):
     args = quickstart.parse_arguments(["--data", "a, b", "--out", "results", "--steps", "5"])
     quickstart.train(args, args.data[0])
     options = dict(option.split("=", 1) for option in stages[0][stages[0].index("--options") + 1 :])
-    assert (options["epoch"], options["eval_epoch"], options["max_steps"]) == ("10", "5", "5")  # batches of two
+    assert (options["epoch"], options["eval_epoch"], options["max_steps"]) == ("16", "1", "5")  # 8 batches of two
     assert parse_value(options["data.train.data_root"]) == str(tmp_path / "a, b")
 
 
