@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 from data_tools.clouds import CLOUD_SUFFIXES
 from data_tools.packaging import PackageSettings, Record, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.scene_folder import clean_partial, read_meta, write_json, write_summary
+from data_tools.stage_run import in_processes
 
 FAILURES = "package_failures.json"
 HIDDEN = (".", "~")
@@ -143,31 +142,15 @@ def run_all(
 def _records(
     todo: Sequence[Job], settings: PackageSettings, overwrite: bool, jobs: int
 ) -> Iterator[tuple[Job, Record]]:
-    if jobs <= 1 or len(todo) <= 1:
-        for job in todo:
-            yield job, _work(job, settings, overwrite, workers=-1)
-        return
-    left = list(todo)
-    try:
-        with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
-            running = {pool.submit(_work, job, settings, overwrite, 1): job for job in todo}
-            for future in as_completed(running):
-                record = future.result()
-                left.remove(running[future])
-                yield running[future], record
-    except BrokenProcessPool:
-        yield from _one_by_one(left, settings, overwrite)
+    workers = -1 if jobs <= 1 or len(todo) <= 1 else 1
+    work = partial(_work, settings=settings, overwrite=overwrite, workers=workers)
+    for index, record in in_processes(todo, work, _died, jobs):
+        yield todo[index], record
 
 
-def _one_by_one(left: Sequence[Job], settings: PackageSettings, overwrite: bool) -> Iterator[tuple[Job, Record]]:
-    """A process died (most often for memory): each cloud left gets a process of its own, so one takes only itself."""
-    for job in left:
-        try:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                yield job, pool.submit(_work, job, settings, overwrite, 1).result()
-        except BrokenProcessPool:
-            reason = f"{job.path}: its process was killed, most likely for memory; thin it out first"
-            yield job, Record(str(job.path), job.name, "failed", reason)
+def _died(job: Job) -> Record:
+    reason = f"{job.path}: its process was killed, most likely for memory; thin it out first"
+    return Record(str(job.path), job.name, "failed", reason)
 
 
 def _bar(results: Iterator[tuple[Job, Record]], total: int) -> Iterator[tuple[Job, Record]]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from data_tools.stage import STATES, StageRecord
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def run_items(
@@ -37,8 +38,12 @@ def run_items(
     """
     from tqdm import tqdm
 
+    def died(item: Item) -> StageRecord:
+        reason = f"{name(item)}: its process was killed, most likely for memory; use fewer frames or points"
+        return StageRecord(stage, name(item), "failed", reason)
+
     records: dict[int, StageRecord] = {}
-    bar = tqdm(_results(stage, items, work, name, jobs), total=len(items), desc=stage, unit=unit)
+    bar = tqdm(in_processes(items, work, died, jobs), total=len(items), desc=stage, unit=unit)
     for index, record in bar:
         records[index] = record
         if record.status != "done":
@@ -46,9 +51,14 @@ def run_items(
     return [records[index] for index in range(len(items))]
 
 
-def _results(
-    stage: str, items: Sequence[Item], work: Callable[[Item], StageRecord], name: Callable[[Item], str], jobs: int
-) -> Iterator[tuple[int, StageRecord]]:
+def in_processes(
+    items: Sequence[Item], work: Callable[[Item], Result], died: Callable[[Item], Result], jobs: int
+) -> Iterator[tuple[int, Result]]:
+    """Index and result of every item as it comes; here with one job or item, else in processes of their own.
+
+    Args:
+        died: an item's result when its process was killed, most often for memory: it takes only itself.
+    """
     if jobs <= 1 or len(items) <= 1:
         for index, item in enumerate(items):
             yield index, work(item)
@@ -58,21 +68,20 @@ def _results(
         with ProcessPoolExecutor(min(jobs, len(items)), mp_context=get_context("spawn")) as pool:
             running = {pool.submit(work, items[index]): index for index in left}
             for future in as_completed(running):
-                record = future.result()
+                result = future.result()
                 left.discard(running[future])
-                yield running[future], record
+                yield running[future], result
     except BrokenProcessPool:
         for index in sorted(left):  # each item left gets a process of its own, so a bad one takes only itself
-            yield index, _alone(stage, items[index], work, name)
+            yield index, _alone(items[index], work, died)
 
 
-def _alone(stage: str, item: Item, work: Callable[[Item], StageRecord], name: Callable[[Item], str]) -> StageRecord:
+def _alone(item: Item, work: Callable[[Item], Result], died: Callable[[Item], Result]) -> Result:
     try:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             return pool.submit(work, item).result()
     except BrokenProcessPool:
-        reason = f"{name(item)}: its process was killed, most likely for memory; use fewer frames or points"
-        return StageRecord(stage, name(item), "failed", reason)
+        return died(item)
 
 
 def print_records(records: Sequence[StageRecord]) -> int:

@@ -1,7 +1,7 @@
 """Render a seeded furnished apartment as a hand-held walk-through video, with everything that is true about it.
 
     python data_tools/synthetic/walkthrough.py --out data/walk --seed 0 --rooms 2 --seconds 60
-    python data_tools/synthetic/walkthrough.py --out /tmp/quick --seconds 6 --size 160x120 --fps 10
+    python data_tools/synthetic/walkthrough.py --out data/quick --seconds 6 --size 160x120 --fps 10
 
 OUT is whole or not there: walkthrough.mp4, truth.npz (camera_to_world, time, intrinsics, zone), depth/ (16-bit
 millimetres, twice a second), labels.csv (time,label), boundaries.json, surface.ply (the true surface with normals,
