@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from lam3c_plugin.hooks.common import bare_model
 from lam3c_plugin.host import HOOKS, HookBase
 from lam3c_plugin.standalone.checkpoint import (
+    MASK_TOKEN,
     LoadReport,
     backbone_state,
     compare,
+    is_encoder,
     load_weights,
     map_state,
     read_checkpoint,
@@ -20,14 +22,7 @@ from lam3c_plugin.standalone.checkpoint import (
 )
 from lam3c_plugin.standalone.errors import CheckpointError
 
-ENCODER = ("embedding.", "enc.")
 LEAST_SHARE = 0.95
-EXEMPT = "embedding.mask_token"  # there in pre-training, mostly not downstream
-
-
-def is_encoder(name: str) -> bool:
-    """Whether a tensor of a backbone belongs to the pre-trained encoder (the mask token does not count)."""
-    return name.startswith(ENCODER) and name != EXEMPT
 
 
 def load_encoder(
@@ -145,7 +140,7 @@ class EncoderLoader(WeightLoader):
             raise CheckpointError(f"{type(model).__name__} has no backbone to load {path} into")
         state = state_dict_of(read_checkpoint(path), path)
         report = load_encoder(model.backbone, state, source=path, part=self.part, least_share=self.least_share)
-        report.unexpected = [name for name in report.unexpected if name != EXEMPT]
+        report.unexpected = [name for name in report.unexpected if name != MASK_TOKEN]
         self.report = report
         encoder = sum(map(is_encoder, report.matched))
         return f"{encoder} encoder tensors from {path}; backbone: {report.summary()}"

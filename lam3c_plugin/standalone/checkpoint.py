@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from .errors import CheckpointError, near_names
 
 TRUST_VARIABLE = "LAM3C_TRUST_CHECKPOINTS"
+ENCODER = ("embedding.", "enc.")
+MASK_TOKEN = "embedding.mask_token"  # there in pre-training, mostly not downstream
 _STUDENT, _TEACHER, _PLAIN = "student.backbone.", "teacher.backbone.", "backbone."
 
 
@@ -130,6 +132,11 @@ def backbone_state(state: Mapping[str, Tensor], part: str = "student") -> dict[s
         if found:
             return found
     return dict(state) if layout_of(state) == "backbone" else {}
+
+
+def is_encoder(name: str) -> bool:
+    """Whether a tensor of a backbone belongs to the pre-trained encoder (the mask token does not count)."""
+    return name.startswith(ENCODER) and name != MASK_TOKEN
 
 
 def map_state(state: Mapping[str, Tensor], target_keys: Iterable[str]) -> dict[str, Tensor]:

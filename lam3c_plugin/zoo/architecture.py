@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lam3c_plugin.standalone.checkpoint import LoadReport, compare
+from lam3c_plugin.standalone.checkpoint import MASK_TOKEN, LoadReport, compare, is_encoder
 from lam3c_plugin.standalone.errors import CheckpointError
 from lam3c_plugin.standalone.ptv3 import PointTransformerV3
 
 LEAST_SHARE = 0.95
-_MASK_TOKEN = "embedding.mask_token"
 _BLOCK = re.compile(r"(enc|dec)\.(?:enc|dec)(\d+)\.block(\d+)\.")
 _ORDER = ("z", "z-trans", "hilbert", "hilbert-trans")
 _PATCH = 1024
@@ -31,11 +30,6 @@ _KNOWN_HEADS: dict[tuple[int, ...], tuple[int, ...]] = {
     (64, 64, 128, 256): (4, 4, 8, 16),  # the class's default decoder
 }
 _HEAD_CHANNELS = 16  # channels of a head in all of them
-
-
-def is_encoder(name: str) -> bool:
-    """Whether a tensor of a backbone belongs to the pre-trained encoder (the mask token does not count)."""
-    return name.startswith(("embedding.", "enc.")) and name != _MASK_TOKEN
 
 
 def guess_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -67,7 +61,7 @@ def guess_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             "mlp_ratio": hidden / channels if hidden % channels else hidden // channels,
             "qkv_bias": f"{block}attn.qkv.bias" in state,
             "layer_scale": 1e-5 if f"{block}ls1.0.gamma" in state else None,
-            "mask_token": _MASK_TOKEN in state,
+            "mask_token": MASK_TOKEN in state,
             "enc_mode": not any(key.startswith("dec.") for key in state),
         }
         if not config["enc_mode"]:
