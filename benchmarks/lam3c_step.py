@@ -27,6 +27,7 @@ HOST = "--host" in sys.argv
 if HOST:
     if not os.environ.get("POINTCEPT_ROOT"):
         sys.exit("lam3c_step --host: POINTCEPT_ROOT names no Pointcept checkout")
+    os.environ["LAM3C_ENGINE"] = "pointcept"
     sys.path.insert(0, os.environ["POINTCEPT_ROOT"])
     import torch
 
