@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lam3c_plugin.standalone.checkpoint import read_checkpoint, save_atomic
+from lam3c_plugin.standalone.checkpoint import save_atomic
 from lam3c_plugin.standalone.errors import CheckpointError
 
 from .components import blocks
@@ -74,20 +74,19 @@ def read_head(name: str) -> Head:
 
     if not name:
         raise CheckpointError("no head: give --head scannet, a zoo name or a file")
-    path = Path(zoo.resolve(name))
-    weights = zoo.read(path)
+    weights = zoo.open_weights(name)
+    path = weights.source
     if weights.head is None:
         raise CheckpointError(f"{path} has no linear head (seg_head.weight); give --head scannet or a head's file")
     weight, bias = (weights.head[f"seg_head.{part}"].detach().float().cpu().numpy() for part in ("weight", "bias"))
-    return Head(weight, bias, str(path), _names(path, len(weight)))
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise CheckpointError(f"{path}: its head holds NaN or infinite values; train it again, or take another")
+    return Head(weight, bias, str(path), _names(weights.head_config, len(weight)))
 
 
-def _names(path: Path, count: int) -> list[str] | None:
-    """Class names that :func:`write_head` put into a file."""
-    if path.suffix != ".pth":
-        return None
-    config = read_checkpoint(path, trust=False).get("config")
-    names = config.get("class_names") if isinstance(config, dict) else None
+def _names(config: Mapping[str, Any] | None, count: int) -> list[str] | None:
+    """Class names that :func:`write_head` put beside the head, in whatever format it is now."""
+    names = (config or {}).get("class_names")
     return [str(name) for name in names] if isinstance(names, list | tuple) and len(names) == count else None
 
 

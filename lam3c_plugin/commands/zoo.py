@@ -93,14 +93,27 @@ def run_verify(args: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
-def _verify(name: str, wanted: str | None) -> str:
-    from lam3c_plugin.zoo import convert, entries, read, store
+def _place(name: str) -> tuple[Path, Entry | None]:
+    """The path that a name means, or its entry; nothing is downloaded. Old spellings of file names are understood."""
+    from lam3c_plugin.zoo import entries, resolve
 
-    entry = next((entry for entry in entries() if name.lower() == entry.name), None)
+    path, known = Path(name).expanduser(), entries()
+    entry = next((entry for entry in known if name.lower() == entry.name), None)
+    if entry is None and not path.exists():
+        entry = next((entry for entry in known if name.lower() in entry.spellings()), None)
+        if path.parent != Path():
+            path = resolve(path)  # the other spelling, or an error that says what is like it
+    return path, entry
+
+
+def _verify(name: str, wanted: str | None) -> str:
+    from lam3c_plugin.zoo import convert, read, store
+
+    path, entry = _place(name)
     lock = store.read_lock(entry.name) if entry else None
     if entry and (lock is None or not Path(lock.path).exists()):
         raise CheckpointError(f"it is not on this machine; run `lam3c zoo download {entry.name}`")
-    path = Path(lock.path) if lock else Path(name).expanduser()
+    path = Path(lock.path) if lock else path
     said = []
     if lock and entry:
         wanted = wanted or entry.sha256 or lock.sha256
@@ -112,6 +125,8 @@ def _verify(name: str, wanted: str | None) -> str:
             raise CheckpointError(f"{path} has the SHA-256 {digest} where {wanted} was expected; get it again")
         said.append(f"SHA-256 {digest}" + (" as expected" if wanted else " (nothing to compare with)"))
     weights = read(path, config=entry.config if entry else None)
+    if weights.backbone:
+        weights.check_usable()
     return "; ".join([*said, weights.keys_report() if weights.backbone else "a head"])
 
 
@@ -119,11 +134,10 @@ def run_info(args: argparse.Namespace) -> int:
     """Prints what a checkpoint is."""
     from lam3c_plugin.zoo import entries, find, read, store
 
-    path, entry = Path(args.name).expanduser(), None
-    if not path.exists() or any(entry.name == args.name.lower() for entry in entries()):
-        if path.parent != Path():
-            read(path)  # says that there is no such file, and what is like it
-        entry = find(args.name, entries())
+    path, entry = _place(args.name)
+    if entry is None and not path.exists():
+        find(args.name, entries())  # says so, and what is like it
+    if entry:
         lock = store.read_lock(entry.name)
         if lock is None or not Path(lock.path).exists():
             content = {**entry.to_json(), "here": None}
@@ -193,7 +207,7 @@ def run_convert(args: argparse.Namespace) -> int:
     layout = args.to or convert.default_format(target, weights)
     if not args.force:
         for path in convert.targets(weights, target, layout):
-            if path.exists() and layout != "folder":
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 raise CheckpointError(f"{path} is there already; name another file, or pass --force")
     _say(weights)
     for path in convert.write(weights, target, layout, _card(args, target)):
@@ -206,6 +220,7 @@ def run_publish(args: argparse.Namespace) -> int:
     from lam3c_plugin.zoo import convert, publish
 
     weights = _load(args)
+    weights.check_usable()  # others shall be able to use it
     _say(weights)
     folder = Path(args.out or (args.repo or "").rpartition("/")[2] or f"{Path(args.checkpoint).stem}-hub").expanduser()
     convert.write_folder(weights, folder, _card(args, folder))
@@ -231,7 +246,12 @@ def _load(args: argparse.Namespace) -> Weights:
 
 def _say(weights: Weights) -> None:
     print(f"{weights.source}: {weights.kind}; {weights.keys_report()}", file=sys.stderr)
-    for note in weights.notes:
+    broken = weights.not_finite()
+    notes = [
+        *weights.notes,
+        *([f"{len(broken)} tensors hold NaN or infinite values ({broken[0]}, …)"] if broken else []),
+    ]
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -262,7 +282,11 @@ def _card(args: argparse.Namespace, target: Path) -> Card:
             key = ""
         if not key.strip():
             raise CheckpointError(f"--score {item!r} must be NAME=PERCENT, such as 'ScanNet LP=66.0'")
-    texts = {"summary": args.summary, "licence": args.licence, "repo": getattr(args, "repo", None)}
+    texts = {
+        "summary": " ".join((args.summary or "").split()),
+        "licence": args.licence,
+        "repo": getattr(args, "repo", None),
+    }
     name = args.name or target.resolve().name
     return Card(entry_name(name), scores=scores, **{key: value for key, value in texts.items() if value})
 

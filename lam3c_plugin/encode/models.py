@@ -12,7 +12,8 @@ from torch import Tensor
 from lam3c_plugin.standalone.checkpoint import compare
 from lam3c_plugin.standalone.errors import CheckpointError, did_you_mean
 from lam3c_plugin.standalone.ptv3 import PointTransformerV3
-from lam3c_plugin.zoo import Weights, read, resolve
+from lam3c_plugin.zoo import Weights, open_weights
+from lam3c_plugin.zoo.architecture import empty_backbone
 
 _COMMON: dict[str, Any] = {"in_channels": 9, "order": ["z", "z-trans", "hilbert", "hilbert-trans"], "mask_token": True}
 
@@ -45,10 +46,8 @@ def find_weights(name_or_path: str | os.PathLike[str], student: bool = True) -> 
     Raises:
         CheckpointError: not found, unreadable, of another architecture, or a head without a backbone.
     """
-    path = resolve(name_or_path)
-    weights = read(path, part="student" if student else "teacher")
-    if not weights.backbone or weights.backbone_config is None:
-        raise CheckpointError(f"{path} holds a head without a backbone: name the backbone's checkpoint")
+    weights = open_weights(name_or_path, part="student" if student else "teacher")
+    weights.check_usable()
     return weights
 
 
@@ -62,13 +61,14 @@ def build_encoder(
     """
     arguments = {**config, "enc_mode": True, "shuffle_orders": False, "freeze_encoder": False, "drop_path": drop_path}
     arguments = {key: value for key, value in arguments.items() if not key.startswith("dec_")}
-    model = PointTransformerV3(**arguments)
     if state is not None:
-        wanted = model.state_dict()
+        wanted = empty_backbone(arguments)  # before memory is taken for what the config says
         report = compare({key: value for key, value in state.items() if key in wanted}, wanted)
         lacking = [key for key in report.missing if key != "embedding.mask_token"]  # read in training only
         if lacking or report.reshaped:
             raise CheckpointError(f"the encoder's weights do not fit its config: {report.summary()}")
+    model = PointTransformerV3(**arguments)
+    if state is not None:
         model.load_state_dict({key: state[key] for key in report.matched}, strict=False)
     return model
 

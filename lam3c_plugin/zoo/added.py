@@ -88,7 +88,7 @@ def _parse(path: Path, place: str) -> Any:
         if path.stat().st_size > 8 << 20:
             raise ValueError("more than 8 MB")
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{place} is not a zoo index: {error}; it must be JSON, see docs/zoo.md") from error
 
 

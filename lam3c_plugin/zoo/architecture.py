@@ -20,6 +20,10 @@ LEAST_SHARE = 0.95
 _BLOCK = re.compile(r"(enc|dec)\.(?:enc|dec)(\d+)\.block(\d+)\.")
 _ORDER = ("z", "z-trans", "hilbert", "hilbert-trans")
 _PATCH = 1024
+_COUNTS = {
+    "stride",
+    *(f"{part}_{what}" for part in ("enc", "dec") for what in ("depths", "channels", "num_head", "patch_size")),
+}
 
 #: attention heads of the known encoders and decoders; the tensors themselves do not tell
 _KNOWN_HEADS: dict[tuple[int, ...], tuple[int, ...]] = {
@@ -68,8 +72,9 @@ def guess_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             config.update(_guess_decoder(state, len(stages) - 1))
     except (KeyError, ValueError, IndexError) as error:
         names = ", ".join(sorted(state)[:3]) or "none"
+        reason = f"{error} is missing" if isinstance(error, KeyError) else f"its tensors have other shapes ({error})"
         raise CheckpointError(
-            f"these are not the weights of a LAM3C or Sonata encoder (PT-v3m2): {error} is missing; "
+            f"these are not the weights of a LAM3C or Sonata encoder (PT-v3m2): {reason}; "
             f"the names begin with {names}; other architectures cannot be used here"
         ) from error
     return config
@@ -139,11 +144,20 @@ def check_backbone(config: Mapping[str, Any], state: Mapping[str, Tensor], sourc
         CheckpointError: less than 95 % of the encoder's tensors match, or PTv3 does not take the config.
     """
     try:
-        target = _empty_backbone(json.dumps(plain(config), sort_keys=True))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: its config is not one of PTv3 ({error}); correct it with --config") from error
+        for key in _COUNTS & config.keys():
+            if not all(type(value) is int for value in config[key] or ()):
+                raise ValueError(f"{key} {config[key]} are not whole numbers")
+        blocks = sum(map(int, [*config["enc_depths"], *(config.get("dec_depths") or ())]))
+        if blocks > len(state):  # a damaged or ill-meant config may ask for more than any machine can build
+            raise ValueError(f"{blocks} blocks for {len(state)} tensors")
+        target = empty_backbone(config)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.120}"
+        raise CheckpointError(
+            f"{source}: its config is not one of PTv3 ({reason}); correct it with --config"
+        ) from error
     report = compare(state, target)
-    wanted = sum(map(is_encoder, target))
+    wanted = max(sum(map(is_encoder, names)) for names in (target, state))  # a config may also ask for too few
     hits = sum(map(is_encoder, report.matched))
     if hits < LEAST_SHARE * wanted:
         raise CheckpointError(
@@ -151,6 +165,11 @@ def check_backbone(config: Mapping[str, Any], state: Mapping[str, Tensor], sourc
             f"have to): {report.summary()}; get the file again, or give the config that it was trained with (--config)"
         )
     return report
+
+
+def empty_backbone(config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The names and shapes of a backbone's tensors, without memory."""
+    return _empty_backbone(json.dumps(plain(config), sort_keys=True))
 
 
 @lru_cache(maxsize=8)

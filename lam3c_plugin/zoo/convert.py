@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,11 +28,19 @@ _MODEL, _HEAD, _CONFIG, _CARD = "model.safetensors", "head.safetensors", "config
 
 
 def default_format(target: Path, weights: Weights) -> str:
-    """What a target's ending says: safetensors, backbone (head, where there is only that) or folder."""
+    """What a target's ending says: safetensors, backbone (head, where there is only that) or folder.
+
+    Raises:
+        CheckpointError: an ending that looks like a file's, but says no format.
+    """
     if target.suffix == ".safetensors":
         return "safetensors"
     if target.suffix in (".pth", ".pt", ".bin", ".ckpt"):
         return "backbone" if weights.backbone else "head"
+    if re.fullmatch(r"\.[a-z]+\d?", target.suffix.lower()) and not target.is_dir():
+        raise CheckpointError(
+            f"{target}: the ending {target.suffix} says no format; take .pth, .safetensors, a folder, or give --to"
+        )
     return "folder"
 
 

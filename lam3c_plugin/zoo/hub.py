@@ -30,6 +30,12 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "on", "yes", "true")
 
 
+def failures(errors: Any) -> tuple[type[Exception], ...]:
+    """What the library lets through: its own errors, the system's, and those of its HTTP client (httpx or requests)."""
+    client = [kind for kind in errors.HfHubHTTPError.__mro__ if kind not in (Exception, BaseException, object)]
+    return (*client, errors.HFValidationError, errors.FileMetadataError, OSError)
+
+
 def get_file(entry: Entry, revision: str | None, *, endpoint: str | None = None, offline: bool = False) -> HubFile:
     """Download an entry's file, or find it in the cache; of several spellings the first that exists.
 
@@ -54,7 +60,7 @@ def get_file(entry: Entry, revision: str | None, *, endpoint: str | None = None,
             problem: Exception = error  # not in the cache, or the Hub was not reached
         except errors.EntryNotFoundError as error:
             problem = error
-        except (errors.HfHubHTTPError, errors.HFValidationError, errors.FileMetadataError, OSError) as error:
+        except failures(errors) as error:
             raise CheckpointError(f"{entry.name}: {_explain(error, errors, where, revision)}") from error
     if offline:
         raise CheckpointError(
@@ -76,10 +82,10 @@ def _download(hub: Any, errors: Any, repo: str, file: str, options: dict[str, An
     for left in reversed(range(TRIES)):
         try:
             return Path(hub.hf_hub_download(repo, file, library_name="lam3c", **options))
-        except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.FileMetadataError):
+        except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.FileMetadataError, errors.HFValidationError):
             raise
-        except OSError as error:
-            if left == 0 or error.errno is not None:  # the disk's errors have a number
+        except failures(errors) as error:
+            if left == 0 or getattr(error, "errno", None) is not None:  # the disk's errors have a number
                 raise
     raise AssertionError
 

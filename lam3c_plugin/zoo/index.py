@@ -27,6 +27,7 @@ _SOURCE = ("hub", "files", "revision", "url", "path")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,79}")
 _HUB = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FILE = re.compile(r"(?!.*\.\.)[\w][\w./ +-]*")
+_KIND_WORDS = {int: "whole number", Mapping: "dictionary", str: "text"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -122,7 +123,10 @@ def parse_entry(content: Any, where: str, *, strict: bool = True) -> Entry:
             if key not in names:
                 raise CheckpointError(f"{where}: unknown field {key!r}{did_you_mean(key, names)}")
     flat = {**{key: value for key, value in content.items() if key != "source"}, **source}
-    flat["files"] = tuple(flat.get("files") or ())
+    files = flat.get("files") or []
+    if not isinstance(files, list | tuple):
+        raise CheckpointError(f"{where}: files {files!r} is not a list; give the spellings of the file's name")
+    flat["files"] = tuple(files)
     flat["sha256"] = str(flat["sha256"]).lower() if flat.get("sha256") else None
     _check_fields(flat, where, strict)
     flat.setdefault("licence_url", LICENCE_URLS.get(flat["licence"].lower(), ""))
@@ -148,9 +152,16 @@ def _check_fields(flat: Mapping[str, Any], where: str, strict: bool) -> None:
         raise CheckpointError(f"{where}: sha256 is missing; `sha256sum FILE` prints it")
     if digest is not None and not _SHA256.fullmatch(digest):
         raise CheckpointError(f"{where}: sha256 {digest!r} is not 64 hexadecimal digits")
-    for key, kind in (("size", int), ("config", Mapping), ("scores", Mapping), ("revision", str)):
+    texts = dict.fromkeys(("revision", "licence_url", "backbone", "page", "origin"), str)
+    for key, kind in {"size": int, "config": Mapping, "scores": Mapping, **texts}.items():
         if flat.get(key) is not None and not isinstance(flat[key], kind):
-            raise CheckpointError(f"{where}: {key} {flat[key]!r} is not a {kind.__name__.lower()}")
+            raise CheckpointError(f"{where}: {key} {flat[key]!r} is not a {_KIND_WORDS[kind]}")
+    for name, value in (flat.get("scores") or {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CheckpointError(f"{where}: the score {name!r} is {value!r}; give a number in percent")
+    shown = [flat.get(key) or "" for key in ("summary", "licence", "licence_url", "page")]
+    if not "".join([*shown, *map(str, flat.get("scores") or {})]).isprintable():
+        raise CheckpointError(f"{where}: its texts hold line breaks or control characters; write them in one line")
 
 
 def parse_index(content: Any, where: str) -> list[Mapping[str, Any]]:

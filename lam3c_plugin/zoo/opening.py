@@ -44,6 +44,7 @@ def sniff(path: Path) -> str:
     if head.startswith(_ZIP):
         if not _has_end(path):
             raise CheckpointError(f"{path} is cut short (at {size:,} bytes) or damaged; {AGAIN}")
+        _refuse_other_zip(path)
         return "zip"
     if head.startswith(_PICKLE):
         return "pickle"
@@ -62,6 +63,19 @@ def _has_end(path: Path) -> bool:
         return False
 
 
+def _refuse_other_zip(path: Path) -> None:
+    """PyTorch's zip has its pickle in ``<anything>/data.pkl``, TorchScript's and an exported program's code beside."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        raise CheckpointError(f"{path} is cut short or damaged; {AGAIN}") from None
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(f"{path} is a TorchScript program, which is code; give a checkpoint with the tensors")
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(f"{path} is a zip file without PyTorch's tensors ({', '.join(names[:2]) or 'empty'})")
+
+
 def _is_text(head: bytes) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # whose last character may be cut
@@ -78,7 +92,7 @@ def _check_length(path: Path, size: int) -> None:
             header = json.loads(file.read(length))
         ends = [int(item["data_offsets"][1]) for name, item in header.items() if name != "__metadata__"]
         wanted = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise CheckpointError(f"{path} has a damaged safetensors header or is cut short; {AGAIN}") from None
     if size != wanted:
         raise CheckpointError(f"{path} has {size:,} bytes where its header says {wanted:,}; {AGAIN}")

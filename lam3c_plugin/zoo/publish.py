@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lam3c_plugin.standalone.errors import CheckpointError
 
+from .hub import failures
 from .opening import require
 
 
@@ -23,8 +24,8 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
         api = hub.HfApi(library_name="lam3c")
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=repo, folder_path=str(folder), commit_message="LAM3C checkpoint")
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (*failures(errors), ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
             f"uploading to {repo} failed ({reason:.160}); check the name, your rights and the connection; {left}"
         ) from error

@@ -66,8 +66,9 @@ def open_weights(
     Raises:
         CheckpointError: as both do.
     """
-    path = resolve(name_or_path, **options)
-    entry = next((entry for entry in entries() if os.fspath(name_or_path).lower() in entry.spellings()), None)
+    path, text = resolve(name_or_path, **options), os.fspath(name_or_path)
+    is_file = path == Path(text).expanduser()  # a file of that name here is not the zoo's
+    entry = None if is_file else next((entry for entry in entries() if text.lower() in entry.spellings()), None)
     given = {**(entry.config or {} if entry else {}), **(config or {})}
     return read(path, part=part, config=given or None)
 
@@ -107,6 +108,7 @@ def obtain(
     place = os.fspath(source) if source is not None else None
     mirror = place if place and place.startswith(("http://", "https://")) else None
     if place and not mirror:
+        print(licence.describe(entry), file=sys.stderr)  # who has the file already is not asked
         return _from_folder(entry, Path(place).expanduser(), wanted)
     if entry.path:
         return _from_folder(entry, Path(entry.path).parent, wanted, copy=False)

@@ -33,11 +33,18 @@ def home() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as 64 hexadecimal digits."""
+    """The file's SHA-256 as 64 hexadecimal digits.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}; check its name and rights") from error
     return digest.hexdigest()
 
 
@@ -129,7 +136,7 @@ def added_indexes() -> dict[Path, Mapping[str, Any]]:
     for path in sorted((home() / "indexes").glob("*.json")):
         try:
             found[path] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); remove it and add the index again") from error
     return found
 

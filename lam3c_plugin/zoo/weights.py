@@ -11,7 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from lam3c_plugin.standalone.checkpoint import LoadReport, backbone_state, layout_of, state_dict_of, strip_module
+from lam3c_plugin.standalone.checkpoint import (
+    LoadReport,
+    backbone_state,
+    is_encoder,
+    layout_of,
+    state_dict_of,
+    strip_module,
+)
 from lam3c_plugin.standalone.errors import CheckpointError, near_names
 
 from .architecture import backbone_arguments, check_backbone, guess_config, heads_are_known, plain
@@ -53,6 +60,37 @@ class Weights:
         """Numbers in the backbone."""
         return sum(value.numel() for value in self.backbone.values())
 
+    def not_finite(self) -> list[str]:
+        """Names of the tensors with NaN or infinite values: of a training that diverged."""
+        return [
+            key
+            for key, value in {**self.backbone, **(self.head or {})}.items()
+            if value.is_floating_point() and not bool(value.float().isfinite().all())
+        ]
+
+    def check_usable(self) -> None:
+        """Insists on what features need: an encoder that fits its config to the last tensor, with numbers in it.
+
+        Raises:
+            CheckpointError: there is no encoder, one of its tensors is missing, unknown or of another shape, or NaN.
+        """
+        if not self.backbone or self.report is None:
+            raise CheckpointError(f"{self.source} holds a head without a backbone: name the backbone's checkpoint")
+        report = self.report
+        names = [*report.missing, *report.unexpected, *(item[0] for item in report.reshaped)]
+        lacking = [key for key in names if is_encoder(key)]
+        if lacking:
+            raise CheckpointError(
+                f"{self.source}: the encoder's weights do not fit its config: {report.summary()}; get the file again, "
+                "or give the config that it was trained with"
+            )
+        broken = self.not_finite()
+        if broken:
+            raise CheckpointError(
+                f"{self.source}: {len(broken)} of its tensors hold NaN or infinite values ({', '.join(broken[:2])}): "
+                "the training diverged, or the file is damaged; take an earlier checkpoint"
+            )
+
     def keys_report(self) -> str:
         """Counts of the four fates of tensors, and the first names of those that did not fit."""
         report = self.report
@@ -83,7 +121,7 @@ def read(path: str | os.PathLike[str], *, part: str = "student", config: Mapping
     if path.is_dir():
         return _read_folder(path, part, config)
     if not path.is_file():
-        near = near_names(path.name, [p.name for p in path.parent.glob("*.*")]) if path.parent.is_dir() else []
+        near = near_names(path.name, [p.name for p in path.parent.glob("*.*") if p.exists()])
         raise CheckpointError(
             f"checkpoint not found: {path}; "
             + (f"did you mean {' or '.join(near)}?" if near else "`lam3c zoo list` names what can be downloaded")
@@ -103,7 +141,8 @@ def _read_folder(folder: Path, part: str, config: Mapping[str, Any] | None) -> W
     if not file.is_file():
         found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name != "head.safetensors")
         if len(found) != 1:
-            names = ", ".join(p.name for p in found[:4]) or "none"
+            found = found or sorted(folder.glob("model/*.pth"))  # a run's folder
+            names = ", ".join(str(p.relative_to(folder)) for p in found[:4]) or "none"
             raise CheckpointError(f"{folder} should hold one weights file, but has {names}; name the file itself")
         file = found[0]
     stored = folder / "config.json"
@@ -114,7 +153,8 @@ def _read_folder(folder: Path, part: str, config: Mapping[str, Any] | None) -> W
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"cannot read {stored}: {error}; remove it to guess the config") from error
         backbone = content.get("backbone", content)
-        given = {**(backbone if "enc_channels" in backbone else {}), **given}
+        known = isinstance(backbone, Mapping) and "enc_channels" in backbone
+        given = {**(backbone if known else {}), **given}
     weights = read(file, part=part, config=given)
     weights.kind, weights.source = "folder", folder
     head = folder / "head.safetensors"
@@ -197,7 +237,7 @@ def _json(text: str | None, path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its config is not JSON ({error}); correct it") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: its config is not a dictionary; correct it")

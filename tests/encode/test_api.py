@@ -1,3 +1,5 @@
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -6,6 +8,7 @@ import pytest
 import torch
 
 import lam3c_plugin
+from lam3c_plugin import zoo
 from lam3c_plugin.encode import Encoder
 from lam3c_plugin.encode.models import SIZES, build_encoder
 from lam3c_plugin.standalone.errors import CheckpointError, ConfigError
@@ -162,6 +165,20 @@ def test_a_finetuned_model_lends_its_encoder(tmp_path):
     state |= {"module.seg_head.weight": torch.zeros(5, 32), "module.seg_head.bias": torch.zeros(5)}
     torch.save({"state_dict": state}, tmp_path / "ft.pth")
     assert lam3c_plugin.load(tmp_path / "ft.pth", device="cpu").channels() == 360
+
+
+def test_the_config_of_an_index_goes_over_the_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAM3C_HOME", str(tmp_path / "home"))
+    torch.save(tiny().backbone.state_dict(), tmp_path / "bare.pth")  # heads and patches leave no trace in it
+    digest = hashlib.sha256((tmp_path / "bare.pth").read_bytes()).hexdigest()
+    entry = {"name": "their-tiny", "kind": "backbone", "summary": "s", "licence": "mit", "sha256": digest}
+    entry |= {"source": {"file": "bare.pth"}, "config": tiny_config()}
+    (tmp_path / "index.json").write_text(json.dumps({"format": "lam3c-zoo/1", "entries": [entry]}))
+    zoo.add(str(tmp_path / "index.json"))
+    model = lam3c_plugin.load("their-tiny", device="cpu")
+    assert model.info.config["enc_num_head"] == list(tiny_config()["enc_num_head"])
+    columns = inputs(room(800))
+    assert np.array_equal(model.encode(*columns, grid_size=0.04), tiny().encode(*columns, grid_size=0.04))
 
 
 def test_a_head_alone_or_a_text_cannot_be_loaded(tmp_path):

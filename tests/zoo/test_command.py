@@ -115,6 +115,33 @@ def test_publish_leaves_a_folder_that_others_can_add(lam3c, tmp_path, run):
     assert "my-model" not in lam3c("list")[0]
 
 
+def test_old_spellings_are_understood_everywhere(lam3c, tmp_path):
+    head = {"config": {"backbone_out_channels": 96, "num_classes": 20}, "state_dict": tiny_head()}
+    stem = "lam3c_ptv3-base_roomtours49k_probe-head"
+    for have, ask in (("scannet", "scennet"), ("scennet", "scannet")):
+        folder = tmp_path / have
+        folder.mkdir()
+        torch.save(head, folder / f"{stem}_{have}.pth")
+        assert f"{stem}_{have}.pth" in lam3c("info", folder / f"{stem}_{ask}.pth")[0]
+        assert lam3c("verify", folder / f"{stem}_{ask}.pth")[0].endswith("a head\n")
+        lam3c("convert", folder / f"{stem}_{ask}.pth", folder / "h.safetensors")
+        name = f"{stem}_{ask}.pth"
+        assert "lam3c-ptv3-base-scannet-probe: linear" in lam3c("info", name)[0]
+        assert "lam3c zoo download lam3c-ptv3-base-scannet-probe" in lam3c("verify", name, code=1)[0]
+    assert "is under CC-BY-NC-4.0" in lam3c("download", name, "--from", tmp_path / "scannet")[1]
+    assert lam3c("verify", f"{stem}_scennet")[0].startswith("ok ")
+
+
+def test_targets_that_would_surprise(lam3c, tmp_path, run):
+    assert "the ending .safetensor says no format" in lam3c("convert", run, tmp_path / "a.safetensor", code=1)[1]
+    lam3c("convert", run, tmp_path / "lam3c-v1.5")
+    assert "pass --force" in lam3c("convert", run, tmp_path / "lam3c-v1.5", code=1)[1]
+    lam3c("convert", run, tmp_path / "lam3c-v1.5", "--force")
+    (tmp_path / "exp/model").mkdir(parents=True)
+    run.rename(tmp_path / "exp/model/model_last.pth")
+    assert "model/model_last.pth; name the file itself" in lam3c("info", tmp_path / "exp", code=1)[1].replace("\\", "/")
+
+
 class FakeApi:
     calls = ()
 
@@ -141,6 +168,21 @@ def test_publish_uploads_with_the_users_login(lam3c, tmp_path, run, monkeypatch)
     assert "https://huggingface.co/me/model/commit/abc" in lam3c(*arguments, "me/model", "--private")[0]
     assert FakeApi.calls == [("create", "me/model", True), ("upload", "me/model", 4)]
     assert "no route to host" in lam3c(*arguments, "me/broken", code=1)[1]
+
+
+def test_a_broken_connection_leaves_the_folder(lam3c, tmp_path, run, monkeypatch):
+    client = huggingface_hub.errors.HfHubHTTPError.__mro__[1]  # HTTPError of httpx, or of requests
+
+    class Unreachable(FakeApi):
+        def create_repo(self, repo, **options):
+            raise client("[Errno 111] Connection refused")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Unreachable)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+    error = lam3c("publish", run, "--out", tmp_path / "hub", "--repo", "me/mine", code=1)[1]
+    assert "Connection refused" in error
+    assert "is complete and stays" in error
+    assert read(tmp_path / "hub").kind == "folder"
 
 
 def test_the_formats_of_the_command_are_those_of_the_library():

@@ -53,8 +53,14 @@ def test_an_entry_survives_its_json():
         ({"source": {"uri": "https://x/a"}}, "unknown field 'uri'; did you mean 'url'"),
         ({"path": "/etc/passwd"}, "unknown field 'path'"),
         ({"licens": "mit"}, "did you mean 'licence'"),
-        ({"config": [1]}, "config .* is not a mapping"),
-        ({"size": "big"}, "size 'big' is not a int"),
+        ({"config": [1]}, "config .* is not a dictionary"),
+        ({"size": "big"}, "size 'big' is not a whole number"),
+        ({"scores": {"ScanNet LP": "high"}}, "the score 'ScanNet LP' is 'high'"),
+        ({"page": 5}, "page 5 is not a text"),
+        ({"summary": "two\nlines"}, "in one line"),
+        ({"summary": "\x1b[2Jgone"}, "control characters"),
+        ({"source": {"hub": "a/b", "files": "c.pth"}}, "files 'c.pth' is not a list"),
+        ({"source": {"hub": "a/b", "files": 5}}, "files 5 is not a list"),
     ],
 )
 def test_wrong_entries(change, said):
