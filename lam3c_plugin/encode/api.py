@@ -17,7 +17,7 @@ from lam3c_plugin.standalone.geometry import PointCloudError
 from lam3c_plugin.standalone.ptv3 import PointTransformerV3
 
 from .clouds import CellCloud, as_columns, prepare, split_rows
-from .memory import GIB, choose_limit, machine_bytes
+from .memory import GIB, choose_limit, machine_bytes, out_of_memory
 from .models import build_encoder, find_weights, random_backbone
 from .stages import Stage, run_stages
 
@@ -159,7 +159,8 @@ class Encoder:
             if batch is not None or offset is not None:
                 raise PointCloudError("give a list of clouds or batch/offset, not both")
             colors, given = _like_list(color, "color", len(coord)), _like_list(normal, "normal", len(coord))
-            return [self._encode_rows(cloud, **options) for cloud in zip(coord, colors, given, strict=True)]
+            clouds = zip(coord, colors, given, strict=True)
+            return [self._encode_numbered(number, cloud, options) for number, cloud in enumerate(clouds)]
         return self._encode_rows((coord, color, normal), batch, offset, **options)
 
     def encode_cells(
@@ -192,6 +193,12 @@ class Encoder:
         )
 
     # ------------------------------------------------------------------------------------------------------- inside
+    def _encode_numbered(self, number: int, inputs: tuple[Any, Any, Any], options: dict[str, Any]) -> Any:
+        try:
+            return self._encode_rows(inputs, **options)
+        except PointCloudError as error:
+            raise PointCloudError(f"cloud {number}: {error}") from error
+
     def _encode_rows(
         self,
         inputs: tuple[Any, Any, Any],
@@ -221,15 +228,10 @@ class Encoder:
         return out if as_tensor else out.cpu().numpy()
 
     def _level(self, level: int | str) -> int:
-        last = len(self._widths) - 1
-        if level == FULL:
-            return last
-        if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level <= last:
-            raise PointCloudError(f"level={level!r}: give 'full' or a number from 0 to {last}")
-        return int(level)
+        return level_number(level, len(self._widths))
 
     def _allocate(self, rows: int, level: int | str, dtype: str | torch.dtype, device: torch.device) -> Tensor:
-        kind = DTYPES.get(str(dtype).removeprefix("torch."))
+        kind = DTYPES.get(dtype.__name__ if isinstance(dtype, type) else str(dtype).removeprefix("torch."))
         if kind is None:
             raise PointCloudError(f"dtype={dtype!r}: choose from {', '.join(DTYPES)}")
         width = self.channels(level)
@@ -245,8 +247,17 @@ class Encoder:
         held = 4.0 * self.info.parameters
         held += out.numel() * out.element_size() if out.device == self.device else 0
         limit = choose_limit(len(cloud.cells), self._widths, self.device, held, chunk)
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return run_stages(self.backbone, cloud.feat, cloud.cells, limit)
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                return run_stages(self.backbone, cloud.feat, cloud.cells, limit)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            taken = f"passes of at most {limit:,} cells" if limit else "one pass"
+            raise PointCloudError(
+                f"out of memory: {len(cloud.cells):,} cells, {taken} on {self.device}; give a smaller chunk (such as "
+                f"{max(1024, (limit or len(cloud.cells)) // 4)}), a larger grid, or another device"
+            ) from error
 
     def _gather(self, stages: list[Stage], index: Tensor, level: int | str, out: Tensor, rows: Tensor | None) -> None:
         """Writes the stages' features side by side into ``out`` (its ``rows``), never whole on the way."""
@@ -298,6 +309,19 @@ def pick_device(device: str | torch.device) -> torch.device:
     if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
         raise ConfigError(f"device={device!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; give auto or cpu")
     return chosen
+
+
+def level_number(level: int | str, stages: int) -> int:
+    """A level as a number; :meth:`Encoder.encode` says what levels are.
+
+    Raises:
+        PointCloudError: neither "full" nor one of the levels.
+    """
+    if level == FULL:
+        return stages - 1
+    if isinstance(level, bool) or not isinstance(level, int | np.integer) or not 0 <= level < stages:
+        raise PointCloudError(f"level={level!r}: give 'full' or a number from 0 to {stages - 1}")
+    return int(level)
 
 
 def stage_widths(backbone: PointTransformerV3) -> list[int]:

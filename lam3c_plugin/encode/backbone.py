@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lam3c_plugin.standalone.geometry import PointCloudError
 from lam3c_plugin.standalone.structure import Point
 
-from .api import FULL, stage_widths
+from .api import FULL, level_number, stage_widths
 from .clouds import as_columns, prepare, split_rows
 from .models import build_encoder, find_weights, random_backbone
 
@@ -54,9 +54,7 @@ class LAM3CBackbone(nn.Module):
             found = find_weights(weights)
             self.backbone = build_encoder(found.backbone_config or {}, found.backbone, drop_path)
         widths = stage_widths(self.backbone)
-        self.level = len(widths) - 1 if level == FULL else int(level)
-        if not 0 <= self.level < len(widths):
-            raise PointCloudError(f"level={level!r}: give 'full' or a number from 0 to {len(widths) - 1}")
+        self.level = level_number(level, len(widths))
         self.out_channels = sum(widths[len(widths) - 1 - self.level :])
         self.grid_size, self.freeze = grid_size, freeze
         if freeze:
@@ -92,6 +90,8 @@ class LAM3CBackbone(nn.Module):
             PointCloudError: a cloud that cannot be used.
         """
         if isinstance(coord, Mapping):
+            if "coord" not in coord:
+                raise PointCloudError(f"the batch has no coord (keys: {', '.join(map(str, coord)) or 'none'})")
             names = ("color", "normal", "batch", "offset")
             return self(coord["coord"], **{key: coord[key] for key in names if key in coord})
         device = self.backbone.embedding.stem.linear.weight.device

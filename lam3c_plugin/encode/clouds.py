@@ -52,10 +52,16 @@ def as_rows(values: Any, name: str, rows: int | None = None) -> Tensor:
             raise PointCloudError(f"{name} is no array: {error}; give (N, 3) numbers") from None
         if array.dtype.kind not in "fiu":
             raise PointCloudError(f"{name} holds {array.dtype} values: give (N, 3) numbers")
+        if np.ma.is_masked(values):
+            raise PointCloudError(f"{name} has masked values: drop these points first")
+        if array.dtype.itemsize > 8:  # longdouble
+            array = array.astype(np.float64)
         if array.dtype in (np.uint16, np.uint32, np.uint64):
             array = array.astype(np.int64)
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         values = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # types with few operations
+        values = values.long()
     if values.dtype == torch.bool or values.is_complex():
         raise PointCloudError(f"{name} holds {values.dtype} values: give (N, 3) numbers")
     if values.dim() != 2 or values.shape[1] != 3:
@@ -86,16 +92,31 @@ def split_rows(total: int, batch: Any, offset: Any, device: torch.device) -> lis
     if batch is not None and offset is not None:
         raise PointCloudError("give batch or offset, not both")
     if offset is not None:
-        ends = torch.as_tensor(offset).reshape(-1).long()
+        ends = _whole_numbers(offset, "offset")
         check_clouds(total, ends)
         return [torch.arange(a, b, device=device) for a, b in pairwise([0, *ends.tolist()]) if b > a]
     if batch is None:
         return [None]
-    batch = torch.as_tensor(batch, device=device)
-    if batch.dim() != 1 or len(batch) != total or batch.is_floating_point():
-        raise PointCloudError(f"batch has shape {tuple(batch.shape)} ({batch.dtype}): ({total},) integers are needed")
+    batch = _whole_numbers(batch, "batch").to(device)
+    if len(batch) != total:
+        raise PointCloudError(f"batch has {len(batch)} numbers: one for each of {total} points is needed")
     order = torch.sort(batch, stable=True).indices
     return list(order.split(torch.unique_consecutive(batch[order], return_counts=True)[1].tolist()))
+
+
+def _whole_numbers(values: Any, name: str) -> Tensor:
+    """(n,) int64 of a list, array or tensor.
+
+    Raises:
+        PointCloudError: of another shape, or not whole numbers.
+    """
+    try:
+        numbers = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PointCloudError(f"{name} is no list of whole numbers: {error!s:.80}") from None
+    if numbers.dim() != 1 or numbers.is_floating_point() or numbers.is_complex():
+        raise PointCloudError(f"{name} has shape {tuple(numbers.shape)} ({numbers.dtype}): (n,) integers are needed")
+    return numbers.long()
 
 
 def refuse_not_finite(values: Tensor, name: str, cure: str) -> None:
@@ -103,6 +124,16 @@ def refuse_not_finite(values: Tensor, name: str, cure: str) -> None:
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
         bad = (~torch.isfinite(values)).any(1).nonzero().flatten().tolist()
         raise PointCloudError(f"{name} holds NaN or infinite values ({len(bad)} rows, first in row {bad[0]}): {cure}")
+
+
+def _positive(value: Any, name: str, examples: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise PointCloudError(f"{name} must be a positive number, got {value!r}; give {examples}")
+    return number
 
 
 def unit_colors(color: Tensor, color_range: str | float = "auto") -> Tensor:
@@ -119,13 +150,13 @@ def unit_colors(color: Tensor, color_range: str | float = "auto") -> Tensor:
     refuse_not_finite(color, "color", "leave color out (None) or repair it")
     low, high = float(color.min()), float(color.max())
     if color_range != "auto":
-        top = float(color_range)
+        top = _positive(color_range, "color_range", "1, 255 or 65535")
     elif color.is_floating_point() and high <= 1.0 + 1e-4:
         top = 1.0
     else:
-        top = 255.0 if high <= 255.0 + 1e-3 else 65535.0
+        top = 255.0 if color.is_floating_point() or high <= 255.0 else 65535.0
     if low < -1e-4 * top or high > top * (1 + 1e-4):
-        raise PointCloudError(f"color goes from {low:g} to {high:g}: give 0-255 or 0-1")
+        raise PointCloudError(f"color goes from {low:g} to {high:g}: give 0-255 or 0-1, or say color_range")
     return (color.float() / top).clamp_(0.0, 1.0)
 
 
@@ -205,8 +236,7 @@ def prepare(
     """
     if normals not in NORMALS:
         raise PointCloudError(f"normals={normals!r}: choose from {', '.join(NORMALS)}, or give them as normal")
-    if not 0 < grid_size < float("inf"):
-        raise PointCloudError(f"grid_size must be a positive length in metres, got {grid_size}")
+    grid_size = _positive(grid_size, "grid_size", "metres, for example 0.02")
     coord = as_rows(coord, "coord").to(device)
     color = None if color is None else as_rows(color, "color", len(coord))
     normal = None if normal is None else as_rows(normal, "normal", len(coord))

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lam3c_plugin.standalone.geometry import PointCloudError
@@ -35,6 +36,11 @@ def machine_bytes(device: torch.device) -> float:
         except (OSError, ValueError):  # no such group, or "max"
             continue
     return min(limits)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; PyTorch's allocator on a CPU has a plain RuntimeError for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def pass_bytes(cells: int, channels: Sequence[int], limit: int | None = None) -> float:
@@ -73,9 +79,9 @@ def choose_limit(
     if chunk is None:
         return None
     if chunk != "auto":
-        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        if isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1:
             raise PointCloudError(f"chunk={chunk!r}: give 'auto', a number of cells, or None for one pass")
-        return chunk
+        return int(chunk)
     budget = SHARE.get(device.type, 0.5) * machine_bytes(device) - held
     if pass_bytes(cells, channels) <= budget:
         return None

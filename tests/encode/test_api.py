@@ -96,10 +96,16 @@ def test_one_point_and_no_colours_are_enough():
     ("arguments", "options", "message"),
     [
         ((np.zeros((2, 3)),), {"dtype": "int8"}, "choose from float32, float16"),
-        ((np.zeros((2, 3)),), {"batch": [0]}, r"batch has shape \(1,\)"),
+        ((np.zeros((2, 3)),), {"batch": [0]}, "batch has 1 numbers: one for each of 2 points"),
+        ((np.zeros((2, 3)),), {"batch": [0.0, 1.0]}, r"batch has shape \(2,\) .*integers are needed"),
+        ((np.zeros((2, 3)),), {"offset": [1.5, 2]}, "offset has shape .*integers"),
+        ((np.zeros((2, 3)),), {"offset": "2"}, "offset is no list of whole numbers"),
+        ((np.zeros((2, 3)),), {"level": "2"}, "level='2': give 'full' or a number"),
         ((np.zeros((2, 3)),), {"batch": [0, 0], "offset": [2]}, "not both"),
         ((np.zeros((2, 3)),), {"offset": [1]}, "offset .1. does not fit 2 points"),
         (([np.zeros((2, 3))], np.zeros((2, 3))), {}, "give color as a list"),
+        (([np.zeros((2, 3)), np.zeros((0, 3))],), {}, "cloud 1: coord is empty"),
+        (([np.zeros((2, 3)), np.full((2, 3), np.nan)],), {}, "cloud 1: coord holds NaN"),
         (([np.zeros((2, 3))],), {"offset": [2]}, "list of clouds or batch/offset"),
         (([],), {}, "coord"),
         ((np.full((2, 3), np.nan),), {"offset": [1, 2]}, "cloud 0: coord holds NaN"),
@@ -114,6 +120,57 @@ def test_more_than_the_machine_has_is_refused(monkeypatch):
     monkeypatch.setattr("lam3c_plugin.encode.api.machine_bytes", lambda device: 1e6)
     with pytest.raises(PointCloudError, match="more than this machine has: take encode_cells"):
         encode(*inputs(room()))
+
+
+def test_memory_that_runs_out_is_said(monkeypatch):
+    def full(*arguments):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("lam3c_plugin.encode.api.run_stages", full)
+    with pytest.raises(PointCloudError, match=r"out of memory: .* cells, one pass on cpu; give a smaller chunk"):
+        encode(*inputs(room()))
+
+
+def far(array):
+    """Map coordinates (UTM)."""
+    return array.astype(np.float64) + np.array([432_100.0, 5_412_345.0, 231.0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.astype(np.float64),
+        lambda a: a.astype(np.longdouble),
+        lambda a: a.astype(">f4"),
+        np.asfortranarray,
+        lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+        lambda a: torch.from_numpy(a.copy()).T.contiguous().T,
+        lambda a: torch.from_numpy(a.copy()).double().requires_grad_(),
+        lambda a: a.tolist(),
+    ],
+)
+def test_any_array_of_the_same_numbers(change):
+    coord, color, normal = inputs(room(1500))
+    out = encode(change(coord), change(color), normal)
+    out = out if isinstance(out, np.ndarray) else out.numpy()
+    assert np.array_equal(out, encode(coord, color, normal))
+
+
+@pytest.mark.parametrize("change", [far, lambda a: a[::-1], lambda a: a * [1, 1, 0], lambda a: a * 0, lambda a: a[:2]])
+def test_clouds_of_any_shape(change):
+    coord = change(room(1500).coord)
+    out = encode(coord)
+    assert out.shape == (len(coord), 360)
+    assert np.isfinite(out).all()
+    assert np.array_equal(
+        out, encode(np.concatenate([coord, coord[:5]]))[: len(coord)]
+    )  # repeated points change nothing
+
+
+def test_map_coordinates_give_the_features_of_the_room():
+    coord, color, normal = inputs(room(1500))
+    near, away = encode(coord, color, normal), encode(far(coord), color, normal)
+    assert (np.abs(near - away).max(axis=1) < 1e-3).mean() > 0.98  # a point on a cell's border may change sides
 
 
 def test_devices_are_checked():

@@ -52,3 +52,7 @@ def test_it_trains_and_freezes():
 def test_a_wrong_level_is_told():
     with pytest.raises(PointCloudError, match="give 'full' or a number from 0 to 4"):
         LAM3CBackbone("random:tiny", level=7)
+    with pytest.raises(PointCloudError, match="level='x'"):
+        LAM3CBackbone("random:tiny", level="x")
+    with pytest.raises(PointCloudError, match=r"has no coord \(keys: color\)"):
+        LAM3CBackbone("random:tiny")({"color": torch.zeros(1, 3)})

@@ -59,6 +59,7 @@ def test_map_coordinates_keep_their_millimetres():
         (np.array([[0.0, 1.0, 0.2]]), [0, 1, 0.2]),
         (np.array([[0.0, 255.0, 51.0]], np.float32), [0, 1, 0.2]),
         (torch.tensor([[0, 1, 0]], dtype=torch.uint8), [0, 1 / 255, 0]),
+        (torch.tensor([[0, 65535, 13107]]).to(torch.uint16), [0, 1, 0.2]),
     ],
 )
 def test_colours_of_any_range(color, expected):
@@ -101,6 +102,9 @@ def test_normals_are_estimated_or_zero():
         ({"coord": np.zeros((2, 3)), "color": np.zeros((3, 3))}, "color has 3 rows and coord 2"),
         ({"coord": np.zeros((1, 3)), "color": np.full((1, 3), np.nan)}, "color holds NaN"),
         ({"coord": np.zeros((1, 3)), "color": np.full((1, 3), -4)}, "color goes from -4"),
+        ({"coord": np.zeros((1, 3)), "color": np.full((1, 3), 300.0)}, "color goes from 300 to 300.*say color_range"),
+        ({"coord": np.zeros((1, 3)), "color": np.ones((1, 3)), "color_range": "x"}, "color_range must be.*got 'x'"),
+        ({"coord": np.ma.masked_array(np.zeros((2, 3)), np.eye(2, 3))}, "coord has masked values"),
         ({"coord": np.zeros((1, 3)), "normal": np.full((1, 3), np.inf)}, "normal holds NaN or infinite"),
         ({"coord": np.array([[0, 0, 0], [9000, 0, 0]])}, "extends over 9000 m along x.*check the units"),
         ({"coord": np.zeros((1, 3)), "grid_size": 0}, "grid_size must be a positive"),
