@@ -1,0 +1,384 @@
+"""Writes docs/learning.md and its pictures from a results file: every figure and every verdict comes out of it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from data_tools.synthetic.noise import NOISE_LEVELS, NoiseLevel
+from data_tools.synthetic.rooms import ROOM_KINDS
+
+from .collapse import COLLAPSING, WHY
+from .markdown import cell, flat, in_words, minutes, table
+from .monitor import MEASURES, Curves
+from .plan import SEEDS
+from .scores import AXES, Results, row_title
+from .verdicts import NO, NOT_RUN, YES, Verdict, verdicts
+
+CLASS_ROWS = ("random", "clustering", "full")
+NOISE_TITLES = {
+    "view_shift": "view shift, std, m",
+    "view_turn": "view turn, std, degrees",
+    "double_share": "misplaced views (double walls), share",
+    "double_shift": "their shift, m",
+    "depth_floor": "depth error, std, m",
+    "depth_square": "more of it per depth², 1/m",
+    "depth_wave": "smooth depth error a view, share of the depth",
+    "drift": "bending of the cloud, m",
+    "holes": "holes per 10 m² of floor",
+    "hole_radius": "their largest radius, m",
+    "floaters": "floating points at depth edges, share",
+    "density_fall": "density falls with depth to the power of",
+    "blur": "colours mix over, m",
+    "blur_mix": "share of the mixture",
+    "color_noise": "colour noise, std, 0..1",
+    "exposure": "brightness of a view, std",
+}
+SIGNS = {"target_entropy", "effective_rank", "feature_spread"}  # rules that this collapse breaks
+AXIS_NAMES = {"step": "steps", "rooms": "number of rooms", "noise": "noise"}
+
+
+def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
+    """Writes the page and its pictures.
+
+    Args:
+        results: the results file; checkpoints and rooms are looked for beside it.
+        docs: the page, or the folder that gets ``learning.md``.
+        images: folder of the pictures; None: a page without pictures.
+
+    Returns:
+        The files written, the page first.
+
+    Raises:
+        DataError: the results file cannot be used.
+    """
+    found = Results(results)
+    page = docs if docs.suffix == ".md" else docs / "learning.md"
+    shown, written = _pictures(found, page, images)
+    text = "\n\n".join(
+        part.strip()
+        for part in (
+            _head(found),
+            _verdicts(verdicts(found)),
+            _protocol(found),
+            _data(found),
+            _scores(found),
+            _classes(found),
+            _curves(found, shown),
+            _features(shown),
+            _collapse(found, shown),
+            _again(found),
+        )
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    temporary = page.with_name(f".{page.name}.tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, page)
+    return [page, *written]
+
+
+# ---- pictures ----------------------------------------------------------------------------------------------------
+
+
+def _pictures(results: Results, page: Path, images: Path | None) -> tuple[dict[str, str], list[Path]]:
+    """Picture -> its Markdown, or the reason why it is left out; and the files written."""
+    names = [*AXES, "features", "monitor"]
+    if images is None:
+        return {name: "_No picture: none was asked for._" for name in names}, []
+    from . import figures
+
+    shown, written = {}, []
+    for name in names:
+        path = images / f"{name}.png"
+        if name == "features":
+            reason = figures.draw_features(results, path)
+        elif name == "monitor":
+            healthy, collapsing = monitored(results)
+            lacking = [row for row, run in (("full", healthy), ("collapsing", collapsing)) if run is None]
+            reason = f"no curves of the row {' and '.join(lacking)}" if lacking else None
+            reason = reason or figures.draw_monitor(healthy or {}, collapsing or {}, path)
+        else:
+            reason = figures.draw_curve(results, name, path)
+        if reason is None:
+            link = Path(os.path.relpath(path, page.parent)).as_posix()
+            shown[name] = f"![{AXIS_NAMES.get(name, name)}]({link})"
+            written.append(path)
+        else:
+            shown[name] = f"_No picture: {reason}._"
+            path.unlink(missing_ok=True)  # of an earlier results file
+    return shown, written
+
+
+def monitored(results: Results) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """A pre-training of full LAM3C and the collapsing one, with monitor's curves; of equal steps where there is one."""
+
+    def runs(row: str) -> list[dict[str, Any]]:
+        found = [run for run in results.pretrain if run["row"] == row and (run.get("monitor") or {}).get("step")]
+        return sorted(found, key=lambda run: run["seed"])
+
+    collapsing = next(iter(runs("collapsing")), None)
+    like = (collapsing or {}).get("steps"), (collapsing or {}).get("rooms")
+    healthy = max(runs("full"), key=lambda r: ((r["steps"], r["rooms"]) == like, r["steps"] == like[0]), default=None)
+    return healthy, collapsing
+
+
+# ---- sections ----------------------------------------------------------------------------------------------------
+
+
+def _head(results: Results) -> str:
+    preset = results.data.get("preset", "?")
+    return f"""# Does it learn? A proof in minutes
+
+<!-- written by benchmarks/proof/report.py from a results file: change that, not this page -->
+
+Nobody reruns the paper's tables on a desk. This is the method in miniature: pre-train without labels on rooms as noisy
+as clouds made from video, then probe on clean, labelled rooms that were never seen. One command does all of it:
+
+```sh
+python benchmarks/learning.py --preset {preset}
+```
+
+The numbers tell whether the method learns in this project's hands. They are made of made rooms and small networks: do
+not compare them with the paper's."""
+
+
+def _verdicts(found: Sequence[Verdict]) -> str:
+    count = Counter(verdict.answer for verdict in found)
+    total = f"Of {len(found)} claims {count[YES]} hold here, {count[NO]} do not"
+    total += f", {count[NOT_RUN]} could not be tested." if count[NOT_RUN] else "."
+    rows = [(verdict.claim, f"**{verdict.answer}**", verdict.figures) for verdict in found]
+    return f"""## Verdicts
+
+{total} The answers are computed from the scores on the test rooms.
+Figures are mIoU in percent, mean ± spread over the seeds (standard deviation, ddof 1). The spread of a difference is
+the root of the sum of both squares.
+
+{table(("claim", "holds?", "figures"), rows)}"""
+
+
+def _protocol(results: Results) -> str:
+    main, shares = results.main, results.shares() or results.settings.get("shares", [])
+    tuned = in_words(f"{100 * share:g}" for share in shares)
+    trained = "No pre-training is in the results file."
+    if main is not None:
+        seeds = sorted({run["seed"] for run in results.pretrain if run["row"] != "collapsing"})
+        trained = (
+            f"Every row is pre-trained for {main.steps:,} steps on {main.rooms:,} rooms of the noise `{main.noise}`, "
+            f"with batches of the same size and the same schedule, from {len(seeds)} seed{'s' * (len(seeds) > 1)}."
+        )
+    return f"""## What is asked, and how
+
+1. **Pre-training**, without labels. {trained}
+2. **Linear probe**: a multinomial logistic regression on the frozen encoder's features of all levels. Its
+   regularisation is chosen on the validation rooms. **kNN probe**: votes of the nearest by cosine.
+3. **Fine-tuning** of the whole network with {tuned} % of the labelled rooms.
+   The smaller sets lie in the larger ones; every row gets the same rooms and the same steps.
+4. All settings were chosen on the validation rooms. The test rooms were scored once.
+
+mIoU is the mean over the classes that occur in the split. {_decays(results)}"""
+
+
+def _decays(results: Results) -> str:
+    """What was chosen on the validation rooms for the linear probe."""
+    chosen: dict[str, set[float]] = {}
+    for entry in results.data.get("probe", []):
+        if entry["probe"] == "linear" and entry["split"] == "test" and entry.get("decay") is not None:
+            chosen.setdefault(entry["row"], set()).add(entry["decay"])
+    parts = [
+        f"{row_title(row)} {' / '.join(f'{value:g}' for value in sorted(chosen[row]))}"
+        for row in results.rows()
+        if row in chosen
+    ]
+    return f"Regularisation chosen on validation: {', '.join(parts)}." if parts else ""
+
+
+def _data(results: Results) -> str:
+    levels = list(NOISE_LEVELS)
+    rows = [
+        (NOISE_TITLES[field.name], *(f"{getattr(NOISE_LEVELS[level], field.name):g}" for level in levels))
+        for field in fields(NoiseLevel)
+    ]
+    return f"""## Data
+
+Rooms of `data_tools.synthetic`: {len(results.classes)} classes, {len(ROOM_KINDS)} kinds of rooms
+({", ".join(kind.replace("_", " ") for kind in ROOM_KINDS)}), layouts and styles drawn anew for every room. Furniture
+of a room shares its paints, so that colour alone does not tell the classes. A room's seed is that of its set and its
+number, so no two sets share one.
+
+{table(("set", "generator's seed", "rooms", "noise", "labels used"), _sets(results))}
+
+The noise levels (`data_tools/synthetic/noise.py`); `pi3` is the one nearest to clouds of that network:
+
+{table(("noise", *levels), rows)}"""
+
+
+def _sets(results: Results) -> list[tuple[str, ...]]:
+    """The sets of rooms: name, seed, number, noise, labels."""
+    settings, main = results.settings, results.main
+    seeds = settings.get("generator_seeds", SEEDS)
+    rooms = sorted({run["rooms"] for run in results.pretrain})
+    noise = [level for level in NOISE_LEVELS if level in {run["noise"] for run in results.pretrain}]
+    number = in_words(map(str, rooms)) or "–"
+    if main is not None and len(rooms) > 1:
+        number = f"{main.rooms} (curve: {number})"
+    lines = [("pre-training", str(seeds["pretrain"]), number, ", ".join(noise) or "–", "none")]
+    for split, title in (("train", "probe and fine-tuning"), ("val", "validation"), ("test", "test")):
+        lines.append((title, str(seeds[split]), str(settings.get(f"{split}_rooms", "–")), "clean", "all"))
+    return lines
+
+
+def _scores(results: Results) -> str:
+    rows = results.rows()
+    if not rows:
+        return "## Results\n\n_The results file holds no scores._"
+    shares = results.shares()
+    header = ("row", "linear probe", "kNN probe", *(f"fine-tuned, {100 * share:g} % of the labels" for share in shares))
+    body = []
+    for row in rows:
+        tuned = [cell(results.finetune(row, share)) for share in shares]
+        body.append((row_title(row), cell(results.probe(row)), cell(results.probe(row, "knn")), *tuned))
+    lines = f"## Results\n\nmIoU on the test rooms in percent, {_seed_counts(results)}.\n\n{table(header, body)}"
+    views = [row for row in rows if row.startswith("full-")]
+    if views:
+        lines += (
+            "\n\n*View* is the view that the consistency term compares with ([method](method.md)); here it is `cross`."
+        )
+    return lines
+
+
+def _seed_counts(results: Results) -> str:
+    counts = {
+        len(score.by_seed)
+        for row in results.rows()
+        for score in (results.probe(row), *(results.finetune(row, share) for share in results.shares()))
+        if score is not None
+    }
+    if not counts:
+        return "no row scored"
+    if max(counts) == 1:
+        return "one seed, so without a spread"
+    shown = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"mean ± standard deviation (ddof 1) over {shown} seeds; – where a row was not run"
+
+
+def _classes(results: Results) -> str:
+    columns = {row: iou for row in CLASS_ROWS if (iou := results.class_iou(row))}
+    if not columns:
+        return "### By class\n\n_No IoU by class: no linear probe of the rows was scored on the test rooms._"
+    body = [
+        (name, *("–" if value is None else f"{value:.1f}" for value in values))
+        for name, *values in zip(results.classes, *columns.values(), strict=True)
+    ]
+    return f"""### By class
+
+IoU of the linear probe on the test rooms in percent, mean over the seeds; – where the class does not occur.
+
+{table(("class", *map(row_title, columns)), body)}"""
+
+
+def _curves(results: Results, shown: dict[str, str]) -> str:
+    parts = ["## Curves", "Bars are the standard deviation over the seeds; a point without a bar has one seed."]
+    for axis in AXES:
+        parts += [f"### Against the {AXIS_NAMES[axis]}", shown[axis]]
+        split, curves = results.curves(axis)
+        if not curves:
+            continue
+        values = list(dict.fromkeys(value for curve in curves.values() for value in curve))
+        if axis != "noise":
+            values.sort()
+        body = [(row_title(row), *(cell(curve.get(value)) for value in values)) for row, curve in curves.items()]
+        parts.append(f"Linear probe, {split} rooms:")
+        parts.append(table((AXIS_NAMES[axis], *map(str, values)), body))
+    return "\n\n".join(parts)
+
+
+def _features(shown: dict[str, str]) -> str:
+    return f"""## The same rooms before and after
+
+Rooms of the test split, seen neither in pre-training nor by the probe. Colours are the first three principal components
+of the features of level 2, each network's own: equal colours in one picture mean like features.
+
+{shown["features"]}"""
+
+
+def _collapse(results: Results, shown: dict[str, str]) -> str:
+    options = " ".join(f"{key}={value}" for key, value in COLLAPSING.items())
+    parts = [
+        "## What a collapse looks like",
+        f"Full LAM3C, and the same with one number made wrong:\n\n```sh\n--options {options}\n```\n\n{WHY}",
+        shown["monitor"],
+    ]
+    curves = [Curves.of(run) for run in monitored(results) if run is not None]
+    if len(curves) == 2:
+        parts += [_ends_table(*curves), _warned("healthy", curves[0]), _warned("collapsing", curves[1])]
+        parts.append(_collapsed(curves[1]))
+    return "\n\n".join(parts)
+
+
+def _ends_table(healthy: Curves, collapsing: Curves) -> str:
+    body = []
+    for key, title in MEASURES.items():
+        ends = [healthy.ends(key), collapsing.ends(key)]
+        if None not in ends:
+            body.append((title, *(f"{value:.3g}" for pair in ends for value in pair or ())))
+    header = ("mean of a tenth of the run", "healthy, first", "last", "collapsing, first", "last")
+    return table(header, body)
+
+
+def _collapsed(curves: Curves) -> str:
+    """Whether the run that was made to collapse did."""
+    rank = curves.ends("effective_rank")
+    figures = f": its effective rank went from {rank[0]:.1f} to {rank[1]:.1f}" if rank else ""
+    if set(curves.warnings) & SIGNS:
+        return f"The run did collapse{figures}."
+    return f"The run did **not** collapse in its {curves.total_steps} steps{figures}. The picture shows no collapse."
+
+
+def _warned(name: str, curve: Curves) -> str:
+    """What the monitor's rules say to a run, from its curves."""
+    if not curve.warnings:
+        return f"The monitor says nothing about the {name} run."
+    parts = [f"`{rule}` from step {step}" for rule, step in sorted(curve.warnings.items(), key=lambda item: item[1])]
+    return f"The monitor warns of the {name} run: {', '.join(parts)}."
+
+
+def _again(results: Results) -> str:
+    data = results.data
+    machine = [f"- {key}: {value}" for key, value in flat(data.get("machine", {}))]
+    versions = ", ".join(f"{key} {value}" for key, value in flat(data.get("versions", {})))
+    failed = [f"- `{job['id']}`: {' '.join(str(job['error']).split())}" for job in data.get("failed", [])]
+    settings = [(f"`{key}`", value) for key, value in flat(results.settings)]
+    lines = [
+        "## Run it again",
+        f"""```sh
+{data.get("command", "python benchmarks/learning.py")}
+```""",
+        f"""A killed run goes on with the same command. Jobs that are done are not done again.
+
+- wall time {minutes(data.get("wall_seconds"))}, CPU time {minutes(data.get("cpu_seconds"))}
+- commit {data.get("commit") or "unknown"}
+- {versions}""",
+        "\n".join(machine),
+        _by_hand(results),
+        "### Jobs that failed\n\n" + "\n".join(failed) if failed else "",
+        _open(data.get("open", [])),
+        f"### Settings\n\nOf the preset `{data.get('preset', '?')}`.\n\n{table(('setting', 'value'), settings)}",
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _open(jobs: Sequence[str]) -> str:
+    """Jobs that were not run when the results were written."""
+    return f"Not run yet when this was written: {len(jobs)} jobs ({', '.join(jobs)})." if jobs else ""
+
+
+def _by_hand(results: Results) -> str:
+    """The engine's command of a pre-training of full LAM3C."""
+    commands = [run["command"] for run in results.pretrain if run["row"] == "full" and run.get("command")]
+    if not commands:
+        return ""
+    return f"Its parts are calls of the engine. The first pre-training of full LAM3C:\n\n```sh\n{commands[0]}\n```"
