@@ -1,0 +1,32 @@
+"""Fine-tuning of the learning proof: the tiny recipe for made rooms, tested in one pass over each room's cells."""
+
+from lam3c_plugin.recipes_downstream import vote_config
+
+_base_ = ["../../../configs/lam3c/semseg-lam3c-v1m1-9c-tiny-synthetic-ft.py"]
+
+num_worker = 0  # every process of the proof has its core
+evaluate = False  # the last model counts: nothing is chosen during the run
+eval_epoch = 1
+
+grid_size = 0.04
+data = dict(
+    test=dict(
+        # one point a cell: one fragment a room, read back at every point
+        transform=[
+            dict(type="CenterShift", apply_z=True),
+            dict(type="NormalizeColor"),
+            dict(type="Copy", keys_dict={"segment": "origin_segment"}),
+            dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train", return_inverse=True),
+        ],
+        test_cfg=dict(vote_config(grid_size=grid_size), aug_transform=[[]]),
+    ),
+)
+hooks = [
+    dict(type="EncoderLoader"),
+    dict(type="IterationTimer", warmup_iter=2),
+    dict(type="InformationWriter"),
+    dict(type="CheckpointSaver", save_freq=None),
+]
+test = dict(type="SemSegTester", verbose=False)
+
+del vote_config

@@ -1,0 +1,81 @@
+"""Rooms of the learning proof: sets of different generator seeds, made once, and lists of their first or few rooms.
+
+``OUT/data/pretrain-<noise>/train`` has the rooms to pre-train on, without labels; ``OUT/data/labelled/<split>``
+clean ones with labels. A list is a JSON file beside the split's folder, as the engine's datasets take them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.scene_folder import write_json
+from data_tools.synthetic.generate import SyntheticSettings, generate, scene_name
+
+from .plan import SEEDS
+
+_FEW = 3  # the purpose of a seed, beside the other draws
+
+
+def root_of(out: Path, part: str, noise: str) -> Path:
+    """Data root of a set: ``part`` is "pretrain" or a labelled split."""
+    return out / "data" / (f"pretrain-{noise}" if part == "pretrain" else "labelled")
+
+
+def split_of(part: str) -> str:
+    """Split of a set in its data root."""
+    return "train" if part == "pretrain" else part
+
+
+def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
+    """Makes the rooms of a set that are not there; ``spec``: set, noise, rooms, points, seed, and workers."""
+    del folder
+    settings = SyntheticSettings(seed=spec["seed"], noise=spec["noise"], points=spec["points"])
+    part = spec["set"]
+    names = generate(
+        root_of(out, part, spec["noise"]),
+        spec["rooms"],
+        settings,
+        split_of(part),
+        workers=int(os.environ.get("LAM3C_PROOF_WORKERS", "1")),
+        labels=part != "pretrain",
+    )
+    return {"rooms": len(names)}
+
+
+def room_names(part: str, noise: str, rooms: int) -> list[str]:
+    """Scene folders of the first rooms of a set, relative to its data root."""
+    settings = SyntheticSettings(seed=SEEDS[part], noise=noise)
+    return [f"{split_of(part)}/{scene_name(settings, index)}" for index in range(rooms)]
+
+
+def first_rooms(out: Path, part: str, noise: str, rooms: int) -> str:
+    """Split file of the first rooms of a set: kinds of rooms take turns, and fewer lie within more."""
+    return _write_list(root_of(out, part, noise), f"{part}-first{rooms}.json", room_names(part, noise, rooms))
+
+
+def few_rooms(out: Path, rooms: int, share: float, seed: int) -> tuple[str, int]:
+    """Split file of a share of the labelled training rooms, and how many they are.
+
+    A seed's smaller share lies within its larger one; every row of the table gets the same rooms.
+    """
+    chosen = pick(room_names("train", "clean", rooms), share, seed)
+    name = f"train-{rooms}-share{100 * share:g}-seed{seed}.json"
+    return _write_list(root_of(out, "train", "clean"), name, chosen), len(chosen)
+
+
+def pick(names: Sequence[str], share: float, seed: int) -> list[str]:
+    """A share of the names, at least one, in their order."""
+    count = max(1, round(share * len(names)))
+    order = np.random.default_rng([seed, _FEW]).permutation(len(names))
+    return [names[index] for index in sorted(order[:count])]
+
+
+def _write_list(root: Path, name: str, rooms: Sequence[str]) -> str:
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(root / name, list(rooms))
+    return name
