@@ -99,13 +99,18 @@ def read_input(path: str | Path) -> Cloud:
     return cloud
 
 
-def input_paths(given: list[Path]) -> list[Path]:
-    """Files and scene folders as they are; a folder of clouds stands for what is in it, in order of name.
+def input_paths(given: list[Path], out: Path | None = None) -> list[Path]:
+    """Files and scene folders as they are; another folder stands for the clouds and scenes in it and below it.
+
+    Args:
+        given: paths.
+        out: folder of results, which are no inputs.
 
     Raises:
         DataError: a path does not exist, or a folder holds no cloud.
     """
     from data_tools.clouds import CLOUD_SUFFIXES
+    from lam3c_plugin.encode.files import search
 
     found: list[Path] = []
     for path in given:
@@ -114,15 +119,11 @@ def input_paths(given: list[Path]) -> list[Path]:
         if not path.is_dir() or (path / "coord.npy").is_file():
             found.append(path)
             continue
-        inside = [p for p in sorted(path.iterdir()) if _is_cloud(p, CLOUD_SUFFIXES)]
+        inside = list(search(path, out))
         if not inside:
             raise DataError(f"{path} holds neither cloud files nor scene folders (with coord.npy)")
         found += inside
     return found
-
-
-def _is_cloud(path: Path, suffixes: tuple[str, ...]) -> bool:
-    return (path / "coord.npy").is_file() if path.is_dir() else path.suffix.lower() in suffixes
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
@@ -153,9 +154,10 @@ def cell_features(encoder: Any, cloud: Cloud, args: argparse.Namespace, level: i
     Raises:
         PointCloudError: (a ``DataError``) the cloud or an option cannot be used.
     """
-    coord = cloud.coord if not cloud.origin.any() else cloud.coord.astype(np.float64) + cloud.origin
+    from lam3c_plugin.encode.files import full_coord
+
     encoded = encoder.encode_cells(
-        coord,
+        full_coord(cloud),
         cloud.color,
         cloud.normal,
         level=parse_level(args.level) if level is None else level,

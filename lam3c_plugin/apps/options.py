@@ -29,6 +29,11 @@ def add_output_options(parser: argparse.ArgumentParser, out: str) -> None:
     """``--out``, ``--view`` and how large the page may be."""
     group = parser.add_argument_group("output")
     group.add_argument("--out", type=Path, default=Path(out), help=f"folder (default {out})")
+    add_page_options(group)
+
+
+def add_page_options(group: argparse._ActionsContainer) -> None:
+    """``--view`` and how large the page and the pictures may be."""
     group.add_argument("--view", action="store_true", help="write an interactive page too, and open it in a browser")
     group.add_argument("--no-open", action="store_true", help="with --view: write the page and open nothing")
     group.add_argument("--max-points", type=int, default=150_000, help="points of the page (default 150000)")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lam3c_plugin.apps.options import add_page_options
 from lam3c_plugin.standalone.errors import ConfigError
 
 
@@ -41,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--ignore-normals", action="store_true", help="do not use normals from the files")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done")
+    add_page_options(parser.add_argument_group("view: NAME.html and NAME.png, coloured by principal components"))
     parser.set_defaults(run=run)
 
 
@@ -76,7 +78,21 @@ def run(args: argparse.Namespace) -> int:
         encoder, items, args.out, settings, overwrite=args.overwrite, progress=_bar, say=_say_beside_bar
     )
     print(f"{args.out}: {counts['done']} encoded, {counts['skipped']} there already, {counts['failed']} failed")
+    if args.view:
+        _view(args, items)
     return 1 if counts["failed"] else 0
+
+
+def _view(args: argparse.Namespace, items: Sequence[Any]) -> None:
+    """Pages of everything that is encoded now, also of what was there already."""
+    from lam3c_plugin.apps.encoded import show_encoded
+    from lam3c_plugin.encode.files import read_record
+
+    record = read_record(args.out)
+    for item in items:
+        if record.get(item.name, {}).get("ok"):
+            page = {"size": args.size, "max_points": args.max_points, "open_it": not args.no_open}
+            print("; ".join(map(str, show_encoded(item.source, args.out / item.name, **page))))
 
 
 def parse_level(text: str) -> int | str:
@@ -100,7 +116,7 @@ def parse_chunk(text: str) -> int | str | None:
 def _bar(items: Sequence[Any]) -> Iterator[Any]:
     from tqdm import tqdm
 
-    with tqdm(items, unit="cloud", file=sys.stderr, disable=len(items) < 2) as bar:
+    with tqdm(items, unit="cloud", file=sys.stderr, disable=len(items) < 2 or None) as bar:
         for item in bar:
             bar.set_description(item.name[-40:])
             yield item

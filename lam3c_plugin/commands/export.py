@@ -64,16 +64,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_tables(args: argparse.Namespace, encoder: Any, cloud: Any, head: Any) -> None:
     """The inputs of a cloud, the cell of each point, and what the network should give."""
-    import numpy as np
     import torch
 
     from lam3c_plugin.apps.export_network import lookup_tables
     from lam3c_plugin.apps.exporting import encoder_output, flat_inputs
     from lam3c_plugin.apps.files import save_npz
     from lam3c_plugin.encode.clouds import prepare
+    from lam3c_plugin.encode.files import full_coord
 
-    coord = cloud.coord if not cloud.origin.any() else cloud.coord.astype(np.float64) + cloud.origin
-    cells = prepare(coord, cloud.color, cloud.normal, grid_size=args.grid_size, normals=args.normals, color_range=255)
+    options = {"grid_size": args.grid_size, "normals": args.normals, "color_range": 255}
+    cells = prepare(full_coord(cloud), cloud.color, cloud.normal, **options)
     with torch.inference_mode():
         inputs = flat_inputs(cells.feat, lookup_tables(encoder.backbone, cells.cells))
         wanted = encoder_output(encoder.backbone, cells.feat, cells.cells, head)

@@ -31,35 +31,42 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from lam3c_plugin.apps.common import for_each, input_paths, open_encoder, output_names
+    from lam3c_plugin.apps.common import for_each, input_paths, open_encoder
     from lam3c_plugin.standalone.errors import ConfigError
 
     if args.first < 0:
         raise ConfigError(f"--first {args.first}: give 0 or more")
-    paths = input_paths(args.inputs)
+    paths = input_paths(args.inputs, args.out)
     encoder = open_encoder(args)
     if not args.joint:
-        return for_each(paths, lambda path, name: _colour(args, encoder, [path], [name]))
-    _colour(args, encoder, paths, output_names(paths))
-    return 0
+        return for_each(paths, lambda path, name: _colour(args, [_read(args, encoder, path, name, small=False)]))
+    read: list[_Read] = []
+    code = for_each(paths, lambda path, name: read.append(_read(args, encoder, path, name, small=len(paths) > 1)))
+    if read:
+        _colour(args, read)
+    return code
 
 
-def _colour(args: argparse.Namespace, encoder: Any, paths: list[Path], names: list[str]) -> None:
-    """Colours clouds by the components that they have in common."""
+_Read = tuple[str, Any, Any]  # name, cloud, features
+
+
+def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: bool) -> _Read:
     import numpy as np
 
-    from lam3c_plugin.apps.common import cell_features, naming, read_input
+    from lam3c_plugin.apps.common import cell_features, read_input
+
+    cloud = read_input(path)
+    found = cell_features(encoder, cloud, args)
+    if small:
+        found.feat = found.feat.astype(np.float16)  # three decimals, and many rooms fit into memory
+    return name, cloud, found
+
+
+def _colour(args: argparse.Namespace, read: list[_Read]) -> None:
+    """Colours clouds by the components that they have in common."""
     from lam3c_plugin.apps.components import component_colors
 
-    clouds, features = [], []
-    for path in paths:
-        with naming(path):
-            cloud = read_input(path)
-            found = cell_features(encoder, cloud, args)
-        if len(paths) > 1:
-            found.feat = found.feat.astype(np.float16)  # three decimals, and many rooms fit into memory
-        clouds.append(cloud)
-        features.append(found)
+    names, clouds, features = zip(*read, strict=True)
     colors, components = component_colors([found.feat for found in features], args.first)
     share = " ".join(f"{value:.0%}" for value in components.share[args.first :])
     for name, cloud, found, color in zip(names, clouds, features, colors, strict=True):

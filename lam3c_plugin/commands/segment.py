@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.level != "full":
         raise ConfigError(f"--level {args.level}: probe heads read all levels; leave it out")
-    paths = input_paths(args.inputs)
+    paths = input_paths(args.inputs, args.out)
     encoder = open_encoder(args)
     head = find_head(args.head, encoder, args.checkpoint)
     names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))

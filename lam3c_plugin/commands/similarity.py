@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from lam3c_plugin.apps.common import cell_features, naming, open_encoder, output_names, read_input
     from lam3c_plugin.apps.files import save_npz, save_picture, save_ply
     from lam3c_plugin.apps.pictures import display_colors, turntable
+    from lam3c_plugin.encode.files import full_coord
 
     cloud = read_input(args.input)
     name = output_names([args.input])[0]
@@ -64,9 +65,8 @@ def run(args: argparse.Namespace) -> int:
     similarity = core.cosine_to(unit, features.inverse[picked])[:, features.inverse]
     best = similarity.max(axis=0)
     color = core.mark_points(core.heat_colors(best), cloud.coord, cloud.coord[picked])
-    coord = cloud.coord if not cloud.origin.any() else cloud.coord + cloud.origin
     done = [
-        save_npz(args.out / f"{name}_similarity.npz", coord=coord, similarity=similarity, picked=picked),
+        save_npz(args.out / f"{name}_similarity.npz", coord=full_coord(cloud), similarity=similarity, picked=picked),
         save_ply(args.out / f"{name}_similarity.ply", cloud, color),
         save_picture(
             args.out / f"{name}_similarity.png", turntable(cloud.coord, [display_colors(cloud), color], args.size)

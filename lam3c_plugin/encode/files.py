@@ -76,12 +76,12 @@ def find_items(inputs: Sequence[Path], suffix: str, out: Path | None = None) -> 
         if not given.exists():
             raise DataError(f"{given}: does not exist; check the path")
         if given.is_dir() and not (given / "coord.npy").is_file():
-            found = [Item(path, _name(path, given)) for path in _search(given) if not _is_below(path, out)]
+            found = [Item(path, _name(path, given)) for path in search(given, out)]
             if not found:
                 raise DataError(f"{given}: holds no scene folder and no file of {' '.join(CLOUD_SUFFIXES)}")
             items += found
         else:
-            items.append(Item(given, _name(given, given.resolve().parent)))
+            items.append(Item(given, _name(given, _absolute(given).parent)))
     items = [Item(item.source, f"{item.name}.{suffix}") for item in items]
     seen: dict[str, Path] = {}
     for item in items:
@@ -98,16 +98,32 @@ def _is_below(path: Path, folder: Path | None) -> bool:
 
 
 def _name(path: Path, root: Path) -> str:
-    path = path.resolve()
+    path = _absolute(path)
     stem = path if path.is_dir() else path.with_suffix("")
-    return stem.relative_to(root.resolve()).as_posix()
+    return stem.relative_to(_absolute(root)).as_posix()
 
 
-def _search(folder: Path) -> Iterator[Path]:
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _absolute(path: Path) -> Path:
+    """The path without ``..``; links stay, for data is often linked to from elsewhere."""
+    return Path(os.path.abspath(path))
+
+
+def search(folder: Path, out: Path | None = None, _above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Scene folders and cloud files in a folder and below it, but for ``out``; links to itself are passed over.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    above = _above | {folder.resolve()}
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror or error}); check its rights") from error
     for entry in entries:
+        if _is_below(entry, out) or entry.resolve() in above:
+            continue
         if entry.is_dir():
-            yield from [entry] if (entry / "coord.npy").is_file() else _search(entry)
+            yield from [entry] if (entry / "coord.npy").is_file() else search(entry, out, above)
         elif entry.suffix.lower() in CLOUD_SUFFIXES:
             yield entry
 
@@ -195,13 +211,14 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
         raise CloudError(f"{item.source}: no point has finite coordinates; export it again")
     normal = None if settings.ignore_normals else cloud.normal
     result = encoder.encode_cells(
-        cloud.coord,
+        full_coord(cloud),
         cloud.color,
         normal,
         level=settings.level,
         grid_size=settings.grid_size,
         chunk=settings.chunk,
         normals=settings.normals,
+        color_range=255,
         dtype="float32" if settings.format == "ply" else settings.dtype,
     )
     facts: dict[str, Any] = {
@@ -222,6 +239,11 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
     else:
         _write_npz(path, cloud, result.feat, result.rows, result.inverse, {**asdict(settings), **facts})
     return facts
+
+
+def full_coord(cloud: Cloud) -> np.ndarray:
+    """The file's coordinates (N, 3): float64 where they are far from the origin, which float32 could not hold."""
+    return cloud.coord.astype(np.float64) + cloud.origin if cloud.origin.any() else cloud.coord
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -47,8 +47,9 @@ def test_every_page_runs(tmp_path):
     assert run("similarity", room, *options) == 0
     assert run("probe", "--data", data, *options, "--shares", "100", "--save-head", tmp_path / "head.pth") == 0
     assert run("segment", room, *options, "--head", tmp_path / "head.pth") == 0
+    assert run("encode", room, *options) == 0
     pages = sorted(out.glob("*.html"))
-    assert len(pages) == 4
+    assert len(pages) == 5
     for page in pages:
         assert 'aria-pressed="true"' in visit(page, tmp_path / "profile")
 

@@ -38,6 +38,18 @@ def test_pca_writes_picture_points_and_page(tmp_path, no_browser):
     assert len(no_browser) == 1
 
 
+@pytest.mark.parametrize("words", [(), ("--format", "ply"), ("--per", "cell")])
+def test_encode_shows_what_it_wrote(tmp_path, no_browser, words):
+    file, out = put_file(tmp_path / "room.ply", count=400), tmp_path / "out"
+    words = ("encode", file, "--random", "tiny", "--grid-size", "0.05", "--out", out, *words)
+    assert run(*words) == 0
+    assert not list(out.glob("*.html"))
+    assert run(*words, "--view", "--size", "80x60") == 0  # also of what was there already
+    assert {p.suffix for p in out.glob("room.*")} == {".html", ".png", ".ply" if "ply" in words else ".npz"}
+    assert no_browser == [(out / "room.html").as_uri()]
+    assert [layer["name"] for layer in _spec((out / "room.html").read_text())["layers"]] == ["components", "colours"]
+
+
 def test_joint_components_over_a_folder(tmp_path, capsys):
     for i in range(2):
         put_scene(tmp_path / f"rooms/scene_{i}", corner(i))
@@ -153,11 +165,38 @@ def test_a_bad_file_among_several_is_said_and_the_rest_goes_on(tmp_path, capsys)
     assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == ["a_pca.ply", "d_pca.ply"]
 
 
+def test_a_bad_file_among_joint_ones_is_left_out(tmp_path, capsys):
+    put_file(tmp_path / "a.ply", count=300)
+    (tmp_path / "b.ply").write_text("hello")
+    put_file(tmp_path / "c.ply", count=300, seed=1)
+    assert run("pca", tmp_path, *TINY, "--joint", "--out", tmp_path / "out") == 1
+    assert "b.ply" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == ["a_pca.ply", "c_pca.ply"]
+
+
+def test_a_damaged_cache_is_made_again(tmp_path, capsys):
+    words = ("probe", "--data", put_data(tmp_path / "data", 1, 1), *TINY, "--seeds", "1", "--out", tmp_path / "out")
+    assert run(*words) == 0
+    whole = capsys.readouterr().out.split("encoding")[-1].split("\n", 1)[1]
+    files = sorted((tmp_path / "out/cache").glob("*.npz"))
+    files[0].write_bytes(files[0].read_bytes()[:-30])
+    files[1].write_bytes(b"PK\x03\x04")
+    assert run(*words) == 0
+    again = capsys.readouterr().out
+    assert again.count("encoding") == 2
+    assert again.split("encoding")[-1].split("\n", 1)[1] == whole
+
+
 def test_inputs_and_names(tmp_path):
     put_scene(tmp_path / "a/room", corner(0, 50))
     put_file(tmp_path / "a/other.ply", count=50)
     assert [p.name for p in input_paths([tmp_path / "a"])] == ["other.ply", "room"]
     assert output_names([tmp_path / "x/room.ply", tmp_path / "y/room.ply"]) == ["room", "room_2"]
+    put_scene(tmp_path / "rooms/train/one", corner(0, 50))
+    put_scene(tmp_path / "rooms/val/two", corner(0, 50))
+    (tmp_path / "rooms/out").mkdir()
+    put_file(tmp_path / "rooms/out/one_pca.ply", count=50)
+    assert [p.name for p in input_paths([tmp_path / "rooms"], tmp_path / "rooms/out")] == ["one", "two"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="neither cloud files nor scene folders"):
         input_paths([tmp_path / "empty"])

@@ -44,6 +44,20 @@ def test_items_keep_their_places(data):
         find_items([data / "empty"], "npz")
 
 
+def test_data_linked_from_elsewhere(data, tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    (data / "scan.ply").rename(store / "other.ply")
+    (data / "scan.ply").symlink_to(store / "other.ply")
+    (data / "train" / "again").symlink_to(data)  # a link to what is above it
+    (data / "gone.ply").symlink_to(store / "gone.ply")
+    names = [item.name for item in find_items([data], "npz")]
+    assert names == ["broken.npz", "gone.npz", "scan.npz", "train/scene0.npz"]
+    counts = encode_files(tiny(), find_items([data], "npz"), tmp_path / "out", SETTINGS, say=lambda text: None)
+    assert counts == {"done": 2, "skipped": 0, "failed": 2}
+    assert "does not exist" in read_record(tmp_path / "out")["gone.npz"]["error"]
+
+
 def test_what_fails_is_recorded_and_what_is_done_is_skipped(data, tmp_path):
     out, said = tmp_path / "out", []
     items = find_items([data], "npz")
