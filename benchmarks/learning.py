@@ -22,7 +22,8 @@ os.environ["LAM3C_ENGINE"] = "embedded"  # before the package is imported
 
 from benchmarks.proof import results
 from benchmarks.proof.jobs import Runner, error_of, result_of
-from benchmarks.proof.plan import PRESETS, ROWS, Job, Preset, changed, digests, make_jobs
+from benchmarks.proof.plan import Job, digests, make_jobs
+from benchmarks.proof.presets import PRESETS, ROWS, Preset, changed
 from data_tools.chain.locks import BusyError, run_lock
 from lam3c_plugin.standalone.errors import ConfigError, Lam3cError, run_main
 
@@ -34,7 +35,7 @@ EXAMPLES = """examples:
     python benchmarks/learning.py --preset gpu --list
   two rows, in pieces of ten minutes:
     python benchmarks/learning.py --preset gpu --only clustering full --time-limit 10
-  other numbers (those of the preset are in benchmarks/proof/plan.py):
+  other numbers (those of the preset are in benchmarks/proof/presets.py):
     python benchmarks/learning.py --preset cpu --out exp/longer \\
         --set pretrain_steps=800 pretrain_options.model.momentum_base=0.95
   does it run at all (its figures mean nothing):
@@ -80,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = args.out.resolve()
     if args.list:
         return show(jobs, out)
-    slots, threads = args.jobs or preset.jobs, args.threads or preset.threads
+    slots = preset.jobs if args.jobs is None else args.jobs
+    threads = preset.threads if args.threads is None else args.threads
     if min(slots, threads) < 1 or (args.time_limit is not None and args.time_limit <= 0):
         raise ConfigError("--jobs and --threads are at least 1, --time-limit is above 0")
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.scene_folder import write_json
 from data_tools.synthetic.generate import SyntheticSettings, generate, scene_name
 
-from .plan import SEEDS
+from .presets import SEEDS
 
 _FEW = 3  # the purpose of a seed, beside the other draws
 

@@ -27,7 +27,7 @@ from .progress import Forecast, describe
 
 STOP_GRACE = 120.0  # seconds that stopped jobs have to finish a step and save
 HEARTBEAT = 60.0  # seconds between lines while nothing else happens
-DONE, FAILED, OPEN = "done", "failed", "open"
+WORKER = (sys.executable, "-m", "benchmarks.proof.worker")
 
 
 def folder_of(out: Path, job: Job) -> Path:
@@ -83,6 +83,7 @@ class Runner:
         threads: of each.
         time_limit: seconds after which running jobs are stopped, as on Ctrl-C; None: no limit.
         say: is told what happens, a line at a time.
+        worker: command that does the job whose output folder and id follow it.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Runner:
         threads: int = 1,
         time_limit: float | None = None,
         say: Callable[[str], None] = print,
+        worker: Sequence[str] = WORKER,
     ) -> None:
+        self.worker = list(worker)
         self.out, self.slots, self.threads, self.say = out, slots, threads, say
         self.digests = digests(jobs)
         self.total = len(jobs)
@@ -174,10 +177,9 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "error.json").unlink(missing_ok=True)
         write_json(folder / "job.json", {"id": job.id, "kind": job.kind, "spec": job.spec, "digest": digest})
-        command = [sys.executable, "-m", "benchmarks.proof.worker", str(self.out), job.id]
         with (folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                command,
+                [*self.worker, str(self.out), job.id],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -218,7 +220,8 @@ class Runner:
             self.forecast.learn(job, float(result["seconds"]))
             self.say(self._line(f"{job.id}: done in {result['seconds']:.0f} s{_scores(result)}"))
         else:
-            self._fail(job, f"{_last_line(folder_of(self.out, job) / 'log.txt')} (exit code {code})")
+            killed = "killed, out of memory? " if code == -signal.SIGKILL else ""
+            self._fail(job, f"{killed}{_last_line(folder_of(self.out, job) / 'log.txt')} (exit code {code})")
 
     def _fail(self, job: Job, error: str) -> None:
         self.outcome.failed[job.id] = error
@@ -236,6 +239,8 @@ class Runner:
 
     def _stop_all(self) -> None:
         """SIGTERM to what runs; a training saves first."""
+        if self.running and self.outcome.stopped:
+            self.say(f"waiting for {', '.join(item.job.id for item in self.running)} to save")
         for item in self.running:
             item.process.terminate()
         deadline = time.monotonic() + STOP_GRACE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import data, pretrain
-from .plan import GRID_SIZE
+from .presets import GRID_SIZE
 
 if TYPE_CHECKING:
     from lam3c_plugin.apps.heads import Head

@@ -15,7 +15,8 @@ from data_tools.synthetic.palette import CLASSES
 
 from .engine import ROOT
 from .jobs import error_of, read_json, result_of
-from .plan import GRID_SIZE, SEEDS, Job, Preset, digests
+from .plan import Job, digests
+from .presets import GRID_SIZE, SEEDS, Preset
 
 VERSION = 1
 FILE = "results.json"
