@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from .monitor import MEASURES, Curves
-from .plan import GRID_SIZE, SEEDS
+from .presets import GRID_SIZE, SEEDS
 from .scores import Results, Score, row_title
 
 COLORS = {

@@ -18,9 +18,6 @@ MEASURES = {
     "target_entropy": "target entropy / log K",
     "marginal_entropy": "marginal entropy / log K",
     "coverage": "prototypes in use (window)",
-    "agreement": "teacher-student agreement",
-    "feature_std": "feature standard deviation",
-    "laplacian_loss": "Laplacian loss",
 }
 # a results file may use the short names
 _NAMES = {"entropy": "target_entropy", "rank": "effective_rank", "laplacian": "laplacian_loss"}
@@ -53,6 +50,12 @@ class Curves:
                 continue
             values[_NAMES.get(name, name)] = [math.nan if value is None else float(value) for value in column]
         return cls(steps, values, int(run["steps"]))
+
+    @property
+    def grace(self) -> float:
+        """Steps in which the monitor's rules on collapse keep quiet."""
+        rules = CollapseRules()
+        return max(rules.grace_ratio * self.total_steps, rules.grace_steps)
 
     @cached_property
     def warnings(self) -> dict[str, int]:

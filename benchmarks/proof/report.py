@@ -5,39 +5,23 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from data_tools.synthetic.noise import NOISE_LEVELS, NoiseLevel
-from data_tools.synthetic.rooms import ROOM_KINDS
-
+from . import data_section
 from .collapse import COLLAPSING, WHY
 from .markdown import cell, flat, in_words, minutes, table
 from .monitor import MEASURES, Curves
-from .plan import SEEDS
 from .scores import AXES, Results, row_title
 from .verdicts import NO, NOT_RUN, YES, Verdict, verdicts
 
 CLASS_ROWS = ("random", "clustering", "full")
-NOISE_TITLES = {
-    "view_shift": "view shift, std, m",
-    "view_turn": "view turn, std, degrees",
-    "double_share": "misplaced views (double walls), share",
-    "double_shift": "their shift, m",
-    "depth_floor": "depth error, std, m",
-    "depth_square": "more of it per depth², 1/m",
-    "depth_wave": "smooth depth error a view, share of the depth",
-    "drift": "bending of the cloud, m",
-    "holes": "holes per 10 m² of floor",
-    "hole_radius": "their largest radius, m",
-    "floaters": "floating points at depth edges, share",
-    "density_fall": "density falls with depth to the power of",
-    "blur": "colours mix over, m",
-    "blur_mix": "share of the mixture",
-    "color_noise": "colour noise, std, 0..1",
-    "exposure": "brightness of a view, std",
-}
+CURVE_NOTE = (
+    "Bars are the standard deviation over the seeds; a point without a bar has one seed. A curve has only the seeds\n"
+    "of all its points, so that at the table's setting it can differ from the table."
+)
+#: what was tried where a claim does not show; written by people, taken over as it is, left out where there is none
+TRIED = Path(__file__).with_name("tried.md")
 SIGNS = {"target_entropy", "effective_rank", "feature_spread"}  # rules that this collapse breaks
 AXIS_NAMES = {"step": "steps", "rooms": "number of rooms", "noise": "noise"}
 
@@ -64,8 +48,9 @@ def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
         for part in (
             _head(found),
             _verdicts(verdicts(found)),
+            f"## What was tried\n\n{TRIED.read_text(encoding='utf-8')}" if TRIED.is_file() else "",
             _protocol(found),
-            _data(found),
+            data_section.section(found),
             _scores(found),
             _classes(found),
             _curves(found, shown),
@@ -73,6 +58,7 @@ def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
             _collapse(found, shown),
             _again(found),
         )
+        if part
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     temporary = page.with_name(f".{page.name}.tmp")
@@ -151,13 +137,17 @@ def _verdicts(found: Sequence[Verdict]) -> str:
     total = f"Of {len(found)} claims {count[YES]} hold here, {count[NO]} do not"
     total += f", {count[NOT_RUN]} could not be tested." if count[NOT_RUN] else "."
     rows = [(verdict.claim, f"**{verdict.answer}**", verdict.figures) for verdict in found]
-    return f"""## Verdicts
+    plainly = [
+        f"- Does not show here: {verdict.claim} ({verdict.figures})." for verdict in found if verdict.answer == NO
+    ]
+    text = f"""## Verdicts
 
 {total} The answers are computed from the scores on the test rooms.
 Figures are mIoU in percent, mean ± spread over the seeds (standard deviation, ddof 1). The spread of a difference is
 the root of the sum of both squares.
 
 {table(("claim", "holds?", "figures"), rows)}"""
+    return "\n\n".join([text, *(["\n".join(plainly)] if plainly else [])])
 
 
 def _protocol(results: Results) -> str:
@@ -167,8 +157,8 @@ def _protocol(results: Results) -> str:
     if main is not None:
         seeds = sorted({run["seed"] for run in results.pretrain if run["row"] != "collapsing"})
         trained = (
-            f"Every row is pre-trained for {main.steps:,} steps on {main.rooms:,} rooms of the noise `{main.noise}`, "
-            f"with batches of the same size and the same schedule, from {len(seeds)} seed{'s' * (len(seeds) > 1)}."
+            f"Every row is pre-trained for {main.steps:,} steps on {main.rooms:,} rooms of the noise\n"
+            f"   `{main.noise}`, with batches of the same size and the same schedule; seeds: {len(seeds)}."
         )
     return f"""## What is asked, and how
 
@@ -176,10 +166,20 @@ def _protocol(results: Results) -> str:
 2. **Linear probe**: a multinomial logistic regression on the frozen encoder's features of all levels. Its
    regularisation is chosen on the validation rooms. **kNN probe**: votes of the nearest by cosine.
 3. **Fine-tuning** of the whole network with {tuned} % of the labelled rooms.
-   The smaller sets lie in the larger ones; every row gets the same rooms and the same steps.
+   The smaller sets lie in the larger ones; every row gets the same rooms and the same steps.{_scratch(results)}
 4. All settings were chosen on the validation rooms. The test rooms were scored once.
 
-mIoU is the mean over the classes that occur in the split. {_decays(results)}"""
+mIoU is the mean over the classes that occur in the split.
+{_decays(results)}"""
+
+
+def _scratch(results: Results) -> str:
+    """What training from scratch does differently."""
+    options = flat({key: str(value) for key, value in results.settings.get("scratch_options", {}).items()})
+    if not options:
+        return ""
+    shown = ", ".join(f"`{key}={value}`" for key, value in options)
+    return f"\n   Training from scratch has its own learning rates: {shown}."
 
 
 def _decays(results: Results) -> str:
@@ -194,41 +194,6 @@ def _decays(results: Results) -> str:
         if row in chosen
     ]
     return f"Regularisation chosen on validation: {', '.join(parts)}." if parts else ""
-
-
-def _data(results: Results) -> str:
-    levels = list(NOISE_LEVELS)
-    rows = [
-        (NOISE_TITLES[field.name], *(f"{getattr(NOISE_LEVELS[level], field.name):g}" for level in levels))
-        for field in fields(NoiseLevel)
-    ]
-    return f"""## Data
-
-Rooms of `data_tools.synthetic`: {len(results.classes)} classes, {len(ROOM_KINDS)} kinds of rooms
-({", ".join(kind.replace("_", " ") for kind in ROOM_KINDS)}), layouts and styles drawn anew for every room. Furniture
-of a room shares its paints, so that colour alone does not tell the classes. A room's seed is that of its set and its
-number, so no two sets share one.
-
-{table(("set", "generator's seed", "rooms", "noise", "labels used"), _sets(results))}
-
-The noise levels (`data_tools/synthetic/noise.py`); `pi3` is the one nearest to clouds of that network:
-
-{table(("noise", *levels), rows)}"""
-
-
-def _sets(results: Results) -> list[tuple[str, ...]]:
-    """The sets of rooms: name, seed, number, noise, labels."""
-    settings, main = results.settings, results.main
-    seeds = settings.get("generator_seeds", SEEDS)
-    rooms = sorted({run["rooms"] for run in results.pretrain})
-    noise = [level for level in NOISE_LEVELS if level in {run["noise"] for run in results.pretrain}]
-    number = in_words(map(str, rooms)) or "–"
-    if main is not None and len(rooms) > 1:
-        number = f"{main.rooms} (curve: {number})"
-    lines = [("pre-training", str(seeds["pretrain"]), number, ", ".join(noise) or "–", "none")]
-    for split, title in (("train", "probe and fine-tuning"), ("val", "validation"), ("test", "test")):
-        lines.append((title, str(seeds[split]), str(settings.get(f"{split}_rooms", "–")), "clean", "all"))
-    return lines
 
 
 def _scores(results: Results) -> str:
@@ -281,7 +246,7 @@ IoU of the linear probe on the test rooms in percent, mean over the seeds; – w
 
 
 def _curves(results: Results, shown: dict[str, str]) -> str:
-    parts = ["## Curves", "Bars are the standard deviation over the seeds; a point without a bar has one seed."]
+    parts = ["## Curves", CURVE_NOTE]
     for axis in AXES:
         parts += [f"### Against the {AXIS_NAMES[axis]}", shown[axis]]
         split, curves = results.curves(axis)
@@ -315,7 +280,7 @@ def _collapse(results: Results, shown: dict[str, str]) -> str:
     curves = [Curves.of(run) for run in monitored(results) if run is not None]
     if len(curves) == 2:
         parts += [_ends_table(*curves), _warned("healthy", curves[0]), _warned("collapsing", curves[1])]
-        parts.append(_collapsed(curves[1]))
+        parts.append(f"It keeps quiet for the first {curves[1].grace:.0f} steps. {_collapsed(curves[1])}")
     return "\n\n".join(parts)
 
 
@@ -333,6 +298,8 @@ def _collapsed(curves: Curves) -> str:
     """Whether the run that was made to collapse did."""
     rank = curves.ends("effective_rank")
     figures = f": its effective rank went from {rank[0]:.1f} to {rank[1]:.1f}" if rank else ""
+    if curves.total_steps <= curves.grace:
+        return f"The run ends within the monitor's grace: {curves.total_steps} of {curves.grace:.0f} steps{figures}."
     if set(curves.warnings) & SIGNS:
         return f"The run did collapse{figures}."
     return f"The run did **not** collapse in its {curves.total_steps} steps{figures}. The picture shows no collapse."
@@ -348,7 +315,7 @@ def _warned(name: str, curve: Curves) -> str:
 
 def _again(results: Results) -> str:
     data = results.data
-    machine = [f"- {key}: {value}" for key, value in flat(data.get("machine", {}))]
+    machine = "\n".join(f"- {key}: {value}" for key, value in flat(data.get("machine", {})))
     versions = ", ".join(f"{key} {value}" for key, value in flat(data.get("versions", {})))
     failed = [f"- `{job['id']}`: {' '.join(str(job['error']).split())}" for job in data.get("failed", [])]
     settings = [(f"`{key}`", value) for key, value in flat(results.settings)]
@@ -361,8 +328,8 @@ def _again(results: Results) -> str:
 
 - wall time {minutes(data.get("wall_seconds"))}, CPU time {minutes(data.get("cpu_seconds"))}
 - commit {data.get("commit") or "unknown"}
-- {versions}""",
-        "\n".join(machine),
+- {versions}
+{machine}""",
         _by_hand(results),
         "### Jobs that failed\n\n" + "\n".join(failed) if failed else "",
         _open(data.get("open", [])),

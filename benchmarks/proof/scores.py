@@ -171,7 +171,8 @@ class Results:
     def curve(self, axis: str, row: str, kind: str, split: str) -> dict[Any, Score]:
         """Scores by step, rooms or noise, the rest as in the main setting; fewer than two points are no curve.
 
-        ``axis`` is one of :data:`AXES`. Noise levels come in their order, numbers ascending.
+        ``axis`` is one of :data:`AXES`. Noise levels come in their order, numbers ascending. Only seeds that all points
+        have count, where there are such: the table's setting may have more seeds than its neighbours on the curve.
         """
         entries = [entry for entry in self._probes(row, kind, split) if entry["source"] in self._steps]
         values = {entry[axis] for entry in entries}
@@ -179,7 +180,12 @@ class Results:
         order = sorted(values, key=levels.index) if axis == "noise" else sorted(values)
         points = {value: self.probe(row, kind, split, **{axis: value}) for value in order}
         found = {value: point for value, point in points.items() if point is not None}
-        return found if len(found) > 1 else {}
+        if len(found) < 2:
+            return {}
+        shared = set.intersection(*(set(point.by_seed) for point in found.values()))
+        if not shared:
+            return found
+        return {value: Score({seed: p.by_seed[seed] for seed in sorted(shared)}) for value, p in found.items()}
 
     def curves(self, axis: str, kind: str = "linear") -> tuple[str, dict[str, dict[Any, Score]]]:
         """The split with the longest curves (test where both are alike), and the curve of every row that has one."""
