@@ -30,7 +30,9 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     """
     import lam3c_plugin.encode as encode
 
-    if bool(args.checkpoint) == bool(args.random):
+    if args.checkpoint and args.random:
+        raise ConfigError("--checkpoint and --random exclude each other; give one of them")
+    if not args.checkpoint and not args.random:
         raise ConfigError(
             "give --checkpoint NAME_OR_FILE (`lam3c zoo list` has names) or --random tiny to try it without weights"
         )

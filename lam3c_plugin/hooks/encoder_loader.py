@@ -17,10 +17,9 @@ from lam3c_plugin.standalone.checkpoint import (
     is_encoder,
     load_weights,
     map_state,
-    read_checkpoint,
-    state_dict_of,
 )
 from lam3c_plugin.standalone.errors import CheckpointError
+from lam3c_plugin.zoo.state import read_state
 
 LEAST_SHARE = 0.95
 
@@ -84,7 +83,8 @@ class WeightLoader(HookBase):
     """Loads ``cfg.weight`` before training; takes the place of the host's CheckpointLoader, which fits no names.
 
     For pre-training: ``weight`` may be a LAM3C or Sonata training checkpoint, or backbone weights (a model-zoo file
-    ``{"config", "state_dict"}``, a fine-tuned model), which then start the student and the teacher. It is an error if
+    ``{"config", "state_dict"}``, .safetensors, a folder for the Hub, a zoo name that was downloaded, a fine-tuned
+    model), which then start the student and the teacher. It is an error if
     less than 95 % of the backbones' tensors match; heads may differ. Without a weight the model starts from scratch.
     With ``resume=True`` the whole run is restored, by the engine's CheckpointLoader.
     """
@@ -106,7 +106,7 @@ class WeightLoader(HookBase):
     def load(self, model: nn.Module, path: str) -> str:
         """Loads a file into the model, sets :attr:`report`, and says in words what matched."""
         target = model.state_dict()
-        state = map_state(state_dict_of(read_checkpoint(path), path), target)
+        state = map_state(read_state(path), target)
         report = compare(state, target)
         hits, wanted = (sum(".backbone." in f".{name}" for name in names) for names in (report.matched, target))
         if hits < LEAST_SHARE * wanted:
@@ -138,7 +138,7 @@ class EncoderLoader(WeightLoader):
     def load(self, model: nn.Module, path: str) -> str:
         if not hasattr(model, "backbone"):
             raise CheckpointError(f"{type(model).__name__} has no backbone to load {path} into")
-        state = state_dict_of(read_checkpoint(path), path)
+        state = read_state(path)
         report = load_encoder(model.backbone, state, source=path, part=self.part, least_share=self.least_share)
         report.unexpected = [name for name in report.unexpected if name != MASK_TOKEN]
         self.report = report

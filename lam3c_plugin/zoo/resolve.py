@@ -80,7 +80,8 @@ def _other_spelling(path: Path, known: list[Entry]) -> Path:
             other = path.with_name(Path(file).name)
             if path.name.lower() in entry.spellings() and other.exists():
                 return other
-    near = near_names(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else []
+    there = [p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES and p.exists()]
+    near = near_names(path.name, there)
     cure = f"did you mean {' or '.join(near)}?" if near else "`lam3c zoo list` names what can be downloaded"
     raise CheckpointError(f"checkpoint not found: {path}; {cure}")
 

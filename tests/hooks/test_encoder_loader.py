@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lam3c_plugin import zoo
 from lam3c_plugin.hooks.encoder_loader import EncoderLoader, load_encoder
 from lam3c_plugin.host import HOOKS, build_model
 from lam3c_plugin.standalone.errors import CheckpointError
@@ -68,6 +69,27 @@ def test_loads_every_kind(kind, decoder, tmp_path):
     assert bool(hook.report.missing) == decoder
     assert ("missing" in said) == decoder
     assert "EncoderLoader: " in said
+
+
+@pytest.mark.parametrize("layout", ["backbone", "training", "segmentor", "safetensors", "folder", "name", "spelling"])
+def test_converted_checkpoints_start_a_run(layout, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAM3C_HOME", str(tmp_path / "home"))
+    bare = backbone()
+    head = {"seg_head.weight": torch.ones(5, 96), "seg_head.bias": torch.ones(5)}
+    torch.save({"state_dict": {**bare, **head}}, tmp_path / "sonata.pth")
+    if layout in ("name", "spelling"):
+        weight = "sonata-ptv3-base" if layout == "name" else "Sonata"
+        with pytest.raises(
+            CheckpointError, match="a run does not download; `lam3c zoo download sonata-ptv3-base` does"
+        ):
+            run(segmentor(), weight)
+        zoo.resolve("sonata-ptv3-base", source=tmp_path)
+    else:
+        weight = tmp_path / ("a.safetensors" if layout == "safetensors" else "hub" if layout == "folder" else "a.pth")
+        zoo.write(zoo.read(tmp_path / "sonata.pth"), weight, layout)
+    model = segmentor()
+    run(model, str(weight))
+    assert_loaded(model, bare)
 
 
 def test_teacher_on_request(tmp_path):

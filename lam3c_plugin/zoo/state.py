@@ -1,0 +1,46 @@
+"""All weights of a checkpoint under their own names, for a run to start from: any file, a Hub folder or a zoo name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from lam3c_plugin.standalone.checkpoint import read_checkpoint, state_dict_of, strip_module
+from lam3c_plugin.standalone.errors import CheckpointError
+
+from .opening import open_safetensors, sniff
+from .resolve import resolve
+from .store import entries, read_lock
+from .weights import read
+
+
+def read_state(name_or_path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, without ``module.``, in whatever layout it has (``standalone.checkpoint``).
+
+    A run never downloads: every rank would, and nobody may be there to agree to a licence. PyTorch files are read as a
+    run's own checkpoints are, by :func:`read_checkpoint`.
+
+    Args:
+        name_or_path: a .pth or .safetensors file, a folder for the Hub, or a zoo name that was downloaded.
+
+    Raises:
+        CheckpointError: not found, not downloaded, unreadable, or without weights.
+    """
+    text = os.fspath(name_or_path)
+    path = Path(text).expanduser()
+    if not path.exists():
+        entry = next((entry for entry in entries() if text.lower() in entry.spellings()), None)
+        lock = read_lock(entry.name) if entry else None
+        if entry and not entry.path and (lock is None or not Path(lock.path).exists()):
+            raise CheckpointError(
+                f"{text} is not on this machine, and a run does not download; `lam3c zoo download {entry.name}` does"
+            )
+        if entry or path.suffix != ".pth":  # a missing .pth is told as a run's checkpoint is
+            path = resolve(text, offline=True)
+    if path.is_dir():
+        return read(path).backbone
+    if path.is_file() and sniff(path) == "safetensors":
+        return strip_module(open_safetensors(path)[0])
+    return state_dict_of(read_checkpoint(path), path)
