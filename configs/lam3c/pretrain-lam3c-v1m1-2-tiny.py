@@ -38,6 +38,8 @@ scheduler = dict(max_lr=[base_lr] + [group["lr"] for group in param_dicts])
 grid_size = 0.04
 data = dict(train=dict(transform=view_transforms(grid_size, max_size=4096)))
 
+probe = dict(train_scenes=4, val_scenes=4, max_points=4096)
+
 hooks = [
     dict(type="WeightLoader"),
     dict(type="ModelHook"),
@@ -48,6 +50,7 @@ hooks = [
     dict(type="CollapseMonitor", interval=1, window=20),  # every step: cheap at this size
     dict(type="FeaturePictures", every_epochs=5),
     dict(type="CheckpointSaver", save_freq=None),
+    dict(type="OnlineProbe"),
 ]
 
 del layerwise_learning_rates, view_transforms

@@ -71,6 +71,7 @@ hooks = [
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=5),
+    dict(type="OnlineProbe"),
 ]
 
 del importlib

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,19 +31,20 @@ class Sample:
     label: np.ndarray
 
 
-def find_splits(root: Path, share: float | None, seed: int) -> tuple[list[Path], list[Path]]:
+def find_splits(root: Path, share: float | None, seed: int, option: str = "--data ") -> tuple[list[Path], list[Path]]:
     """Training and validation scenes of a data folder.
 
     Args:
         root: with ``train`` and ``val`` folders of scenes; or scenes themselves, which are then dealt out.
         share: of the scenes to train on (the rest validates); None: by folders, 0.8 where there are none.
         seed: of the dealing.
+        option: what asked for the folder, for errors.
 
     Raises:
         DataError: no scenes, or none left for one side.
     """
     if not root.is_dir():
-        raise DataError(f"--data {root}: is not a folder; give one with scene folders, or with train/ and val/")
+        raise DataError(f"{option}{root}: is not a folder; give one with scene folders, or with train/ and val/")
     val = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
     if share is None and (root / "train").is_dir() and val is not None:
         train_scenes, val_scenes = _scenes(root / "train"), _scenes(val)
@@ -53,7 +56,7 @@ def find_splits(root: Path, share: float | None, seed: int) -> tuple[list[Path],
         val_scenes = [scenes[i] for i in sorted(order[count:])]
     if not train_scenes or not val_scenes:
         raise DataError(
-            f"--data {root}: {len(train_scenes)} training and {len(val_scenes)} validation scenes; at least one of "
+            f"{option}{root}: {len(train_scenes)} training and {len(val_scenes)} validation scenes; at least one of "
             "each is needed (folders with coord.npy and labels, or .ply files with a label column)"
         )
     return train_scenes, val_scenes
@@ -163,5 +166,5 @@ def _load(file: Path, name: str) -> Sample | None:
     try:
         with np.load(file, allow_pickle=False) as archive:
             return Sample(name, archive["feat"], archive["label"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -20,7 +20,14 @@ from .heads import Head, classify
 from .labelled import Sample
 
 
-def train_linear(feat: np.ndarray, label: np.ndarray, classes: int, decay: float = 1e-3, steps: int = 100) -> Head:
+def train_linear(
+    feat: np.ndarray,
+    label: np.ndarray,
+    classes: int,
+    decay: float = 1e-3,
+    steps: int = 100,
+    device: torch.device | str = "cpu",
+) -> Head:
     """Multinomial logistic regression by L-BFGS over all rows, from zero.
 
     Args:
@@ -29,13 +36,14 @@ def train_linear(feat: np.ndarray, label: np.ndarray, classes: int, decay: float
         classes: K.
         decay: weight of the squared norm of the weights.
         steps: iterations of L-BFGS at most.
+        device: that does the work.
     """
-    x = torch.from_numpy(feat.astype(np.float32))
+    x = torch.from_numpy(feat.astype(np.float32)).to(device)
     mean, spread = x.mean(0), x.std(0, unbiased=False).clamp(min=1e-6)
     x.sub_(mean).div_(spread)
-    y = torch.from_numpy(label.astype(np.int64))
-    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    y = torch.from_numpy(label.astype(np.int64)).to(device)
+    weight = torch.zeros(classes, x.shape[1], requires_grad=True, device=device)
+    bias = torch.zeros(classes, requires_grad=True, device=device)
     solver = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -47,7 +55,7 @@ def train_linear(feat: np.ndarray, label: np.ndarray, classes: int, decay: float
     solver.step(closure)
     with torch.no_grad():
         scaled = weight / spread
-        return Head(scaled.numpy(), (bias - scaled @ mean).numpy(), "linear probe")
+        return Head(scaled.cpu().numpy(), (bias - scaled @ mean).cpu().numpy(), "linear probe")
 
 
 @dataclass
@@ -61,22 +69,32 @@ class Neighbours:
     temperature: float = 0.07
 
     @classmethod
-    def of(cls, feat: np.ndarray, label: np.ndarray, classes: int, most: int, seed: int, k: int = 20) -> Neighbours:
-        """A bank of at most ``most`` rows, drawn evenly."""
+    def of(
+        cls,
+        feat: np.ndarray,
+        label: np.ndarray,
+        classes: int,
+        most: int,
+        seed: int,
+        k: int = 20,
+        device: torch.device | str = "cpu",
+    ) -> Neighbours:
+        """A bank of at most ``most`` rows, drawn evenly, on the device that is to do the work."""
         rows = np.arange(len(label))
         if len(rows) > most:
             rows = np.sort(np.random.default_rng([seed, 1]).choice(rows, most, replace=False))
-        bank = F.normalize(torch.from_numpy(feat[rows].astype(np.float32)), dim=1)
-        return cls(bank, torch.from_numpy(label[rows].astype(np.int64)), classes, min(k, len(rows)))
+        bank = F.normalize(torch.from_numpy(feat[rows].astype(np.float32)).to(device), dim=1)
+        return cls(bank, torch.from_numpy(label[rows].astype(np.int64)).to(device), classes, min(k, len(rows)))
 
     def predict(self, feat: np.ndarray) -> np.ndarray:
         """(N,) classes by the weighted vote of the k most similar rows of the bank."""
         out = []
         for part in torch.from_numpy(feat).split(4096):
-            value, index = (F.normalize(part.float(), dim=1) @ self.bank.t()).topk(self.k, dim=1)
-            votes = torch.zeros(len(part), self.classes)
+            part = part.to(self.bank.device).float()
+            value, index = (F.normalize(part, dim=1) @ self.bank.t()).topk(self.k, dim=1)
+            votes = torch.zeros(len(part), self.classes, device=part.device)
             votes.scatter_add_(1, self.label[index], ((value - 1) / self.temperature).exp())
-            out.append(votes.argmax(1))
+            out.append(votes.argmax(1).cpu())
         return torch.cat(out).numpy().astype(np.int32)
 
 

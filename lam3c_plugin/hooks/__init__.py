@@ -4,6 +4,7 @@ from lam3c_plugin.hooks.collapse_monitor import CollapseMonitor
 from lam3c_plugin.hooks.encoder_loader import EncoderLoader, WeightLoader
 from lam3c_plugin.hooks.feature_pictures import FeaturePictures
 from lam3c_plugin.hooks.non_finite_guard import NonFiniteError, NonFiniteGuard
+from lam3c_plugin.hooks.online_probe import OnlineProbe
 from lam3c_plugin.hooks.weight_decay import WeightDecayCosine
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "FeaturePictures",
     "NonFiniteError",
     "NonFiniteGuard",
+    "OnlineProbe",
     "WeightDecayCosine",
     "WeightLoader",
 ]

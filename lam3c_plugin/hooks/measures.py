@@ -64,3 +64,41 @@ def normalised_entropy(distribution: Tensor) -> float:
     if len(distribution) < 2 or float(total) <= 0:
         return math.nan
     return float(torch.special.entr(distribution / total).sum()) / math.log(len(distribution))
+
+
+def view_agreement(first: Tensor, second: Tensor) -> float:
+    """Mean cosine of the same points' features (N, C) in two views, after each view's mean is taken away.
+
+    1: the features do not depend on the view; 0: they have nothing in common, or are one vector for all points.
+    """
+    if len(first) < 2:
+        return math.nan
+    first, second = (feat.float() - feat.float().mean(0) for feat in (first, second))
+    return float(torch.nn.functional.cosine_similarity(first, second, dim=1, eps=1e-6).mean())
+
+
+def knn_consistency(first: Tensor, second: Tensor, scene: Tensor, k: int = 10) -> float:
+    """How far two views agree on which points of *other* scenes are alike.
+
+    Each point's k nearest by cosine (features centred) among the points of the other scenes, looked up in either view;
+    the mean share of the k that both have. By chance it is about k / N; neighbours in space cannot raise it.
+
+    Args:
+        first, second: (N, C) features of the same points in two views.
+        scene: (N,) integers.
+        k: neighbours.
+
+    Returns:
+        0 to 1; NaN with fewer than two scenes.
+    """
+    sizes = torch.bincount(scene)
+    k = min(k, len(scene) - int(sizes.max())) if len(scene) else 0
+    if k < 1:
+        return math.nan
+    units = [torch.nn.functional.normalize(feat.float() - feat.float().mean(0), dim=1) for feat in (first, second)]
+    shared = 0
+    for rows in torch.arange(len(scene), device=scene.device).split(2048):
+        same = scene[rows, None] == scene
+        near = [(unit[rows] @ unit.t()).masked_fill(same, -2.0).topk(k, dim=1).indices for unit in units]
+        shared += int((near[0][:, :, None] == near[1][:, None]).sum())
+    return shared / (k * len(scene))

@@ -8,8 +8,10 @@ from lam3c_plugin.hooks.measures import (
     feature_moments,
     feature_spread,
     feature_std,
+    knn_consistency,
     normalised_entropy,
     rankme,
+    view_agreement,
 )
 
 
@@ -55,3 +57,26 @@ def test_normalised_entropy():
     assert normalised_entropy(torch.full((8,), 0.3)) == pytest.approx(1)
     assert normalised_entropy(torch.tensor([0.0, 2.0, 0.0])) == 0
     assert math.isnan(normalised_entropy(torch.zeros(4)))
+
+
+def test_view_agreement():
+    generator = torch.Generator().manual_seed(0)
+    feat, noise = torch.randn(400, 16, generator=generator), torch.randn(400, 16, generator=generator)
+    assert view_agreement(feat, 3 * feat + 5) == pytest.approx(1, abs=1e-5)
+    assert abs(view_agreement(feat, noise)) < 0.05
+    assert view_agreement(feat, feat + noise) == pytest.approx(0.5**0.5, abs=0.03)
+    assert view_agreement(torch.ones(5, 3), torch.ones(5, 3)) == 0  # collapsed: not perfect
+    assert math.isnan(view_agreement(feat[:1], feat[:1]))
+
+
+def test_knn_consistency():
+    generator = torch.Generator().manual_seed(0)
+    feat, noise = torch.randn(300, 16, generator=generator), torch.randn(300, 16, generator=generator)
+    scene = torch.arange(300) % 3
+    assert knn_consistency(feat, 2 * feat, scene) == 1
+    assert knn_consistency(feat, noise, scene) == pytest.approx(10 / 200, abs=0.02)
+    assert 0.2 < knn_consistency(feat, feat + 0.5 * noise, scene) < 0.8
+    assert math.isnan(knn_consistency(feat, feat, torch.zeros(300, dtype=torch.long)))
+    # neighbours of a point's own scene do not count: these agree on them alone
+    own = torch.nn.functional.one_hot(scene, 16).float() * 50
+    assert knn_consistency(feat + own, noise + own, scene) < 0.2

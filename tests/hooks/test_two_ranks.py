@@ -1,6 +1,7 @@
-"""Monitor and guard on two gloo ranks: the same collectives and the same decisions on both."""
+"""Monitor, guard and probe on two gloo ranks: the same collectives and the same decisions on both."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from lam3c_plugin.hooks.measures import rankme
 from tests.hooks.fakes import Observed, Trainer, batch
 from tests.hooks.test_collapse_monitor import healthy
 from tests.hooks.test_non_finite_guard import BAD, weights
+from tests.hooks.test_online_probe import batches
+from tests.hooks.test_online_probe import make as make_probe
 from tests.ranks import run_ranks
 
 ROWS = (64, 24)
@@ -34,12 +37,24 @@ def _drop(rank, folder):
     return torch.equal(weights(trainer), before), trainer.hooks[0].in_a_row
 
 
-def _both(rank, folder):
-    return _measure(rank, folder), _drop(rank, folder)
+def _probe(rank, folder):
+    """Rank 0 probes, the other goes on to the next gradients; no collective call of the probe's lies between."""
+    hook, trainer = make_probe(Path(folder, f"probe{rank}"), val_scenes=1)
+    trainer.model = torch.nn.parallel.DistributedDataParallel(trainer.model, find_unused_parameters=True)
+    if rank:
+        trainer.writer = None
+    torch.manual_seed(rank)
+    trainer.run(batches(3))
+    steps = [record["step"] for record in hook.history]
+    return steps, [p.sum().item() for p in trainer.model.module.student.parameters()]
+
+
+def _all(rank, folder):
+    return _measure(rank, folder), _drop(rank, folder), _probe(rank, folder)
 
 
 def test_ranks_agree(tmp_path):
-    (first, drop0), (second, drop1) = run_ranks(_both, str(tmp_path), folder=tmp_path)
+    (first, drop0, probe0), (second, drop1, probe1) = run_ranks(_all, str(tmp_path), folder=tmp_path)
     assert first == second
     (record,) = first
     parts = [healthy(rank, rows) for rank, rows in enumerate(ROWS)]
@@ -58,3 +73,6 @@ def test_ranks_agree(tmp_path):
     assert drop0 == drop1 == (True, 1)
     names = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
     assert names == ["step_000001.pt", "step_000001_rank1.pt"]
+
+    assert (probe0[0], probe1[0]) == ([1, 2, 3], [])
+    assert probe0[1] == probe1[1]

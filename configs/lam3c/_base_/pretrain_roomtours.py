@@ -130,6 +130,9 @@ data = dict(
     ),
 )
 
+# ---- probe while training: `probe.data_root=DIR` (train/ and val/ scenes with labels) for mIoU; docs/configs.md ----
+probe = dict(data_root=None, every_epochs=1, max_share=0.02)  # every_epochs=0 turns it off
+
 # ---- hooks ----
 hooks = [
     dict(type="WeightLoader"),
@@ -141,6 +144,7 @@ hooks = [
     dict(type="CollapseMonitor", interval=50),
     dict(type="FeaturePictures"),
     dict(type="CheckpointSaver", save_freq=5),
+    dict(type="OnlineProbe"),
 ]
 
 del importlib, layerwise_learning_rates, view_transforms
