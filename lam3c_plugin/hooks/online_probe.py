@@ -36,8 +36,8 @@ class OnlineProbe(HookBase):
     without: eval mode for the backbone only and put back, no gradients, generators of its own. Rank 0 alone works, in
     no collective call; other ranks meet it again at the next gradients. What fails in training is a warning.
 
-    The scenes are read before the first step and kept, at most ``max_points`` times 48 bytes each (two of them without
-    labels).
+    The scenes are read before the first step and kept, at most ``max_points`` times 48 bytes each (without labels 104,
+    for two views).
 
     Args:
         settings: those of :class:`~lam3c_plugin.hooks.probe_settings.ProbeSettings`; the config's ``probe`` goes

@@ -138,7 +138,11 @@ class UnlabelledScenes:
             scene = prepare_scene(raw, grid_size, settings.max_points)
             count = len(scene["coord"])
             rows = np.sort(rng.permutation(count)[:VIEW_POINTS])
-            self.pairs.append((scene, other_view(scene, rng), rows))
+            pair = (scene, other_view(scene, rng))
+            for view in pair:  # feat has the colours
+                del view["color"]
+            del scene["rows"]
+            self.pairs.append((*pair, rows))
 
     def __str__(self) -> str:
         return f"no labels, {len(self.pairs)} {self._where}"

@@ -82,6 +82,8 @@ class ProbeSettings:
             ConfigError: there is no such setting, or its value makes no sense.
         """
         known = [item.name for item in fields(self)]
+        if not isinstance(changes, Mapping):
+            raise ConfigError(f"probe={changes!r} must be a dict of OnlineProbe's settings: dict(data_root=..., ...)")
         for name in changes:
             if name not in known:
                 raise ConfigError(f"OnlineProbe has no setting {name!r}{did_you_mean(str(name), known)}")

@@ -105,6 +105,7 @@ def test_probes_with_labels(tmp_path, caplog):
     trainer.run(batches(2))
     assert [len(hook.scenes.train), len(hook.scenes.val), hook.scenes.classes] == [2, 2, 3]
     assert all(len(item.label) == 200 and item.label.min() >= 0 for item in hook.scenes.train)
+    assert all(set(item.scene) == {"coord", "feat", "grid_size"} for item in hook.scenes.train)  # 12 + 36 bytes a point
     assert [record["step"] for record in hook.history] == [1, 2]
     for name in LABELLED:
         assert [step for step, _ in trainer.writer.scalars[f"probe/{name}"]] == [1, 2]
@@ -131,6 +132,14 @@ def test_labels_that_mean_nothing_are_not_found(tmp_path):
 def test_probes_without_labels(tmp_path):
     hook, trainer = make(tmp_path, val_scenes=3, max_points=500)
     trainer.run(batches(1))
+    kept = [
+        value.nbytes
+        for pair in hook.scenes.pairs
+        for view in pair[:2]
+        for value in view.values()
+        if hasattr(value, "nbytes")
+    ]
+    assert 0 < sum(kept) <= 3 * 500 * 104
     (record,) = hook.history
     assert list(record) == ["step", *UNLABELLED, "seconds", "share"]
     assert str(hook.scenes) == "no labels, 3 scenes of the training set"
@@ -333,6 +342,9 @@ def test_settings(tmp_path):
     ):
         with pytest.raises(ConfigError, match=re.escape(words)):
             OnlineProbe(**wrong)
+    trainer.cfg.probe = 5
+    with pytest.raises(ConfigError, match="probe=5 must be a dict"):
+        trainer.call("before_train")
     trainer.cfg.probe = {"max_shar": 1}
     with pytest.raises(ConfigError, match="did you mean 'max_share'"):
         trainer.call("before_train")

@@ -14,6 +14,7 @@ from . import hosts
 NAME = "pretrain-lam3c-v1m1-0-base"
 SCHEDULES = ("mask_size", "mask_ratio", "teacher_temp", "momentum", "laplacian_weight")
 OPTIONS = (*hosts.TINY_LAM3C, *hosts.TINY_RUN)
+PROBE = ("probe.interval=1", "probe.max_share=1")
 
 
 def train(host, *words, options=(), **keywords):
@@ -30,7 +31,7 @@ def scalars(folder, names) -> dict[str, dict[int, float]]:
 def one_process(host):
     """`-c lam3c/NAME` on one process; micro-batches where the host has them. Four rooms, two epochs of two batches."""
     accumulates = inspect_checkout(host.root).accumulates
-    options = (*OPTIONS, f"gradient_accumulation_steps={1 + accumulates}")
+    options = (*OPTIONS, f"gradient_accumulation_steps={1 + accumulates}", *PROBE)
     out = train(host, "-c", f"lam3c/{NAME}", "-n", "one", "-g", "1", options=options)
     return host.root / "exp/scannet/one", out, 2 if accumulates else 4
 
@@ -51,6 +52,15 @@ def test_one_process_by_the_default_dataset(one_process):
     assert found["params/laplacian_weight"][optimiser_steps] == pytest.approx(3e-3)
 
 
+def test_probe_without_labels(one_process):
+    folder, out, optimiser_steps = one_process
+    assert "OnlineProbe: no labels, 4 scenes of the training set, read in" in out
+    names = [f"probe/{name}" for name in ("effective_rank", "view_agreement", "knn_consistency", "share")]
+    for name, values in scalars(folder, names).items():
+        assert sorted(values) == list(range(1, optimiser_steps + 1)), name
+        assert all(math.isfinite(value) for value in values.values())
+
+
 def test_checkpoint_has_the_names_that_downstream_runs_look_for(one_process):
     folder, _, _ = one_process
     checkpoint = torch.load(folder / "model/model_last.pth", weights_only=False)
@@ -62,13 +72,18 @@ def test_checkpoint_has_the_names_that_downstream_runs_look_for(one_process):
 
 def test_two_ranks_and_resume(host):
     command = ("-d", "lam3c", "-c", NAME, "-n", "two", "-g", "2")
-    options = (*OPTIONS, "epoch=3", "eval_epoch=3", "hooks.8.save_freq=1")
+    hosts.make_rooms(host.root / "data/labelled", {"train": 2, "val": 2})
+    options = (*OPTIONS, "epoch=3", "eval_epoch=3", "hooks.8.save_freq=1", *PROBE, "probe.data_root=data/labelled")
     straight = train(host, *command, options=options, LAM3C_CPU_HOST_GPUS="2")
     assert len(hosts.train_losses(straight)) == 6
     assert "2 scenes" not in straight  # both ranks see all four rooms' list, half a batch each
     folder = host.root / "exp/lam3c/two"
     names = [f"params/{name}" for name in ("lr", *SCHEDULES)]
     before = scalars(folder, names)
+    probes = ["probe/linear_miou", "probe/knn_accuracy"]
+    for values in scalars(folder, probes).values():
+        assert sorted(values) == [1, 2, 3, 4, 5, 6]  # rank 0 alone, and once each
+        assert all(0 <= value <= 1 for value in values.values())
 
     # as if the run had been killed after its first epoch; the config is now the dumped one, no options
     for path in folder.glob("events*"):
@@ -81,6 +96,7 @@ def test_two_ranks_and_resume(host):
     assert all(math.isfinite(value) for losses in steps for value in losses.values())
     for name, values in scalars(folder, names).items():
         assert values == {step: before[name][step] for step in (3, 4, 5, 6)}, name
+    assert all(sorted(values) == [3, 4, 5, 6] for values in scalars(folder, probes).values())
 
 
 def test_python_without_the_plugin_is_told_how_to_get_it(host):
