@@ -47,8 +47,8 @@ def entry_name(text: str) -> str:
     return name[:80]
 
 
-def model_card(weights: Weights, card: Card) -> str:
-    """README.md of a Hub folder: front matter, use, architecture, scores, licence."""
+def model_card(weights: Weights, card: Card, digests: Mapping[str, str]) -> str:
+    """README.md of a Hub folder: front matter, use, architecture, scores, licence; ``digests``: file -> SHA-256."""
     config = weights.backbone_config or {}
     front = [f"license: {card.licence.lower()}", "library_name: lam3c-plugin", "tags:"]
     front += [f"- {tag}" for tag in ("point-cloud", "3d", "self-supervised", "point-transformer-v3", "lam3c")]
@@ -64,6 +64,7 @@ def model_card(weights: Weights, card: Card) -> str:
     ]
     if weights.head_config:
         rows.append(("head", f"linear, {weights.head_config['num_classes']} classes (`head.safetensors`)"))
+    rows += [(f"SHA-256 of `{name}`", f"`{digest}`") for name, digest in digests.items()]
     parts = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {card.name}\n\n{card.summary}.",

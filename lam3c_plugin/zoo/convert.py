@@ -146,7 +146,8 @@ def write_folder(weights: Weights, folder: Path, card: Card) -> None:
         _save_tensors(weights.head, {"head_config": weights.head_config}, folder / _HEAD)
     config = {"architecture": "PT-v3m2", "backbone": weights.backbone_config, "head": weights.head_config}
     write_text(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
-    write_text(folder / _CARD, model_card(weights, card))
+    digests = {name: sha256_of(folder / name) for name in (_MODEL, _HEAD) if (folder / name).is_file()}
+    write_text(folder / _CARD, model_card(weights, card, digests))
     write_text(folder / INDEX_FILE, json.dumps(_index_of(weights, folder, card), indent=1) + "\n")
     sums = [f"{sha256_of(folder / name)}  {name}\n" for name in names]
     write_text(folder / SUMS, "".join(sums))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from lam3c_plugin import zoo
 from lam3c_plugin.apps import classes
 from lam3c_plugin.apps.heads import Head, classify, find_head, read_head, write_head
 from lam3c_plugin.encode import Encoder
@@ -20,6 +21,14 @@ def test_a_head_comes_back_as_written(tmp_path):
     head = read_head(str(path))
     assert (head.weight == weight).all()
     assert head.names == ["a", "b", "c"]
+
+
+def test_class_names_survive_a_conversion(tmp_path):
+    made_head(tmp_path / "head.pth")
+    zoo.write(zoo.read(tmp_path / "head.pth"), tmp_path / "head.safetensors", "safetensors")
+    head = read_head(str(tmp_path / "head.safetensors"))
+    assert head.names == ["a", "b", "c"]
+    assert np.array_equal(head.weight, read_head(str(tmp_path / "head.pth")).weight)
 
 
 def test_classes_and_probabilities_are_those_of_a_linear_layer():

@@ -108,6 +108,8 @@ def test_publish_leaves_a_folder_that_others_can_add(lam3c, tmp_path, run):
     assert out.strip() == str(tmp_path / "hub")
     assert "nothing was uploaded" in error
     assert "4 files as in SHA256SUMS" in lam3c("verify", tmp_path / "hub")[0]
+    sums = dict(reversed(line.split("  ")) for line in (tmp_path / "hub/SHA256SUMS").read_text().splitlines())
+    assert sums["model.safetensors"] in (tmp_path / "hub/README.md").read_text()
     assert "my-model  MIT" in lam3c("add", tmp_path / "hub")[0]
     assert lam3c("download", "my-model")[0].strip() == str(tmp_path / "hub/model.safetensors")
     assert "ScanNet LP 12.5" in lam3c("list", "--scores")[0]

@@ -1,4 +1,4 @@
-"""Base and Large with all their numbers: every layout of checkpoint that people have, there and back, and its features."""
+"""Base and Large with all their numbers: every layout of checkpoint that people have, there and back; features."""
 
 import json
 
