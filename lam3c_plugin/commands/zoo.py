@@ -49,16 +49,21 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_download(args: argparse.Namespace) -> int:
-    """Downloads entries and prints where they lie."""
+    """Downloads entries and prints where they lie; one of several that fails is said, and the rest goes on."""
     from lam3c_plugin.zoo import entries, find, obtain
 
     known = entries()
+    options = {"source": args.source, "offline": True if args.offline else None, "yes": args.yes, "update": args.update}
+    failed = 0
     for entry in [find(name, known) for name in args.names]:
-        path = obtain(
-            entry, source=args.source, offline=True if args.offline else None, yes=args.yes, update=args.update
-        )
-        print(path)
-    return 0
+        try:
+            print(obtain(entry, **options))
+        except CheckpointError as error:
+            if len(args.names) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    return int(bool(failed))
 
 
 def run_add(args: argparse.Namespace) -> int:

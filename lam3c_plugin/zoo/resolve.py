@@ -15,7 +15,7 @@ from lam3c_plugin.standalone.errors import CheckpointError, near_names
 from . import fetch, hub, licence
 from .index import Entry, find
 from .opening import sniff
-from .store import Lock, entries, forget, home, read_lock, sha256_of, write_lock
+from .store import Lock, entries, home, read_lock, sha256_of, write_lock
 from .weights import SUFFIXES, Weights, read
 
 
@@ -97,9 +97,7 @@ def obtain(
 ) -> Path:
     """The local file of an entry; see :func:`resolve`."""
     offline = hub.is_offline() if offline is None else offline
-    if update:
-        forget(entry.name)
-    lock = read_lock(entry.name)
+    lock = None if update else read_lock(entry.name)  # what is recorded stays until the new file is here
     if lock and Path(lock.path).exists() and (entry.sha256 in (None, lock.sha256)):
         if lock.is_untouched() or sha256_of(Path(lock.path)) == lock.sha256:
             _remember(entry, Path(lock.path), lock.sha256, lock.commit, lock.source)
@@ -130,7 +128,7 @@ def obtain(
 def _drop_damaged(entry: Entry, lock: Lock) -> None:
     """A file that is no longer what was downloaded: ours is removed, others' are theirs to remove."""
     path = Path(lock.path)
-    if path.is_relative_to(home()) or "snapshots" in path.parts:
+    if path.is_relative_to(home()) or (lock.commit and "snapshots" in path.parts):
         hub.remove(hub.HubFile(path, "", None))
         print(f"{path} is damaged (SHA-256 differs) and was removed; it is fetched again", file=sys.stderr)
         return
@@ -143,7 +141,11 @@ def _drop_damaged(entry: Entry, lock: Lock) -> None:
 def _remember(entry: Entry, path: Path, sha256: str, commit: str | None, source: str) -> None:
     stat = path.stat()
     lock = Lock(str(path), sha256, stat.st_size, commit, source, stat.st_mtime_ns)
-    if lock != read_lock(entry.name):
+    try:
+        is_new = lock != read_lock(entry.name)
+    except CheckpointError:  # damaged, and an update was asked for
+        is_new = True
+    if is_new:
         write_lock(entry.name, lock)
 
 

@@ -96,11 +96,6 @@ def write_lock(name: str, lock: Lock) -> None:
     write_text(home() / "locks" / f"{name}.json", json.dumps(asdict(lock), indent=1) + "\n")
 
 
-def forget(name: str) -> None:
-    """Remove an entry's lock, so that the next download takes what the source has then."""
-    (home() / "locks" / f"{name}.json").unlink(missing_ok=True)
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all.
 

@@ -61,6 +61,13 @@ def test_download_from_a_folder_then_verify_and_info(lam3c, tmp_path):
     assert "did you mean" in lam3c("download", "lam3c-ptv3-bass", code=1)[1]
 
 
+def test_one_of_several_downloads_may_fail(lam3c, tmp_path):
+    torch.save({"config": TINY, "state_dict": tiny_state()}, tmp_path / "sonata.pth")
+    out, error = lam3c("download", "lam3c-ptv3-base", "sonata-ptv3-base", "--from", tmp_path, code=1)
+    assert out.strip().endswith("sonata.pth")
+    assert f"error: lam3c-ptv3-base: {tmp_path} has no lam3c_ptv3-base_roomtours49k.pth" in error
+
+
 def test_convert_the_teacher(lam3c, tmp_path, run):
     out, error = lam3c("convert", run, tmp_path / "t.safetensors", "--part", "teacher", "--config", CONFIG)
     assert out.strip() == str(tmp_path / "t.safetensors")

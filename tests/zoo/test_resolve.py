@@ -80,7 +80,7 @@ def test_download_lock_and_cache(hub, monkeypatch, capsys):
     assert resolve(BASE, offline=True) == path
     assert len(hub.requests) == asked
     assert same(open_weights(BASE).backbone, tiny_state())
-    store.forget(BASE)
+    (store.home() / f"locks/{BASE}.json").unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert resolve(BASE, ask=False) == path  # out of the Hub's own cache
     assert len(hub.requests) == asked
@@ -115,6 +115,17 @@ def test_a_changed_repository_is_not_taken_unasked(hub):
     hub.commit = "b" * 40
     assert resolve(BASE, source=hub.address, yes=True, update=True).read_bytes() == OTHER
     assert store.read_lock(BASE).commit == "b" * 40
+
+
+def test_an_update_that_fails_forgets_nothing(hub, zoo_home):
+    path = resolve(BASE, source=hub.address, yes=True)
+    lock = zoo_home / f"zoo/locks/{BASE}.json"
+    known = lock.read_text()
+    hub.files.clear()
+    with pytest.raises(CheckpointError):
+        resolve(BASE, source=hub.address, yes=True, update=True)
+    assert lock.read_text() == known
+    assert resolve(BASE) == path
 
 
 def test_what_a_hub_can_answer(hub):
