@@ -56,6 +56,18 @@ def error_of(out: Path, job: Job, digest: str) -> str | None:
     return str(found.get("error")) if found is not None and found.get("digest") == digest else None
 
 
+def prepare(out: Path, job: Job, digest: str) -> Path:
+    """The job's folder with its ``job.json``; what another plan left in it is removed."""
+    folder = folder_of(out, job)
+    known = read_json(folder / "job.json")
+    if known is None or known.get("digest") != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.json").unlink(missing_ok=True)
+    write_json(folder / "job.json", {"id": job.id, "kind": job.kind, "spec": job.spec, "digest": digest})
+    return folder
+
+
 @dataclass
 class Outcome:
     """What a run came to: ids of jobs, and why it ended early ("" if it did not)."""
@@ -169,14 +181,7 @@ class Runner:
         return started
 
     def _start(self, job: Job) -> None:
-        folder = folder_of(self.out, job)
-        digest = self.digests[job.id]
-        known = read_json(folder / "job.json")
-        if known is None or known.get("digest") != digest:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.json").unlink(missing_ok=True)
-        write_json(folder / "job.json", {"id": job.id, "kind": job.kind, "spec": job.spec, "digest": digest})
+        folder = prepare(self.out, job, self.digests[job.id])
         with (folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 [*self.worker, str(self.out), job.id],
