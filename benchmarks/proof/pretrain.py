@@ -66,11 +66,18 @@ def run_random(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, An
 
 
 def run_options(spec: Mapping[str, Any], target: Path, out: Path) -> dict[str, Any]:
-    """Options of the run over the proof's pre-training config."""
+    """Options of the run over the proof's pre-training config.
+
+    An epoch is as many passes over the rooms as fit between two checkpoints: with few rooms, one pass would end, and
+    be saved, every other second.
+    """
+    passes = max(1, spec["save_steps"] * int(spec["options"].get("batch_size", 2)) // spec["rooms"])
     return {
         "save_path": str(target),
         "seed": spec["seed"],
         "max_steps": spec["steps"],
+        "epoch": passes,
+        "eval_epoch": 1,
         "data.train.data_root": str(data.root_of(out, "pretrain", spec["noise"])),
         "data.train.split": data.first_rooms(out, "pretrain", spec["noise"], spec["rooms"]),
         "hooks.-1.save_freq_steps": spec["save_steps"],

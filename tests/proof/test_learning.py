@@ -171,6 +171,16 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(out, tmp_path):
     assert json.loads((folder / "result.json").read_text())["monitor"]["step"] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("rooms", "epochs"), [(200, 4), (50, 4), (7, 5)])
+def test_few_rooms_are_passed_several_times_an_epoch(tmp_path, rooms, epochs):
+    """400 steps of 2, a checkpoint every 100: as many epochs, give or take one, and not one for every pass."""
+    spec = {"seed": 0, "steps": 400, "rooms": rooms, "noise": "pi3", "save_steps": 100, "options": {"batch_size": 2}}
+    options = pretrain.run_options(spec, tmp_path / "run", tmp_path)
+    steps = rooms * options["epoch"] // 2
+    assert steps >= 97
+    assert -(-400 // steps) == epochs
+
+
 def test_a_finetuning_starts_from_its_source_and_scores_all_points(out):
     log = (out / "jobs/finetune-full-3-50/run/train.log").read_text()
     assert "jobs/full-3/run/model/model_last.pth" in log
