@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_tools.chain.locks import BusyError, run_lock
 from data_tools.scene_folder import write_json
-from lam3c_plugin.standalone.errors import run_main
+from lam3c_plugin.standalone.errors import Lam3cError, run_main
 
 from . import data, finetune, pretrain, probes
 
@@ -30,6 +32,7 @@ WORK: dict[str, Work] = {
     "finetune": finetune.run,
 }
 SPENT = "spent.json"
+PATIENCE = 180.0  # seconds for the last worker of a killed runner to save and end
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     # the engine's training takes the signal itself, saves and ends; everything else ends here and now
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     _stop_with_runner()
-    return work(Path(out), job)
+    with _folder_of_my_own(Path(out) / "jobs" / job):
+        return work(Path(out), job)
 
 
 def work(out: Path, job: str) -> int:
@@ -60,6 +64,25 @@ def work(out: Path, job: str) -> int:
         write_json(folder / SPENT, now)
     write_json(folder / "result.json", {**description, **result, **now})
     return 0
+
+
+@contextmanager
+def _folder_of_my_own(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Waits until no other worker is at the job."""
+    deadline = time.monotonic() + patience
+    while True:
+        lock = run_lock(folder / ".lock")
+        try:
+            lock.__enter__()
+            break
+        except BusyError as error:
+            if time.monotonic() > deadline:
+                raise Lam3cError(f"{str(error).split(';')[0]}; end that process and start again") from error
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.proof import worker
 from benchmarks.proof.jobs import Outcome, Runner, digests, error_of, result_of
 from benchmarks.proof.plan import Job
 from benchmarks.proof.progress import START_UP, Forecast, describe
+from lam3c_plugin.standalone.errors import Lam3cError
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = """
@@ -157,6 +159,28 @@ def test_a_worker_ends_when_its_runner_is_killed():
         assert process.poll() is None
         process.stdin.close()  # what the system does with the runner's end
         assert process.wait(20) == -signal.SIGTERM
+
+
+def test_a_worker_waits_for_the_last_one_at_its_job(tmp_path):
+    entered = []
+
+    def enter() -> None:
+        with worker._folder_of_my_own(tmp_path):
+            entered.append(time.monotonic())
+
+    with worker._folder_of_my_own(tmp_path):
+        with (
+            pytest.raises(Lam3cError, match="is at work here; end that process"),
+            worker._folder_of_my_own(tmp_path, 0.2),
+        ):
+            pass
+        second = threading.Thread(target=enter)
+        second.start()
+        time.sleep(0.3)
+        assert not entered
+        left = time.monotonic()
+    second.join(10)
+    assert entered[0] >= left
 
 
 def test_the_forecast_learns_from_what_is_done():
