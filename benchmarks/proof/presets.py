@@ -92,10 +92,10 @@ class Preset:
     test_rooms: int = 30
     probe_part: str = "student"
     probe_points: int = 1024
-    eval_points: int = 4096
+    eval_points: int = 2048
     probe_decays: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     probe_steps: int = 100
-    bank: int = 20_000
+    bank: int = 10_000
     neighbours: int = 20
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
     finetune_rows: tuple[str, ...] = (SCRATCH, "clustering", "full")
