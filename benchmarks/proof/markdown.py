@@ -28,7 +28,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             found += flat(value, f"{prefix}{key}.")
         elif isinstance(value, list):
-            found.append((f"{prefix}{key}", ", ".join(map(str, value))))
+            found.append((f"{prefix}{key}", ", ".join(map(str, value)) or "none"))
         else:
             found.append((f"{prefix}{key}", str(value)))
     return found

@@ -129,17 +129,21 @@ python benchmarks/learning.py --preset {preset}
 ```
 
 The numbers tell whether the method learns in this project's hands. They are made of made rooms and small networks: do
-not compare them with the paper's."""
+not compare them with the paper's.{_of_no_meaning(preset)}"""
+
+
+def _of_no_meaning(preset: str) -> str:
+    if preset != "smoke":
+        return ""
+    return "\n\n**The preset `smoke` only shows that every part runs: its figures mean nothing.**"
 
 
 def _verdicts(found: Sequence[Verdict]) -> str:
     count = Counter(verdict.answer for verdict in found)
-    total = f"Of {len(found)} claims {count[YES]} hold here, {count[NO]} do not"
-    total += f", {count[NOT_RUN]} could not be tested." if count[NOT_RUN] else "."
+    answers = ", ".join(f"{count[answer]} {answer}" for answer in (YES, NO, NOT_RUN) if count[answer])
+    total = f"{len(found)} claims: {answers}."
     rows = [(verdict.claim, f"**{verdict.answer}**", verdict.figures) for verdict in found]
-    plainly = [
-        f"- Does not show here: {verdict.claim} ({verdict.figures})." for verdict in found if verdict.answer == NO
-    ]
+    plainly = [f"- Does not show here: {verdict.claim}." for verdict in found if verdict.answer == NO]
     text = f"""## Verdicts
 
 {total} The answers are computed from the scores on the test rooms.
@@ -299,7 +303,7 @@ def _collapsed(curves: Curves) -> str:
     rank = curves.ends("effective_rank")
     figures = f": its effective rank went from {rank[0]:.1f} to {rank[1]:.1f}" if rank else ""
     if curves.total_steps <= curves.grace:
-        return f"The run ends within the monitor's grace: {curves.total_steps} of {curves.grace:.0f} steps{figures}."
+        return f"The run of {curves.total_steps} steps ends within them{figures}."
     if set(curves.warnings) & SIGNS:
         return f"The run did collapse{figures}."
     return f"The run did **not** collapse in its {curves.total_steps} steps{figures}. The picture shows no collapse."

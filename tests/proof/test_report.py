@@ -174,7 +174,7 @@ def test_the_page_holds_the_numbers_and_says_what_is_missing(tmp_path: Path) -> 
     page, *pictures = write(made.save(tmp_path, data), tmp_path / "docs/learning.md", images)
     text = page.read_text(encoding="utf-8")
     assert "| full LAM3C | 40.0 ± 1.0 | 40.0 ± 1.0 | 46.0 ± 1.0 | 55.0 ± 1.0 |" in text
-    assert "Of 4 claims 4 hold here, 0 do not." in text
+    assert "4 claims: 4 yes." in text
     assert "- `full-2`: out of memory" in text
     assert "| clutter | – | – | – |" in text
     assert data["command"] in text
@@ -192,7 +192,7 @@ def test_the_page_holds_the_numbers_and_says_what_is_missing(tmp_path: Path) -> 
     [
         (200, 0.999, "The run did collapse: its effective rank went from 20.0 to 20.0."),
         (200, 0.7, "The run did **not** collapse in its 200 steps"),
-        (80, 0.999, "The run ends within the monitor's grace: 80 of 100 steps"),
+        (80, 0.999, "for the first 100 steps. The run of 80 steps ends within them"),
     ],
 )
 def test_whether_the_run_collapsed_is_read_from_its_curves(tmp_path: Path, steps: int, late: float, said: str) -> None:
@@ -231,7 +231,7 @@ def test_a_page_of_failures_alone(tmp_path: Path) -> None:
     page, *pictures = write(made.save(tmp_path, data), tmp_path, tmp_path / "images")
     text = page.read_text(encoding="utf-8")
     assert not pictures
-    assert "4 could not be tested" in text
+    assert "4 claims: 4 not run." in text
     assert "nan" not in text.split("## Settings")[0].lower()
     assert "wall time unknown" in text
 
