@@ -128,7 +128,7 @@ def test_export_writes_the_inputs_of_a_cloud(tmp_path, capsys):
     ("words", "message"),
     [
         (("pca", "ROOM"), "give --checkpoint NAME_OR_FILE"),
-        (("pca", "ROOM", "--random", "tiny", "--checkpoint", "x"), "give --checkpoint NAME_OR_FILE"),
+        (("pca", "ROOM", "--random", "tiny", "--checkpoint", "x"), "exclude each other"),
         (("pca", "none.ply", "--random", "tiny"), "none.ply does not exist"),
         (("pca", "ROOM", "--random", "tiny", "--level", "9"), "level=9"),
         (("pca", "ROOM", "--random", "tiny", "--first", "-1"), "--first -1"),

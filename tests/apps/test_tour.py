@@ -10,6 +10,8 @@ import pytest
 
 from lam3c_plugin.cli import build_parser
 
+from .made import put_file, run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,16 +32,31 @@ def test_the_notebook_runs_top_to_bottom(monkeypatch, tmp_path, capsys):
     assert "right:" in capsys.readouterr().out
 
 
-def test_commands_of_the_tour_are_understood():
-    text = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+@pytest.mark.slow
+def test_the_exported_network_runs_as_the_tour_says(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    put_file(tmp_path / "room.ply")
+    words = ("--torch-export", "encoder.pt2", "--tables", "room.ply", "--tables-out", "room_tables.npz")
+    assert run("export", "--random", "tiny", *words) == 0
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tour.md").read_text(encoding="utf-8"), re.S)
+    names = {}
+    exec(next(block for block in blocks if "torch.export" in block), names)
+    expected = names["stored"]["output"][names["stored"]["inverse"]]
+    assert names["feat"].shape == (1500, 360)
+    assert float((names["feat"] - expected).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("page", ["docs/tour.md", "docs/zoo.md", "docs/encode.md", "README.md"])
+def test_commands_of_the_pages_are_understood(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S)).replace("\\\n", " ")
     commands = [line for line in code.splitlines() if line.startswith("lam3c ")]
-    assert len(commands) > 8
+    assert len(commands) > (8 if "tour" in page else 1)
     for line in commands:
         build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
-@pytest.mark.parametrize("page", ["docs/tour.md"])
+@pytest.mark.parametrize("page", ["docs/tour.md", "docs/zoo.md", "docs/encode.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
