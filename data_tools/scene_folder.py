@@ -97,13 +97,11 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
         "extent": [round(float(v), 4) for v in np.ptp(cloud.coord, axis=0)],
     }
     area = folder.parent.parent / PARTIAL
-    area.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     stamp = f"{socket.gethostname()}-{os.getpid()}"
     partial = area / f"{folder.name}~{stamp}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        make_partial(partial)
         for name, value in arrays.items():
             np.save(partial / f"{name}.npy", np.ascontiguousarray(value, dtype=types[name]))
         write_json(partial / META, meta)
@@ -112,6 +110,18 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
         shutil.rmtree(partial, ignore_errors=True)
         _remove_if_empty(area)
     return meta
+
+
+def make_partial(partial: Path) -> None:
+    """An empty folder in the partial area, which another process may remove at the same time: it was empty."""
+    shutil.rmtree(partial, ignore_errors=True)
+    for left in reversed(range(100)):
+        try:
+            partial.mkdir(parents=True)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
 
 
 def take_place(partial: Path, folder: Path, old: Path) -> None:

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data_tools.scene_folder import PARTIAL, clean_partial, take_place, write_json
+from data_tools.scene_folder import PARTIAL, clean_partial, make_partial, take_place, write_json
 
 RECORD = "record.json"
 STATES = ("done", "rejected", "failed")
@@ -139,8 +139,7 @@ def run_stage(
     stamp = f"{socket.gethostname()}-{os.getpid()}"
     partial = area / f"{folder.name}~{stamp}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        make_partial(partial)
         try:
             work(partial, record)
             _keep(partial, record)

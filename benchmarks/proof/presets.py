@@ -175,13 +175,14 @@ def changed(preset: Preset, settings: Sequence[str]) -> Preset:
     Raises:
         ConfigError: no such number, or not of its kind.
     """
+    new: dict[str, Any] = {}
     for item in settings:
         name, separator, text = item.partition("=")
         known = {entry.name for entry in fields(Preset)} - {"name"}
         name, _, option = name.partition(".")
         if not separator or name not in known:
             raise ConfigError(f"--set {item}: give NAME=VALUE{did_you_mean(name, known)}")
-        old, value = getattr(preset, name), parse_value(text)
+        old, value = new.get(name, getattr(preset, name)), parse_value(text)
         if option:
             if not isinstance(old, dict):
                 raise ConfigError(f"--set {item}: {name} has no options of its own")
@@ -190,5 +191,5 @@ def changed(preset: Preset, settings: Sequence[str]) -> Preset:
             value = tuple(value) if isinstance(value, list | tuple) else (value,)
         if type(value) is not type(old):
             raise ConfigError(f"--set {item}: {name} is of the kind of {old!r}")
-        preset = replace(preset, **{name: value})
-    return preset
+        new[name] = value
+    return replace(preset, **new)  # at once: numbers are checked against each other

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from data_tools.clouds import Cloud, write_ply
 from data_tools.packaging import PackageSettings, guess_unit, package_cloud
 from data_tools.packaging_run import plan
-from data_tools.scene_folder import clean_partial, is_done, read_meta, safe_name, write_scene
+from data_tools.scene_folder import clean_partial, is_done, make_partial, read_meta, safe_name, write_scene
 from data_tools.synthetic.generate import SyntheticSettings, make_room
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,3 +250,23 @@ def test_partial_folders_of_the_living_stay(tmp_path):
     mine.mkdir(parents=True)
     assert clean_partial(tmp_path / "train") == 0
     assert mine.is_dir()
+
+
+def test_partial_folders_are_made_while_another_process_removes_the_empty_area(tmp_path, monkeypatch):
+    area, made = tmp_path / ".partial", Path.mkdir
+
+    def mkdir(path, *args, parents=False, **options):
+        """The other process is always just before: the area goes between its making and that of what is in it."""
+        if parents and removals:
+            removals.pop()
+            raise FileNotFoundError(path)
+        made(path, *args, parents=parents, **options)
+
+    removals = [0] * 5
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    make_partial(area / "room~1")
+    assert not removals
+    assert (area / "room~1").is_dir()
+    (area / "room~1" / "scrap").touch()
+    make_partial(area / "room~1")
+    assert not list((area / "room~1").iterdir())

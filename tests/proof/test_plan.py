@@ -158,3 +158,8 @@ def test_numbers_from_the_command_line():
 def test_wrong_numbers_are_named(setting, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         changed(SMOKE, [setting])
+
+
+def test_settings_are_checked_together_not_one_by_one():
+    preset = changed(PRESETS["cpu"], ["pretrain_steps=200", "curve_steps=100"])
+    assert (preset.pretrain_steps, preset.curve_steps) == (200, (100,))
