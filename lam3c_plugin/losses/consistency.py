@@ -22,13 +22,21 @@ _BLOCK_CPU = 2**20
 _BLOCK_CUDA = 2**24
 
 
-def noise_consistency_loss(student_feat: Tensor, teacher_feat: Tensor, index_pairs: Tensor, batch: Tensor) -> Tensor:
+def noise_consistency_loss(
+    student_feat: Tensor,
+    teacher_feat: Tensor,
+    index_pairs: Tensor,
+    batch: Tensor,
+    *,
+    num_clouds: int | None = None,
+) -> Tensor:
     """Mean squared distance of matched, L2-normalised features; a cloud's mean first, then over clouds with a match.
 
     Args:
         student_feat: (N, C) features. teacher_feat: (M, C); gets no gradient. Maths in float32 (float64 for float64).
         index_pairs: (P, 2) int64, row of the student and row of the teacher of every match; P = 0 is fine.
         batch: (N,) int64 cloud of every student point; or, if its length is P and not N, of every pair.
+        num_clouds: number of clouds, if known (spares a GPU a synchronisation).
 
     Returns:
         0-d float32 or float64, in [0, 4]. All ranks hold the same value; the gradient is scaled for DDP's average
@@ -38,7 +46,7 @@ def noise_consistency_loss(student_feat: Tensor, teacher_feat: Tensor, index_pai
         ValueError: shapes that do not fit.
     """
     student_row, teacher_row, cloud = _check(student_feat, teacher_feat, index_pairs, batch)
-    weight, clouds = cloud_weights(cloud, compute_dtype(student_feat, teacher_feat))
+    weight, clouds = cloud_weights(cloud, compute_dtype(student_feat, teacher_feat), num_clouds)
     with torch.autocast(student_feat.device.type, enabled=False):
         total = _Distance.apply(student_feat, teacher_feat.detach(), student_row, teacher_row, weight)
     return global_mean(total, clouds)

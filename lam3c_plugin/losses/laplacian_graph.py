@@ -117,7 +117,10 @@ def _others(coord: Tensor, offset: Tensor, k: int, max_radius: float | None) -> 
     drop = index == torch.arange(coord.shape[0], device=coord.device)[:, None]
     # Among more than k points at its own place a point may miss itself: then the last goes.
     drop[:, -1] |= ~drop.any(1)
-    return index[~drop].view(-1, k), distance[~drop].view(-1, k)
+    # exactly one column of each row goes; picked by number, since a GPU waits for the size of a choice by mask
+    kept = torch.arange(k, device=coord.device)
+    kept = kept + (kept >= drop.to(torch.uint8).argmax(1, keepdim=True))
+    return index.gather(1, kept), distance.gather(1, kept)
 
 
 def _median_reach(distance: Tensor, offset: Tensor, k: int) -> Tensor:

@@ -149,7 +149,15 @@ class NoiseConsistencyLoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, student_feat: Tensor, teacher_feat: Tensor, index_pairs: Tensor, batch: Tensor) -> Tensor:
+    def forward(
+        self,
+        student_feat: Tensor,
+        teacher_feat: Tensor,
+        index_pairs: Tensor,
+        batch: Tensor,
+        *,
+        num_clouds: int | None = None,
+    ) -> Tensor:
         """(N, C), (M, C), (P, 2), (N,) or (P,) to a scalar; see `noise_consistency_loss`."""
-        loss = noise_consistency_loss(student_feat, teacher_feat, index_pairs, batch)
+        loss = noise_consistency_loss(student_feat, teacher_feat, index_pairs, batch, num_clouds=num_clouds)
         return loss if self.loss_weight == 1 else loss * self.loss_weight

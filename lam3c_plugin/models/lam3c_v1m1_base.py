@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lam3c_plugin.host import LOSSES, MODELS, Point, PointModel, build_model
 from lam3c_plugin.losses import ClusteringStats
 from lam3c_plugin.models.schedules import WarmupCosine
-from lam3c_plugin.models.views import generate_mask, jitter_masked, match_points, roll_index
-from lam3c_plugin.ops import batch2offset
+from lam3c_plugin.models.views import generate_mask, jitter_masked, match_points, principal_rows, roll_index
+from lam3c_plugin.ops.device import host_values, offset_on_device
 
 CONSISTENCY_VIEWS = ("cross", "perturbed")
 DIAGNOSTIC_ROWS = 4096
@@ -288,11 +288,10 @@ class LAM3C(PointModel):
         student = self.up_cast(self.student["backbone"](self._view(data_dict, "local")))
         assigned = self._assign(self.student["unmask_head"], student.feat)
         with torch.no_grad():
-            principal = (teacher.batch % self.num_global_view == 0).nonzero().squeeze(1)
+            principal, principal_offset = principal_rows(teacher.offset, self.num_global_view)
             target = self._assign(self.teacher["unmask_head"], teacher.feat[principal])
-            scenes = len(teacher.offset) // self.num_global_view
-            principal_offset = batch2offset(teacher.batch[principal] // self.num_global_view, scenes)
-            scene_offset = student.offset[self.num_local_view - 1 :: self.num_local_view]
+            ends = host_values(student.offset)[self.num_local_view - 1 :: self.num_local_view]
+            scene_offset = offset_on_device(ends, student.offset.device)
             pairs = match_points(
                 student.origin_coord, scene_offset, teacher.origin_coord[principal], principal_offset, self.match_max_r
             )
@@ -308,7 +307,7 @@ class LAM3C(PointModel):
                 noisy = coord + torch.randn_like(coord) * self.consistency_noise
                 teacher = self.up_cast(self.teacher["backbone"](self._view(data_dict, "global", coord=noisy)))
             rolled = self._match(student, teacher.origin_coord, teacher.offset)
-        value = self.consistency_loss(student.feat, teacher.feat, rolled, student.batch)
+        value = self.consistency_loss(student.feat, teacher.feat, rolled, student.batch, num_clouds=len(student.offset))
         terms["consistency_loss"] = (self.consistency_weight, value)
 
     def _match(self, student: Point, target_coord: Tensor, target_offset: Tensor) -> Tensor:

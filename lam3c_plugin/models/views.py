@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 import torch
 from torch import Tensor
 
-from lam3c_plugin.ops import knn, offset2batch, offset2bincount
+from lam3c_plugin.ops import knn, offset2batch
+from lam3c_plugin.ops.device import host_values, offset_on_device, to_device
 
 
 @torch.no_grad()
@@ -57,15 +60,25 @@ def roll_index(offset: Tensor) -> tuple[Tensor, Tensor]:
     """
     if len(offset) % 2:
         raise ValueError(f"roll needs two global views a scene, got {len(offset)} views in all")
-    count = offset2bincount(offset)
-    start = offset - count
-    rolled_count = count.view(-1, 2).flip(1).reshape(-1)
-    rolled_start = start.view(-1, 2).flip(1).reshape(-1)
-    rolled_offset = rolled_count.cumsum(0)
-    first = rolled_offset - rolled_count
-    view = torch.repeat_interleave(torch.arange(len(offset), device=offset.device), rolled_count)
-    rows = torch.arange(len(view), device=offset.device) - first[view] + rolled_start[view]
-    return rows, rolled_offset
+    spans = list(pairwise([0, *host_values(offset)]))
+    rolled = [spans[view ^ 1] for view in range(len(spans))]
+    ends = list(accumulate(end - start for start, end in rolled))
+    # how far each rolled view stands from where it comes from
+    shift = to_device([start - first for (start, _), first in zip(rolled, [0, *ends], strict=False)], offset.device)
+    rolled_offset = offset_on_device(ends, offset.device)
+    view = offset2batch(rolled_offset)
+    return torch.arange(len(view), device=offset.device) + shift[view], rolled_offset
+
+
+@torch.no_grad()
+def principal_rows(offset: Tensor, num_views: int) -> tuple[Tensor, Tensor]:
+    """Rows of every scene's first view, ascending, and the offset (S,) of these rows; scenes have ``num_views``."""
+    starts = list(pairwise([0, *host_values(offset)]))[::num_views]
+    principal_offset = offset_on_device(list(accumulate(end - start for start, end in starts)), offset.device)
+    first = [0, *host_values(principal_offset)]
+    shift = to_device([start - row for (start, _), row in zip(starts, first, strict=False)], offset.device)
+    scene = offset2batch(principal_offset)
+    return torch.arange(len(scene), device=offset.device) + shift[scene], principal_offset
 
 
 @torch.no_grad()

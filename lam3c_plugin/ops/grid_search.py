@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lam3c_plugin.ops.device import reads_wait
+
 # 2^17 cells an axis leave 12 of 63 bits for the cloud; wider clouds get wider cells, which stays exact.
 _MAX_CELLS = 2**17
 _QUERIES_A_BLOCK = 2**18
@@ -36,7 +38,7 @@ def grid_knn(
     ref_cell = ((ref.double() - origin) / cell).floor_().long()
     key, order = torch.sort(_key(ref_batch, *ref_cell.unbind(1), dims))
     ref_sorted = ref[order]
-    budget = 2**22 if query.is_cuda else 2**18
+    budget = 2**22 if reads_wait(query) else 2**18
     for begin in range(0, query.shape[0], _QUERIES_A_BLOCK):
         block = slice(begin, begin + _QUERIES_A_BLOCK)
         q_cell = ((query[block].double() - origin) / cell).floor_().long()
@@ -63,7 +65,7 @@ def _key(batch: Tensor, x: Tensor, y: Tensor, z: Tensor, dims: list[int]) -> Ten
 
 def _runs(key: Tensor, batch: Tensor, cell: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
     """First row and length, both (M, 9), of the runs of sorted reference points around each query's cell."""
-    step = torch.tensor([-1, 0, 1], device=key.device)
+    step = torch.arange(-1, 2, device=key.device)
     x = (cell[:, 0, None] + step.repeat_interleave(3)).long()
     y = (cell[:, 1, None] + step.repeat(3)).long()
     low = (cell[:, 2, None] - 1).clamp(min=0)
@@ -78,9 +80,10 @@ def _nearest(query: Tensor, ref: Tensor, start: Tensor, count: Tensor, k: int, m
     """Yield (rows, position in ``ref``, distance) for blocks of queries with about the same number of candidates."""
     total = count.sum(1)
     total, by_total = total.sort(descending=True)
-    begin, end = 0, int((total > 0).sum())
+    widths = total.cpu().numpy()  # the only read-back of the search
+    begin, end = 0, int((widths > 0).sum())
     while begin < end:
-        width = int(total[begin])
+        width = int(widths[begin])
         rows = by_total[begin : min(begin + max(budget // width, 1), end)]
         begin += rows.shape[0]
         stop = count[rows].cumsum(1)

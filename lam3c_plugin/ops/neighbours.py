@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lam3c_plugin.ops.device import host_values, reads_wait
 from lam3c_plugin.ops.grid_search import grid_knn
 from lam3c_plugin.ops.segments import offset2batch
 
@@ -52,8 +54,9 @@ def knn(
     # The search is in float32 (float64 for float64), also for half-precision coordinates.
     dtype = torch.float64 if torch.float64 in (query.dtype, ref.dtype) else torch.float32
     query, ref = query.detach().to(dtype), ref.detach().to(dtype)
-    _check(query, query_offset, "query")
-    _check(ref, ref_offset, "ref")
+    _check_shape(query, query_offset, "query")
+    _check_shape(ref, ref_offset, "ref")
+    _check_finite({"query": query, "ref": ref})
     if query_offset.shape[0] != ref_offset.shape[0]:
         raise ValueError(
             f"query_offset has {query_offset.shape[0]} clouds, ref_offset {ref_offset.shape[0]}: "
@@ -64,20 +67,26 @@ def knn(
     if max_radius is not None and not max_radius > 0:
         raise ValueError(f"max_radius={max_radius}: give a positive radius in metres, or None for no bound")
     search = _choose(backend, query, ref_offset, k, max_radius)
-    return search(query, query_offset.long(), ref, ref_offset.long(), k, max_radius)
+    return search(query, query_offset, ref, ref_offset, k, max_radius)
 
 
-def _check(coord: Tensor, offset: Tensor, name: str) -> None:
+def _check_shape(coord: Tensor, offset: Tensor, name: str) -> None:
     if coord.dim() != 2 or coord.shape[1] != 3:
         raise ValueError(f"{name} has shape {tuple(coord.shape)}: give coordinates of shape (number of points, 3)")
-    end = int(offset[-1]) if offset.numel() else 0
+    end = host_values(offset.reshape(-1) if offset.dim() != 1 else offset)[-1] if offset.numel() else 0
     if offset.dim() != 1 or end != coord.shape[0]:
         raise ValueError(f"{name}_offset ends at {end}, but {name} has {coord.shape[0]} points: give running sums")
-    # On the CPU in NumPy, see `_scipy_knn`.
-    finite = np.isfinite(coord.numpy()).all() if coord.device.type == "cpu" else torch.isfinite(coord).all()
-    if not bool(finite):
-        row = int((~torch.isfinite(coord)).any(1).nonzero()[0])
-        raise ValueError(f"{name}[{row}] = {coord[row].tolist()} is not finite: drop such points first")
+
+
+def _check_finite(coords: dict[str, Tensor]) -> None:
+    if all(reads_wait(coord) for coord in coords.values()):  # one read-back for all
+        finite = torch.stack([torch.isfinite(coord).all() for coord in coords.values()]).tolist()
+    else:  # in NumPy, see `_scipy_knn`
+        finite = [bool(np.isfinite(coord.numpy()).all()) for coord in coords.values()]
+    for good, (name, coord) in zip(finite, coords.items(), strict=True):
+        if not good:
+            row = int((~torch.isfinite(coord)).any(1).nonzero()[0])
+            raise ValueError(f"{name}[{row}] = {coord[row].tolist()} is not finite: drop such points first")
 
 
 def _choose(backend: str, query: Tensor, ref_offset: Tensor, k: int, max_radius: float | None) -> Callable:
@@ -91,11 +100,10 @@ def _choose(backend: str, query: Tensor, ref_offset: Tensor, k: int, max_radius:
 
 
 def _auto_backend(query: Tensor, ref_offset: Tensor, k: int, max_radius: float | None) -> str:
-    if query.device.type == "cpu":
+    if not reads_wait(query):
         return "scipy"
-    small = max_radius is None or int(torch.diff(ref_offset, prepend=ref_offset.new_zeros(1)).max()) <= (
-        _POINTOPS_MAX_CLOUD
-    )
+    largest = max((end - start for start, end in pairwise([0, *host_values(ref_offset)])), default=0)
+    small = max_radius is None or largest <= _POINTOPS_MAX_CLOUD
     if query.is_cuda and small and k <= _POINTOPS_MAX_K and find_spec("pointops") is not None:
         return "pointops"
     return "cdist" if max_radius is None else "grid"
@@ -103,7 +111,7 @@ def _auto_backend(query: Tensor, ref_offset: Tensor, k: int, max_radius: float |
 
 def _spans(query_offset: Tensor, ref_offset: Tensor) -> list[tuple[int, int, int, int]]:
     """(first query, end, first ref, end) of every cloud in which there is something to find."""
-    q, r = [0, *query_offset.tolist()], [0, *ref_offset.tolist()]
+    q, r = [0, *host_values(query_offset)], [0, *host_values(ref_offset)]
     spans = zip(q[:-1], q[1:], r[:-1], r[1:], strict=True)
     return [span for span in spans if span[1] > span[0] and span[3] > span[2]]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lam3c_plugin.ops.device import host_values
+
 
 def offset2bincount(offset: Tensor) -> Tensor:
     """Running sums (B,) to sizes (B,) int64."""
@@ -24,8 +26,10 @@ def bincount2offset(bincount: Tensor) -> Tensor:
 def offset2batch(offset: Tensor, num_points: int | None = None) -> Tensor:
     """Running sums (B,) to the cloud index of every point, (N,) int64.
 
-    ``num_points`` (``offset[-1]``, when the caller knows it) spares a GPU the synchronisation of reading it back.
+    A GPU reads ``offset`` back once, and not at all where ``num_points`` (``offset[-1]``) is given.
     """
+    if num_points is None:
+        num_points = host_values(offset)[-1] if len(offset) else 0
     bincount = offset2bincount(offset)
     cloud = torch.arange(bincount.shape[0], device=offset.device)
     return torch.repeat_interleave(cloud, bincount, output_size=num_points)
@@ -34,9 +38,11 @@ def offset2batch(offset: Tensor, num_points: int | None = None) -> Tensor:
 def batch2offset(batch: Tensor, num_clouds: int | None = None) -> Tensor:
     """Cloud index of every point (N,) to running sums (B,) int64.
 
-    Without ``num_clouds`` empty clouds at the end cannot be known and are left out.
+    Without ``num_clouds`` empty clouds at the end cannot be known and are left out, and a GPU has to be waited for.
     """
-    return bincount2offset(torch.bincount(batch, minlength=num_clouds or 0))
+    if num_clouds is None:
+        return bincount2offset(torch.bincount(batch))
+    return bincount2offset(segment_count(batch, num_clouds))
 
 
 def segment_count(index: Tensor, num_segments: int, dtype: torch.dtype = torch.int64) -> Tensor:

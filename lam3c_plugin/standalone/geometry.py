@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lam3c_plugin.ops.device import host_values, to_device
+
 from .errors import DataError
 from .serialization import CURVES, MAX_DEPTH, encode
 
@@ -28,12 +30,12 @@ class PointCloudError(DataError, ValueError):
 
 
 def check_clouds(rows: int, offset: Tensor) -> list[int]:
-    """Sizes of the clouds of a batch, on the host (one synchronisation on a GPU).
+    """Sizes of the clouds of a batch, on the host (a GPU is waited for where its offset was never read before).
 
     Raises:
         PointCloudError: no cloud or no point, or running sums that fall or do not end at ``rows``.
     """
-    ends = offset.tolist()
+    ends = host_values(offset)
     sizes = [end - start for start, end in pairwise([0, *ends])]
     if rows == 0 or not sizes:
         raise PointCloudError("the batch holds no points: a network needs at least one")
@@ -59,6 +61,15 @@ def voxelize(coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds
         PointCloudError: NaN or infinite coordinates, a grid size that is not positive, or more cells along an axis
             than the curves can number (65,535).
     """
+    cells, size = _cells(coord, grid_size, batch, num_clouds, origin)
+    _check_cells(coord, batch, torch.cat([cells.amax(0).double(), size]).tolist())
+    return cells.int()
+
+
+def _cells(
+    coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds: int, origin: str
+) -> tuple[Tensor, Tensor]:
+    """Cells of the points, not checked and still floating point, and the grid size (1,) float64."""
     if isinstance(grid_size, Tensor):
         if grid_size.numel() != 1:
             raise PointCloudError(f"grid_size must be one number for the batch, got a tensor {tuple(grid_size.shape)}")
@@ -68,10 +79,13 @@ def voxelize(coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds
     else:
         index = batch.unsqueeze(1).expand_as(coord)
         corner = coord.new_full((num_clouds, 3), torch.inf).scatter_reduce_(0, index, coord, "amin")[batch]
-    cells = torch.div(coord - corner, grid_size, rounding_mode="trunc")
-    # one read-back for all checks; a NaN or infinity anywhere shows up in the largest cells
     size = torch.as_tensor(grid_size, dtype=torch.float64, device=coord.device)
-    *highest, size = torch.cat([cells.amax(0).double(), size.view(1)]).tolist()
+    return torch.div(coord - corner, grid_size, rounding_mode="trunc"), size.view(1)
+
+
+def _check_cells(coord: Tensor, batch: Tensor, seen: Sequence[float]) -> None:
+    """Checks the largest cell along each axis and the grid size; a NaN or infinity anywhere shows up in the cells."""
+    *highest, size = seen
     if not 0 < size < float("inf"):
         raise PointCloudError(f"grid_size must be a positive length in metres, got {size}")
     fits = all(cell <= MAX_CELL for cell in highest)  # not so for NaN
@@ -86,7 +100,6 @@ def voxelize(coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds
                 f"{cell + 1:.0f} cells, and the curves number {MAX_CELL + 1}; check the units, remove stray points, "
                 "or take a larger grid"
             )
-    return cells.int()
 
 
 class CloudGeometry:
@@ -99,6 +112,7 @@ class CloudGeometry:
         tops: largest cell index of each cloud, on the host.
         origin: ``cloud`` gives each cloud a curve as deep as itself needs, ``batch`` all the deepest.
         cells_sorted: the rows are sorted by cloud and cell and no two share one (true of pooled clouds).
+        cells_by_factor: cells of each cloud on grids so many times as wide, on the host, once :meth:`count_cells` ran.
     """
 
     def __init__(
@@ -116,6 +130,7 @@ class CloudGeometry:
         self.tops = list(tops)
         self.origin = origin
         self.cells_sorted = cells_sorted
+        self.cells_by_factor: dict[int, list[int]] = {}
         self.depth = max((top + 1).bit_length() for top in self.tops)
         if 3 * self.depth + len(self.sizes).bit_length() > 63:
             raise PointCloudError(
@@ -132,10 +147,36 @@ class CloudGeometry:
         """
         if origin not in GRID_ORIGINS:
             raise ValueError(f"grid_origin={origin!r} is not one of {', '.join(GRID_ORIGINS)}")
-        top = torch.zeros(len(sizes), dtype=cells.dtype, device=cells.device)
+        return cls._checked(cells, batch, sizes, origin, cls._summary(cells, batch, len(sizes)).tolist())
+
+    @classmethod
+    def from_coord(
+        cls, coord: Tensor, grid_size: float | Tensor, batch: Tensor, sizes: Sequence[int], origin: str = "cloud"
+    ) -> CloudGeometry:
+        """Geometry of :func:`voxelize`'s cells, the checks of both in one read-back.
+
+        Raises:
+            PointCloudError: as :func:`voxelize` and :meth:`from_cells`.
+        """
+        floats, size = _cells(coord, grid_size, batch, len(sizes), origin)
+        cells = floats.int()
+        seen = torch.cat([floats.amax(0).double(), size, cls._summary(cells, batch, len(sizes)).double()]).tolist()
+        _check_cells(coord, batch, seen[:4])
+        return cls._checked(cells, batch, sizes, origin, [int(value) for value in seen[4:]])
+
+    @staticmethod
+    def _summary(cells: Tensor, batch: Tensor, num_clouds: int) -> Tensor:
+        """Largest cell of each cloud, the lowest of all, whether the batch index falls anywhere: (B + 2,)."""
+        top = torch.zeros(num_clouds, dtype=cells.dtype, device=cells.device)
         top = top.scatter_reduce_(0, batch, cells.amax(1), "amax")
         unsorted = (batch[1:] < batch[:-1]).any().to(cells.dtype).view(1)
-        *tops, lowest, falls = torch.cat([top, cells.amin().view(1), unsorted]).tolist()
+        return torch.cat([top, cells.amin().view(1), unsorted])
+
+    @classmethod
+    def _checked(
+        cls, cells: Tensor, batch: Tensor, sizes: Sequence[int], origin: str, summary: Sequence[int]
+    ) -> CloudGeometry:
+        *tops, lowest, falls = summary
         if falls:
             raise PointCloudError("batch must not decrease: sort the points by cloud first")
         if lowest < 0 or max(tops) > MAX_CELL:
@@ -155,6 +196,10 @@ class CloudGeometry:
                 self._memo[key] = build()
         return self._memo[key]
 
+    def knows(self, key: Hashable) -> bool:
+        """Whether :meth:`memo` holds ``key``."""
+        return key in self._memo
+
     def keys(self) -> Tensor:
         """(N,) int64 that sorts by cloud, x, y, z.
 
@@ -165,12 +210,30 @@ class CloudGeometry:
         d = self.depth
         return (self.batch << (3 * d)) | (x << (2 * d)) | (y << d) | z
 
+    def count_cells(self, factors: Sequence[int]) -> None:
+        """Counts the occupied cells of each cloud on coarser grids, all in one read-back (``cells_by_factor``).
+
+        Args:
+            factors: widths of the coarser cells in these cells, powers of two.
+        """
+        code, order, _ = self.curve("z")
+        code = code[order]  # on a Morton curve the points of a coarser cell stand together too
+        other = self.batch[1:] != self.batch[:-1]
+        counts = []
+        for factor in factors:
+            coarse = code >> (3 * (factor.bit_length() - 1))
+            first = torch.ones_like(self.batch)
+            first[1:] = (coarse[1:] != coarse[:-1]) | other
+            counts.append(first.new_zeros(len(self.sizes)).index_add_(0, self.batch, first))
+        for factor, sizes in zip(factors, torch.stack(counts).tolist(), strict=True):
+            self.cells_by_factor[factor] = sizes
+
     def point_depth(self) -> int | Tensor:
         """Depth of each point's curve: one number where all agree, else (N,) int64."""
         depths = [(top + 1).bit_length() for top in self.tops]
         if self.origin == "batch" or len(set(depths)) == 1:
             return self.depth
-        return torch.tensor(depths, device=self.batch.device)[self.batch]
+        return to_device(depths, self.batch.device)[self.batch]
 
     def curve(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """One curve's codes, order (row at each place) and inverse (place of each row), each (N,) int64."""

@@ -8,6 +8,7 @@ curve. Everything is bit arithmetic on whole columns; no table of bits per point
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 CURVES = ("z", "z-trans", "hilbert", "hilbert-trans")
@@ -87,8 +88,9 @@ def encode(cells: Tensor, batch: Tensor | None = None, depth: int | Tensor = MAX
     """
     if order not in CURVES:
         raise ValueError(f"unknown curve {order!r}; choose from {', '.join(CURVES)}")
-    if order.endswith("-trans"):
-        cells = cells[:, [1, 0, 2]]
+    if order.endswith("-trans"):  # not by a list of columns: a GPU would wait for it to be sent
+        x, y, z = cells.unbind(1)
+        cells = torch.stack([y, x, z], dim=1)
     code = z_code(cells) if order.startswith("z") else hilbert_code(cells, depth)
     if batch is not None:
         deepest = depth if isinstance(depth, int) else int(depth.max())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lam3c_plugin.ops.segments import batch2offset, offset2batch
 
-from .geometry import CloudGeometry, PointCloudError, check_clouds, curve_names, voxelize
+from .geometry import GRID_ORIGINS, CloudGeometry, PointCloudError, check_clouds, curve_names
 from .hooks.default import HookBase
 
 
@@ -71,8 +71,14 @@ class Point(dict):
         if "grid_coord" not in self:
             if "coord" not in self or "grid_size" not in self:
                 raise PointCloudError("a batch needs grid_coord, or coord and grid_size, to be sorted into cells")
-            self["grid_coord"] = voxelize(self["coord"], self["grid_size"], self["batch"], len(sizes), grid_origin)
-        self["geometry"] = CloudGeometry.from_cells(self["grid_coord"], self["batch"], sizes, grid_origin)
+            if grid_origin not in GRID_ORIGINS:
+                raise ValueError(f"grid_origin={grid_origin!r} is not one of {', '.join(GRID_ORIGINS)}")
+            self["geometry"] = CloudGeometry.from_coord(
+                self["coord"], self["grid_size"], self["batch"], sizes, grid_origin
+            )
+            self["grid_coord"] = self["geometry"].cells
+        else:
+            self["geometry"] = CloudGeometry.from_cells(self["grid_coord"], self["batch"], sizes, grid_origin)
         return self["geometry"]
 
     def serialization(

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from lam3c_plugin.ops.device import remember
+
 from .. import comm
 from ..config import Config
 from ..errors import ConfigError, Interrupted
@@ -244,6 +246,8 @@ class Trainer:
         for key, value in batch.items():
             if isinstance(value, torch.Tensor):
                 batch[key] = value.to(self.device, non_blocking=True)
+                if key.endswith("offset") and value.device.type == "cpu":
+                    remember(batch[key], value.tolist())  # so that nobody has to wait for the GPU to tell
         if self.accumulated == 0:
             self.optimizer.zero_grad()
         with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=bool(self.cfg.enable_amp)):

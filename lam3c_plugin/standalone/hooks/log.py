@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,13 +55,15 @@ class InformationWriter(HookBase):
     """Writes what the model returned (every number in its dictionary) and the learning rate.
 
     Args:
-        interval: log and write every so many micro-batches; averages take in all of them.
+        interval: log and write every so many micro-batches; averages take in all of them. In between the values stay
+            on the device: only the micro-batch that logs waits for a GPU.
     """
 
     def __init__(self, interval: int = 1) -> None:
         self.interval = interval
         self.curr_iter = 0
         self.model_output_keys: list[str] = []
+        self._unread: list[_Output] = []
 
     def before_train(self) -> None:
         trainer = self.trainer
@@ -78,15 +80,13 @@ class InformationWriter(HookBase):
 
     def after_step(self) -> None:
         trainer = self.trainer
-        values = _scalars(trainer.comm_info.get("model_output_dict", {}))
-        self.model_output_keys = list(values)
-        for key, value in values.items():
-            trainer.storage.put_scalar(key, value)
-        lr = trainer.optimizer.param_groups[0]["lr"]
-        info = trainer.comm_info["iter_info"] + "".join(f"{key}: {value:.4f} " for key, value in values.items())
-        trainer.comm_info["iter_info"] = ""
+        self._unread.append(_Output.of(trainer.comm_info.get("model_output_dict", {})))
+        info, trainer.comm_info["iter_info"] = trainer.comm_info["iter_info"], ""
         if self.curr_iter % self.interval:
             return
+        values = self._read()
+        lr = trainer.optimizer.param_groups[0]["lr"]
+        info += "".join(f"{key}: {value:.4f} " for key, value in values.items())
         trainer.logger.info(f"{info}Lr: {lr:.3g}")
         if trainer.writer is None:
             return
@@ -96,8 +96,24 @@ class InformationWriter(HookBase):
         for key, value in values.items():
             trainer.writer.add_scalar(f"train_batch/{key}", value, self.curr_iter)
 
+    def _read(self) -> dict[str, float]:
+        """Takes all unread outputs into the averages, fetched in one transfer; the last one's values."""
+        unread, self._unread = self._unread, []
+        values: dict[str, float] = {}
+        on_device = [output.on_device for output in unread if output.names]
+        fetched = torch.cat(on_device).tolist() if on_device else []
+        for output in unread:
+            numbers, fetched = fetched[: len(output.names)], fetched[len(output.names) :]
+            values = {**output.on_host, **dict(zip(output.names, numbers, strict=True))}
+            values = {key: values[key] for key in output.order}
+            for key, value in values.items():
+                self.trainer.storage.put_scalar(key, value)
+            self.model_output_keys = list(values)
+        return values
+
     def after_epoch(self) -> None:
         trainer = self.trainer
+        self._read()
         averages = {key: trainer.storage.history(key).avg for key in self.model_output_keys}
         trainer.logger.info("Train result: " + " ".join(f"{key}: {value:.4f}" for key, value in averages.items()))
         if trainer.writer is not None:
@@ -106,10 +122,20 @@ class InformationWriter(HookBase):
             trainer.writer.flush()
 
 
-def _scalars(output: dict[str, Any]) -> dict[str, float]:
-    """The numbers among a model's outputs, fetched from the device in one transfer."""
-    tensors = {k: v.detach().reshape(()) for k, v in output.items() if isinstance(v, torch.Tensor) and v.numel() == 1}
-    fetched = torch.stack([v.double() for v in tensors.values()]).tolist() if tensors else []
-    values = dict(zip(tensors, fetched, strict=True))
-    values.update({key: float(v) for key, v in output.items() if isinstance(v, (int, float)) and key not in values})
-    return {key: values[key] for key in output if key in values}
+class _Output(NamedTuple):
+    """The numbers among a model's outputs, those on the device not fetched yet."""
+
+    order: list[str]
+    names: list[str]  # of `on_device`
+    on_device: torch.Tensor  # (len(names),) float64
+    on_host: dict[str, float]
+
+    @classmethod
+    def of(cls, output: dict[str, Any]) -> _Output:
+        """Of what a model returned; the device is not waited for."""
+        tensors = {
+            k: v.detach().reshape(()) for k, v in output.items() if isinstance(v, torch.Tensor) and v.numel() == 1
+        }
+        on_device = torch.stack([v.double() for v in tensors.values()]) if tensors else torch.zeros(0)
+        on_host = {key: float(v) for key, v in output.items() if isinstance(v, (int, float))}
+        return cls([key for key in output if key in tensors or key in on_host], list(tensors), on_device, on_host)

@@ -12,6 +12,7 @@ from ..geometry import GRID_ORIGINS, PointCloudError, curve_names
 from ..registry import MODELS
 from ..structure import Point, PointModule, PointSequential
 from .blocks import Block
+from .levels import prepare_levels
 from .pooling import GridPooling, GridUnpooling
 from .sparse_conv import SubmanifoldConv3d
 
@@ -113,6 +114,7 @@ class PointTransformerV3(PointModule):
     ) -> None:
         super().__init__()
         self.num_stages = len(enc_depths)
+        self.strides, self.enc_depths = tuple(stride), tuple(enc_depths)
         self.order = curve_names(order)
         self.shuffle_orders = shuffle_orders
         self.enc_mode = enc_mode
@@ -205,7 +207,8 @@ class PointTransformerV3(PointModule):
 
     def forward(self, data_dict: Mapping[str, Any]) -> Point:
         point = Point(data_dict)
-        point.locate(self.grid_origin)  # refuses an unusable batch before any work is done
+        # refuses an unusable batch before any work is done
+        prepare_levels(point.locate(self.grid_origin), self.strides, self.enc_depths)
         point = self.embedding(point)
         point.serialization(self.order, shuffle_orders=self.shuffle_orders and self.training)
         point = self.enc(point)

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from lam3c_plugin.ops.device import to_device
+
 from ..geometry import CloudGeometry
 from .rows import take_rows
 
@@ -84,16 +86,16 @@ def plan_patches(sizes: Sequence[int], patch_size: int, device: torch.device | s
     for members, length in _group_short(sizes, patch_size):
         for rank, i in enumerate(members):
             first_slot[i] = used + rank * length
-        size = torch.tensor([sizes[i] for i in members], device=device).unsqueeze(1)
-        start = torch.tensor([starts[i] for i in members], device=device).unsqueeze(1)
+        size = to_device([sizes[i] for i in members], device).unsqueeze(1)
+        start = to_device([starts[i] for i in members], device).unsqueeze(1)
         local = torch.arange(length, device=device)
         places.append((start + torch.minimum(local, size - 1)).flatten())
         full = all(sizes[i] == length for i in members)
         blocks.append(SequenceBlock(used, len(members), length, None if full else (local < size)[:, None, None]))
         used += len(members) * length
-    shift = torch.tensor([slot - start for slot, start in zip(first_slot, starts, strict=True)], device=device)
+    shift = to_device([slot - start for slot, start in zip(first_slot, starts, strict=True)], device)
     slot = torch.arange(sum(sizes), device=device) + shift.repeat_interleave(
-        torch.tensor(sizes, device=device), output_size=sum(sizes)
+        to_device(sizes, device), output_size=sum(sizes)
     )
     missing = [-sizes[i] % patch_size for i in large]
     offsets = [[starts[i] + sizes[i] for i in large], [first_slot[i] + sizes[i] for i in large]]
@@ -105,8 +107,8 @@ def _ramps(lengths: Sequence[int], values: Sequence[Sequence[int]], device: torc
     """0 .. length - 1 for each length, one after the other, and beside it each of ``values`` repeated to match."""
     total = sum(lengths)
     first = list(accumulate(lengths, initial=0))[:-1]
-    columns = torch.tensor([first, *values], dtype=torch.int64, device=device)
-    repeats = torch.tensor(lengths, dtype=torch.int64, device=device)
+    columns = to_device([first, *values], device)
+    repeats = to_device(lengths, device)
     spread = columns.repeat_interleave(repeats, dim=1, output_size=total)
     return [torch.arange(total, device=device) - spread[0], *spread[1:]]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from lam3c_plugin.ops.device import host_values, offset_on_device
 
 from ..geometry import CloudGeometry
 from ..structure import Point, PointModule, PointSequential
@@ -26,7 +28,10 @@ class PoolingPlan(NamedTuple):
 
 
 def pooling_plan(geometry: CloudGeometry, stride: int) -> PoolingPlan:
-    """The plan for cells ``stride`` times as wide; made on the first call. A GPU synchronises twice for it."""
+    """The plan for cells ``stride`` times as wide; made on the first call.
+
+    A GPU is waited for twice where ``geometry.cells_by_factor`` does not know the numbers of cells, else not at all.
+    """
     return geometry.memo(("pooling", stride), lambda: _plan_pooling(geometry, stride))
 
 
@@ -34,14 +39,20 @@ def _plan_pooling(geometry: CloudGeometry, stride: int) -> PoolingPlan:
     cells = torch.div(geometry.cells, stride, rounding_mode="floor")
     tops = [top // stride for top in geometry.tops]
     coarse = CloudGeometry(cells, geometry.batch, geometry.sizes, tops, geometry.origin)
-    groups = group_by_key(coarse.keys())
+    sizes = geometry.cells_by_factor.get(stride)
+    groups = group_by_key(coarse.keys(), None if sizes is None else sum(sizes))
     first = groups.first
     batch = geometry.batch[first]
-    clouds = torch.arange(len(tops), device=batch.device)
-    offset = torch.searchsorted(batch, clouds, right=True)
-    ends = offset.tolist()
-    sizes = [end - start for start, end in pairwise([0, *ends])]
+    if sizes is None:
+        clouds = torch.arange(len(tops), device=batch.device)
+        offset = torch.searchsorted(batch, clouds, right=True)
+        sizes = [end - start for start, end in pairwise([0, *host_values(offset)])]
+    else:
+        offset = offset_on_device(list(accumulate(sizes)), batch.device)
     pooled = CloudGeometry(cells[first], batch, sizes, tops, geometry.origin, cells_sorted=True)
+    for factor, counts in geometry.cells_by_factor.items():
+        if factor % stride == 0:
+            pooled.cells_by_factor[factor // stride] = counts
     return PoolingPlan(groups, pooled, offset)
 
 

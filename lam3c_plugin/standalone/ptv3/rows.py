@@ -14,6 +14,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lam3c_plugin.ops.device import true_rows
+
 
 class Groups(NamedTuple):
     """N rows divided into G groups, none empty."""
@@ -33,11 +35,15 @@ class Groups(NamedTuple):
         return self.order[self.starts[:-1]]
 
 
-def group_by_key(keys: Tensor) -> Groups:
-    """Rows with the same key (N,) int64 form a group; groups are sorted by key. Reads the number of groups back."""
+def group_by_key(keys: Tensor, num_groups: int | None = None) -> Groups:
+    """Rows with the same key (N,) int64 form a group; groups are sorted by key.
+
+    Where ``num_groups`` is not known, a GPU is waited for to read it back.
+    """
     keys, order = torch.sort(keys, stable=True)
     is_first = F.pad(keys[1:] != keys[:-1], (1, 0), value=True)
-    starts = F.pad(is_first.nonzero().flatten(), (0, 1), value=keys.shape[0])
+    firsts = is_first.nonzero().flatten() if num_groups is None else true_rows(is_first, num_groups)
+    starts = F.pad(firsts, (0, 1), value=keys.shape[0])
     group = torch.empty_like(order).index_copy_(0, order, is_first.cumsum(0) - 1)
     return Groups(group, order, starts)
 

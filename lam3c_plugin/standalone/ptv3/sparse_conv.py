@@ -11,12 +11,15 @@ Points of one cell therefore get the same result, and the features of the others
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from lam3c_plugin.ops.device import true_rows
 
 from ..geometry import CloudGeometry
 from ..structure import Point, PointModule
@@ -49,14 +52,33 @@ class KernelMap(NamedTuple):
 
 
 def kernel_map(geometry: CloudGeometry) -> KernelMap:
-    """The kernel map of a stage, made on the first call. A GPU synchronises two or three times for it."""
-    return geometry.memo("kernel_map", lambda: _build_kernel_map(geometry))
+    """The kernel map of a stage, made on the first call; a GPU is waited for once or twice (see `kernel_maps`)."""
+    return geometry.memo("kernel_map", lambda: _build_kernel_maps([geometry])[0])
 
 
-def _build_kernel_map(geometry: CloudGeometry) -> KernelMap:
+def kernel_maps(geometries: Sequence[CloudGeometry]) -> None:
+    """Makes the kernel maps of several stages, with one read-back for all of them."""
+    missing = [geometry for geometry in geometries if not geometry.knows("kernel_map")]
+    if not missing:
+        return
+    with torch.no_grad(), torch.inference_mode(False):
+        built = _build_kernel_maps(missing)
+    for geometry, kmap in zip(missing, built, strict=True):
+        geometry.memo("kernel_map", lambda kmap=kmap: kmap)
+
+
+def _build_kernel_maps(geometries: Sequence[CloudGeometry]) -> list[KernelMap]:
+    candidates = [_candidates(geometry) for geometry in geometries]
+    counts = torch.stack([found.sum(1) for _, _, found in candidates]).tolist()
+    return [_kernel_map(*parts, taps) for parts, taps in zip(candidates, counts, strict=True)]
+
+
+def _candidates(geometry: CloudGeometry) -> tuple[Groups | None, Tensor, Tensor]:
+    """Points of each cell; the cell met at each of 13 offsets from each cell, (13, cells); whether it is there."""
     keys, points = geometry.keys(), None
     if not geometry.cells_sorted:
-        points = group_by_key(keys)
+        sizes = geometry.cells_by_factor.get(1)
+        points = group_by_key(keys, None if sizes is None else sum(sizes))
         keys = keys[points.first]
     num_cells = keys.shape[0]
     # the sentinel answers searches that run past the end; no key equals it
@@ -72,11 +94,15 @@ def _build_kernel_map(geometry: CloudGeometry) -> KernelMap:
             hits.append(padded[place] == wanted)
             place = place + hits[-1]
             wanted = wanted + 1
-    found = torch.stack(hits)
-    counts = found.sum(1).tolist()
+    return points, torch.stack(places), torch.stack(hits)
+
+
+def _kernel_map(points: Groups | None, places: Tensor, found: Tensor, counts: list[int]) -> KernelMap:
+    num_cells = found.shape[1]
+    rows = true_rows(found.view(-1), sum(counts))
     # int32: half the memory, and a CPU adds such rows directly where int64 ones are sorted on every call
-    lower = found.nonzero()[:, 1].int().split(counts)
-    upper = torch.stack(places)[found].int().split(counts)
+    lower = (rows % num_cells).int().split(counts)
+    upper = places.view(-1)[rows].int().split(counts)
     taps = (Tap(CENTRE + 1 + i, lower[i], upper[i]) for i in range(len(counts)) if counts[i])
     return KernelMap(num_cells, points, tuple(taps))
 
