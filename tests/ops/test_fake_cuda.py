@@ -1,0 +1,60 @@
+"""Devices and types of the GPU paths, on fake CUDA tensors: nothing lands on the CPU, nothing meets another type."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lam3c_plugin.losses import clustering_loss, noise_consistency_loss
+from lam3c_plugin.losses.clustering_from_embeddings import clustering_loss_from_embeddings
+from lam3c_plugin.standalone.ptv3 import patch_attention, submanifold_conv3d
+from lam3c_plugin.standalone.ptv3.patches import PatchRoute, SequenceBlock
+from lam3c_plugin.standalone.ptv3.rows import Groups, expand_rows, group_max, group_mean, take_rows
+from lam3c_plugin.standalone.ptv3.sparse_conv import KernelMap, Tap
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16])
+def feat(request):
+    with FakeTensorMode(), torch.no_grad():
+        yield torch.empty(100, 32, device="cuda", dtype=request.param)
+
+
+def rows(*shape, dtype=torch.int64):
+    return torch.zeros(*shape, dtype=dtype, device="cuda")
+
+
+def test_losses_stay_on_the_gpu_in_float32(feat):
+    prototypes = torch.empty(64, 32, device="cuda")
+    losses = [
+        clustering_loss_from_embeddings(feat, feat, prototypes, prototypes, rows(100), 0.1, 0.07, num_clouds=4),
+        clustering_loss(feat, feat, rows(100), 0.1, 0.07, num_clouds=4),
+        noise_consistency_loss(feat, feat, rows(50, 2), rows(100), num_clouds=4),
+    ]
+    for loss in losses:
+        assert loss.device.type == "cuda"
+        assert loss.dtype == torch.float32
+
+
+def test_rows_and_convolution_keep_device_and_type(feat):
+    groups = Groups(rows(100), rows(100), rows(11))
+    tap = Tap(14, rows(20, dtype=torch.int32), rows(20, dtype=torch.int32))
+    weight = torch.empty(48, 3, 3, 3, 32, device="cuda", dtype=feat.dtype)
+    bias = torch.empty(48, device="cuda")
+    results = {
+        (10, 32): [group_max(feat, groups), group_mean(feat, groups)],
+        (100, 32): [expand_rows(feat[:10], groups)],
+        (7, 32): [take_rows(feat, rows(7))],
+        (100, 48): [submanifold_conv3d(feat, weight, bias, KernelMap(100, None, (tap,)))],
+    }
+    for shape, values in results.items():
+        for value in values:
+            assert (tuple(value.shape), value.device.type, value.dtype) == (shape, "cuda", feat.dtype)
+
+
+@pytest.mark.parametrize("upcast", [False, True])
+def test_attention_keeps_device_and_type(feat, upcast):
+    valid = torch.ones(2, 1, 1, 24, dtype=torch.bool, device="cuda")
+    blocks = (SequenceBlock(0, 2, 32, None), SequenceBlock(64, 2, 24, valid))
+    route = PatchRoute(blocks, rows(112), rows(100), rows(0), rows(0))
+    qkv = torch.cat([feat, feat, feat], 1)
+    out = patch_attention(qkv, route, num_heads=2, scale=0.25, upcast=upcast)
+    assert (tuple(out.shape), out.device.type, out.dtype) == ((100, 32), "cuda", feat.dtype)
