@@ -1,7 +1,7 @@
 """Runs every benchmark that fits this machine and writes what they print to benchmarks/RESULTS.md.
 
 python benchmarks/run.py                      all
-python benchmarks/run.py --only ptv3_forward  some
+python benchmarks/run.py --only ptv3_forward  some; the sections of the others stay as they are
 POINTCEPT_ROOT=~/Pointcept python benchmarks/run.py   also against the host's own code
 """
 
@@ -39,14 +39,9 @@ BENCHMARKS: list[tuple[str, list[str], str]] = [
 
 
 def machine() -> str:
-    """Processor or GPU, memory, system, versions, commit: one line each."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    """Processor or GPU, system, versions: one line each."""
     lines = [
-        f"- {datetime.date.today().isoformat()}, commit {commit or 'unknown'}",
         f"- {os.cpu_count()} CPU cores, {platform.machine()}, {platform.system()}",
-        f"- load before the start: {os.getloadavg()[0]:.1f}",
         f"- Python {platform.python_version()}, PyTorch {torch.__version__}",
     ]
     if torch.cuda.is_available():
@@ -56,10 +51,26 @@ def machine() -> str:
     return "\n".join(lines)
 
 
+def commit() -> str:
+    """Of the working tree; "+" for one with changes."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def earlier(path: Path) -> dict[str, str]:
+    """The sections of a results file by title."""
+    if not path.is_file():
+        return {}
+    parts = path.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {part.splitlines()[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
 def run(name: str, arguments: list[str], timeout: float) -> str:
     """Runs one benchmark and returns its section; a failure is reported in it."""
     command = [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
     shown = f"python benchmarks/{name}.py {' '.join(arguments)}".strip()
+    start = f"{datetime.date.today().isoformat()}, commit {commit()}, load before the start {os.getloadavg()[0]:.1f}"
     print(f"==> {shown}", flush=True)
     environment = {"LAM3C_ENGINE": "embedded", **os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -74,7 +85,13 @@ def run(name: str, arguments: list[str], timeout: float) -> str:
     except subprocess.TimeoutExpired as error:
         output = f"{(error.stdout or b'').decode(errors='replace').rstrip()}\nstopped after {timeout:.0f} s"
     print(output, flush=True)
-    return f"## {name}\n\n`{shown}` ({time.perf_counter() - started:.0f} s)\n\n```\n{output}\n```\n"
+    seconds = time.perf_counter() - started
+    return f"## {title(name, arguments)}\n\n`{shown}` ({start}; {seconds:.0f} s)\n\n```\n{output}\n```\n"
+
+
+def title(name: str, arguments: list[str]) -> str:
+    """Of a section: a script may run with several sets of arguments."""
+    return " ".join([name, *arguments])
 
 
 def main() -> int:
@@ -86,19 +103,19 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=FOLDER / "RESULTS.md", help="default: benchmarks/RESULTS.md")
     args = parser.parse_args()
-    sections = [
-        f"# Results\n\nWritten by `python benchmarks/run.py`; ratios are reference time over ours.\n\n{machine()}\n"
-    ]
+    known = earlier(args.out) if args.only else {}
+    sections = []
     for name, arguments, needs in BENCHMARKS:
+        head = title(name, arguments)
         if args.only and name not in args.only:
-            continue
-        if needs == "host" and not os.environ.get("POINTCEPT_ROOT"):
-            shown = " ".join([name, *arguments])
-            sections.append(f"## {shown}\n\nnot run: it compares with the host, and POINTCEPT_ROOT is not set\n")
-            continue
-        sections.append(run(name, arguments, args.timeout))
+            sections += [known[head]] if head in known else []
+        elif needs == "host" and not os.environ.get("POINTCEPT_ROOT"):
+            sections.append(f"## {head}\n\nnot run: it compares with the host, and POINTCEPT_ROOT is not set\n")
+        else:
+            sections.append(run(name, arguments, args.timeout))
+    intro = f"# Results\n\nWritten by `python benchmarks/run.py`; ratios are reference time over ours.\n\n{machine()}\n"
     partial = args.out.with_suffix(".tmp")
-    partial.write_text("\n".join(sections), encoding="utf-8")
+    partial.write_text("\n".join([intro, *sections]), encoding="utf-8")
     partial.replace(args.out)
     print(f"written: {args.out}")
     return 1 if any("\nfailed (" in section for section in sections) else 0
