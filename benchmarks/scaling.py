@@ -43,7 +43,7 @@ def clustering(size: int, device: str) -> Run:
 
     def run() -> None:
         leaves = student.detach().requires_grad_(), centre.detach().requires_grad_()
-        clustering_loss_from_embeddings(leaves[0], student, leaves[1], centre, batch, 0.1, 0.05, max_cache=0).backward()
+        clustering_loss_from_embeddings(leaves[0], student, leaves[1], centre, batch, 0.1, 0.05).backward()
 
     return run
 
