@@ -58,14 +58,14 @@ def first_rooms(out: Path, part: str, noise: str, rooms: int) -> str:
     return _write_list(root_of(out, part, noise), f"{part}-first{rooms}.json", room_names(part, noise, rooms))
 
 
-def few_rooms(out: Path, rooms: int, share: float, seed: int) -> tuple[str, int]:
-    """Split file of a share of the labelled training rooms, and how many they are.
+def few_rooms(out: Path, rooms: int, share: float, seed: int) -> tuple[str, list[str]]:
+    """Split file of a share of the labelled training rooms, and their names.
 
     A seed's smaller share lies within its larger one; every row of the table gets the same rooms.
     """
     chosen = pick(room_names("train", "clean", rooms), share, seed)
     name = f"train-{rooms}-share{100 * share:g}-seed{seed}.json"
-    return _write_list(root_of(out, "train", "clean"), name, chosen), len(chosen)
+    return _write_list(root_of(out, "train", "clean"), name, chosen), chosen
 
 
 def pick(names: Sequence[str], share: float, seed: int) -> list[str]:

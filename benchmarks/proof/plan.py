@@ -89,7 +89,10 @@ def make_jobs(preset: Preset, only: Sequence[str] = ()) -> list[Job]:
             jobs += _finetunings(preset, run.row, run.seed, run.id)
     if SCRATCH in preset.finetune_rows and (not only or SCRATCH in only):
         for seed in preset.seeds:
-            jobs += _finetunings(preset, SCRATCH, seed, None)
+            weights = Pretrain(RANDOM, seed, preset.rooms, preset.noise, preset.pretrain_steps)
+            if all(job.id != weights.id for job in jobs):
+                jobs.append(_random(preset, weights))
+            jobs += _finetunings(preset, SCRATCH, seed, weights.id)
     data = {job.id: job for job in _data_jobs(preset, runs)}
     # of the curves last: when time is short, the table is whole
     jobs.sort(key=lambda job: (job.spec.get("curve", "") != "", job.spec.get("row") == "collapsing", job.spec["seed"]))
@@ -179,7 +182,7 @@ def _probings(preset: Preset, run: Pretrain) -> list[Job]:
     return jobs
 
 
-def _finetunings(preset: Preset, row: str, seed: int, source: str | None) -> list[Job]:
+def _finetunings(preset: Preset, row: str, seed: int, source: str) -> list[Job]:
     labelled = tuple(f"data-{split}" for split in SPLITS)
     options = {**preset.finetune_options, **(preset.scratch_options if row == SCRATCH else {})}
     jobs = []
@@ -193,11 +196,14 @@ def _finetunings(preset: Preset, row: str, seed: int, source: str | None) -> lis
             "recipe": recipe(FINETUNE),
             "options": options,
             "part": preset.probe_part,
+            "head_first": row != SCRATCH,
+            "head_points": preset.probe_points,
+            "head_decay": preset.finetune_decay,
+            "head_steps": preset.probe_steps,
             "train_rooms": preset.train_rooms,
             "val_rooms": preset.val_rooms,
             "test_rooms": preset.test_rooms,
         }
         name = f"finetune-{row}-{seed}-{100 * share:g}"
-        needs = (*([source] if source else []), *labelled)
-        jobs.append(Job(name, "finetune", row, spec, needs, effort=preset.finetune_steps))
+        jobs.append(Job(name, "finetune", row, spec, (source, *labelled), effort=preset.finetune_steps))
     return jobs

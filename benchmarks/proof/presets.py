@@ -69,6 +69,7 @@ class Preset:
         bank, neighbours: points among which the kNN probe looks, and how many vote.
         shares: of the labelled training rooms to fine-tune on.
         finetune_rows, finetune_steps, finetune_options: of the fine-tunings; "scratch" starts from random weights.
+        finetune_decay: weight decay of the linear probe that each of them starts from.
         scratch_options: of "scratch" over those: blocks that nothing has trained must not learn ten times slower.
         jobs: processes at a time; threads: of each.
     """
@@ -79,27 +80,28 @@ class Preset:
     rooms: int = 200
     room_points: int = 20_000
     noise: str = "pi3"
-    pretrain_steps: int = 400
+    pretrain_steps: int = 300
     pretrain_options: Options = field(default_factory=lambda: {"batch_size": 2})
     save_steps: int = 50
-    curve_steps: tuple[int, ...] = (100, 200)
-    curve_rooms: tuple[int, ...] = (12, 50)
+    curve_steps: tuple[int, ...] = (75, 150)
+    curve_rooms: tuple[int, ...] = (20,)
     curve_noise: tuple[str, ...] = ()
     curve_rows: tuple[str, ...] = ("full",)
-    curve_seeds: tuple[int, ...] = (0,)
+    curve_seeds: tuple[int, ...] = (0, 1, 2)
     train_rooms: int = 60
-    val_rooms: int = 20
+    val_rooms: int = 15
     test_rooms: int = 30
     probe_part: str = "student"
     probe_points: int = 1024
     eval_points: int = 2048
-    probe_decays: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
+    probe_decays: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
     probe_steps: int = 100
     bank: int = 10_000
     neighbours: int = 20
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
     finetune_rows: tuple[str, ...] = (SCRATCH, "clustering", "full")
     finetune_steps: int = 150
+    finetune_decay: float = 1e-4
     finetune_options: Options = field(default_factory=lambda: {"batch_size": 2})
     scratch_options: Options = field(
         default_factory=lambda: {"param_dicts.0.lr": 0.002, "scheduler.max_lr": [0.002, 0.002]}

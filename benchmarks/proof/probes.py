@@ -32,12 +32,13 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
 
     path = pretrain.checkpoint(spec["source"], spec["step"], spec["last"])
     encoder = load(out / path, student=spec["probe_part"] == "student")
-    train = encode_rooms(encoder, out, "train", spec["train_rooms"], spec["probe_points"], spec["seed"])
-    val = encode_rooms(encoder, out, "val", spec["val_rooms"], spec["eval_points"], EVAL_SEED)
+    rooms = {part: data.room_names(part, "clean", spec[f"{part}_rooms"]) for part in ("train", "val", "test")}
+    train = encode_rooms(encoder, out, "train", rooms["train"], spec["probe_points"], spec["seed"])
+    val = encode_rooms(encoder, out, "val", rooms["val"], spec["eval_points"], EVAL_SEED)
     feat, label = (np.concatenate([getattr(sample, key) for sample in train]) for key in ("feat", "label"))
     head, decay, tried = choose_decay(feat, label, val, spec["probe_decays"], spec["probe_steps"])
     bank = Neighbours.of(feat, label, CLASSES, spec["bank"], spec["seed"], spec["neighbours"])
-    test = encode_rooms(encoder, out, "test", spec["test_rooms"], spec["eval_points"], EVAL_SEED)
+    test = encode_rooms(encoder, out, "test", rooms["test"], spec["eval_points"], EVAL_SEED)
     entries = []
     for split, samples in (("val", val), ("test", test)):
         linear = {"probe": "linear", "split": split, "decay": decay}
@@ -47,21 +48,21 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     return {"checkpoint": path, "channels": int(feat.shape[1]), "decays": tried, "entries": entries}
 
 
-def encode_rooms(encoder: Encoder, out: Path, part: str, rooms: int, most: int, seed: int) -> list[Sample]:
+def encode_rooms(encoder: Encoder, out: Path, part: str, rooms: Sequence[str], most: int, seed: int) -> list[Sample]:
     """Features of all stages side by side, at a sample of each room's labelled points.
 
     Args:
         encoder: frozen.
         out: output folder.
         part: "train", "val" or "test".
-        rooms: the first so many.
+        rooms: names in that part's data root.
         most: points of a room at most, drawn by ``seed`` and the room's name.
         seed: of that draw.
     """
     from lam3c_plugin.apps.labelled import Sample, ignore_labels, read_labelled, sample_rows
 
     samples = []
-    for name in data.room_names(part, "clean", rooms):
+    for name in rooms:
         path = data.root_of(out, part, "clean") / name
         cloud = read_labelled(path, "segment")
         label = ignore_labels(cloud.segment, [])

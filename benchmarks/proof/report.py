@@ -169,7 +169,8 @@ def _protocol(results: Results) -> str:
 1. **Pre-training**, without labels. {trained}
 2. **Linear probe**: a multinomial logistic regression on the frozen encoder's features of all levels. Its
    regularisation is chosen on the validation rooms. **kNN probe**: votes of the nearest by cosine.
-3. **Fine-tuning** of the whole network with {tuned} % of the labelled rooms.
+3. **Fine-tuning** of the encoder and of a linear layer on all its levels with {tuned} % of the labelled rooms; from
+   pre-trained weights the layer starts as the linear probe of those rooms (LP-FT, arXiv 2202.10054).
    The smaller sets lie in the larger ones; every row gets the same rooms and the same steps.{_scratch(results)}
 4. All settings were chosen on the validation rooms. The test rooms were scored once.
 

@@ -71,7 +71,7 @@ def test_seeds_draw_different_labels():
 
 
 def test_the_file_of_few_rooms_says_which(tmp_path):
-    name, count = data.few_rooms(tmp_path, 40, 0.1, 7)
+    name, names = data.few_rooms(tmp_path, 40, 0.1, 7)
     listed = json.loads((data.root_of(tmp_path, "train", "clean") / name).read_text())
-    assert len(listed) == count == 4
-    assert listed == data.pick(data.room_names("train", "clean", 40), 0.1, 7)
+    assert len(listed) == 4
+    assert listed == names == data.pick(data.room_names("train", "clean", 40), 0.1, 7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,9 +53,7 @@ TINY = replace(
     },
     finetune_options={
         "batch_size": 2,
-        "model.backbone_out_channels": 8,
-        "model.backbone.dec_channels": (8, 8, 8, 16),
-        "model.backbone.dec_num_head": (1, 1, 1, 2),
+        "model.backbone_out_channels": 8 + 8 + 8 + 16 + 16,
         **OPTIONS,
     },
     save_steps=1,
@@ -183,9 +182,9 @@ def test_few_rooms_are_passed_several_times_an_epoch(tmp_path, rooms, epochs):
 
 def test_a_finetuning_starts_from_its_source_and_scores_all_points(out):
     log = (out / "jobs/finetune-full-3-50/run/train.log").read_text()
-    assert "jobs/full-3/run/model/model_last.pth" in log
-    assert "encoder tensors from" in log
-    assert "no weight= given" in (out / "jobs/finetune-scratch-3-50/run/train.log").read_text()
+    assert re.search(r"Started from \S+finetune-full-3-50/start.pth: (\d+) weights matched$", log, re.M)  # head too
+    scratch = (out / "jobs/finetune-scratch-3-50/run/train.log").read_text()
+    assert re.search(r"weights matched, 2 missing \(seg_head", scratch)  # the encoder alone
     assert "1 x 4 samples" in log  # half of two rooms, over and over for two steps of two
     config = Config.fromfile(out / "jobs/finetune-full-3-50/run/config.py")
     config.data.test.update(data_root=str(out / "data/labelled"), split="test")

@@ -122,7 +122,7 @@ def test_options_of_presets_reach_the_configs(name):
     config = Config.fromfile(FINETUNE)
     config.merge_from_dict({**preset.finetune_options, **preset.scratch_options})
     assert config.param_dicts[0].lr == config.scheduler.max_lr[1]
-    assert config.hooks[0].type == "EncoderLoader"  # finetune.py sets its part
+    assert config.hooks[0].type == "CheckpointLoader"  # finetune.start writes encoder and head
 
 
 def test_the_released_row_squares_the_distances_in_force():

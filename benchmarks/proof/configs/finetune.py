@@ -1,4 +1,7 @@
-"""Fine-tuning of the learning proof: the tiny recipe for made rooms, tested in one pass over each room's cells."""
+"""Fine-tuning of the learning proof: encoder and a linear layer on all its stages, no decoder that starts from nothing.
+
+The tiny recipe for made rooms, tested in one pass over each room's cells.
+"""
 
 from lam3c_plugin.recipes_downstream import vote_config
 
@@ -7,6 +10,8 @@ _base_ = ["../../../configs/lam3c/semseg-lam3c-v1m1-9c-tiny-synthetic-ft.py"]
 num_worker = 0  # every process of the proof has its core
 evaluate = False  # the last model counts: nothing is chosen during the run
 eval_epoch = 1
+
+model = dict(backbone_out_channels=24 + 48 + 64 + 96 + 128, backbone=dict(enc_mode=True))
 
 grid_size = 0.04
 data = dict(
@@ -22,7 +27,7 @@ data = dict(
     ),
 )
 hooks = [
-    dict(type="EncoderLoader"),
+    dict(type="CheckpointLoader"),  # encoder and head: finetune.start
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=None),
