@@ -197,7 +197,7 @@ def _finetunings(preset: Preset, row: str, seed: int, source: str) -> list[Job]:
             "options": options,
             "part": preset.probe_part,
             "head_first": row != SCRATCH,
-            "head_points": preset.probe_points,
+            "head_points": preset.head_points,
             "head_decay": preset.finetune_decay,
             "head_steps": preset.probe_steps,
             "train_rooms": preset.train_rooms,
