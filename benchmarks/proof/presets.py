@@ -106,7 +106,7 @@ class Preset:
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
     finetune_rows: tuple[str, ...] = (SCRATCH, "clustering", "full")
     finetune_steps: int = 100
-    finetune_options: Options = field(default_factory=lambda: {"batch_size": 2, **rates(head=0.005, blocks=0.0005)})
+    finetune_options: Options = field(default_factory=lambda: {"batch_size": 2, **rates(head=0.0005, blocks=0.0002)})
     scratch_options: Options = field(default_factory=lambda: rates(head=0.01, blocks=0.002))
     finetune_decay: float = 1e-4
     head_points: int = 4096
@@ -147,7 +147,7 @@ PRESETS = {
         curve_rows=("clustering", "full"),
         finetune_rows=tuple(row for row in _ALL if row != RANDOM),
         finetune_steps=300,
-        finetune_options={"batch_size": 4, "num_worker": 2, **rates(head=0.005, blocks=0.0005)},
+        finetune_options={"batch_size": 4, "num_worker": 2, **rates(head=0.0005, blocks=0.0002)},
         jobs=4,
         threads=3,
     ),
