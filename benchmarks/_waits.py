@@ -73,8 +73,8 @@ class Waits:
         """One more, called from the innermost line of the roots."""
         for frame in reversed(traceback.extract_stack()[:-2]):
             root = next((root for root in self.roots if frame.filename.startswith(root)), None)
-            if root is None or frame.filename == __file__:
-                continue
+            if root is None or frame.filename == __file__ or "site-packages" in frame.filename:
+                continue  # an environment may lie inside the repository
             if any(line in (frame.line or "") for line in ON_HOST):
                 return
             name = Path(frame.filename).relative_to(root).as_posix()

@@ -161,13 +161,13 @@ def test_losses_without_any_similarity_matrix_equal_those_with(batch):
 
 def test_without_jitter_the_student_takes_over_what_the_teacher_knows_of_the_points(batch, monkeypatch):
     made = []
-    build = CloudGeometry.from_cells.__func__
+    build = CloudGeometry.from_coord.__func__
 
-    def count(cls, *args):
+    def count(cls, *args, **options):
         made.append(1)
-        return build(cls, *args)
+        return build(cls, *args, **options)
 
-    monkeypatch.setattr(CloudGeometry, "from_cells", classmethod(count))
+    monkeypatch.setattr(CloudGeometry, "from_coord", classmethod(count))
     for jitter, expected in ((0.01, 3), (None, 2)):  # teacher, masked and local views; or the first two as one
         made.clear()
         make_model(mask_jitter=jitter).train()(batch)

@@ -151,7 +151,8 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights(out, tmp_path):
     _linked(out, tmp_path)
     job = next(job for job in make_jobs(TINY) if job.id == "full-3")
     folder = prepare(tmp_path, job, digests(make_jobs(TINY))[job.id])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LAM3C_ENGINE": "embedded"}
+    threads = str(torch.get_num_threads())  # sums of other threads are not the same to the bit
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LAM3C_ENGINE": "embedded", "OMP_NUM_THREADS": threads}
     command = [sys.executable, "-m", "benchmarks.proof.worker", str(tmp_path), job.id]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120

@@ -44,8 +44,8 @@ def diary(monkeypatch) -> list[str]:
     events: list[str] = []
 
     def encode(encoder, out, part, rooms, most, seed):
-        events.append(f"encode {part} {rooms} {most} {seed}")
-        return [sample(f"{part}{i}", 10 * len(part) + i, most) for i in range(rooms)]
+        events.append(f"encode {part} {len(rooms)} {most} {seed}")
+        return [sample(f"{part}{i}", 10 * len(part) + i, most) for i in range(len(rooms))]
 
     def load(path, student):
         events.append(f"load {path} {'student' if student else 'teacher'}")
