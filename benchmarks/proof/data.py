@@ -11,14 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_tools.scene_folder import write_json
 from data_tools.synthetic.generate import SyntheticSettings, generate, scene_name
 
 from .presets import SEEDS
-
-_FEW = 3  # the purpose of a seed, beside the other draws
 
 
 def root_of(out: Path, part: str, noise: str) -> Path:
@@ -58,21 +54,14 @@ def first_rooms(out: Path, part: str, noise: str, rooms: int) -> str:
     return _write_list(root_of(out, part, noise), f"{part}-first{rooms}.json", room_names(part, noise, rooms))
 
 
-def few_rooms(out: Path, rooms: int, share: float, seed: int) -> tuple[str, list[str]]:
-    """Split file of a share of the labelled training rooms, and their names.
+def few_rooms(out: Path, rooms: int, share: float) -> tuple[str, list[str]]:
+    """Split file of a share of the labelled training rooms, at least one, and their names.
 
-    A seed's smaller share lies within its larger one; every row of the table gets the same rooms.
+    One list for all rows and seeds, as ScanNet's data-efficient benchmark fixes its scenes: with lists drawn anew the
+    spread over seeds is that of the draw, several times the methods'.
     """
-    chosen = pick(room_names("train", "clean", rooms), share, seed)
-    name = f"train-{rooms}-share{100 * share:g}-seed{seed}.json"
-    return _write_list(root_of(out, "train", "clean"), name, chosen), chosen
-
-
-def pick(names: Sequence[str], share: float, seed: int) -> list[str]:
-    """A share of the names, at least one, in their order."""
-    count = max(1, round(share * len(names)))
-    order = np.random.default_rng([seed, _FEW]).permutation(len(names))
-    return [names[index] for index in sorted(order[:count])]
+    count = max(1, round(share * rooms))
+    return first_rooms(out, "train", "clean", count), room_names("train", "clean", count)
 
 
 def _write_list(root: Path, name: str, rooms: Sequence[str]) -> str:

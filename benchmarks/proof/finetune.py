@@ -64,7 +64,7 @@ def _probed_head(spec: Mapping[str, Any], source: Path, out: Path) -> dict[str, 
     from lam3c_plugin.apps.probing import train_linear
     from lam3c_plugin.encode import load
 
-    _, names = data.few_rooms(out, spec["train_rooms"], spec["share"], spec["seed"])
+    _, names = data.few_rooms(out, spec["train_rooms"], spec["share"])
     encoder = load(source, student=spec["part"] == "student")
     samples = probes.encode_rooms(encoder, out, "train", names, spec["head_points"], spec["seed"])
     feat, label = (np.concatenate([getattr(sample, key) for sample in samples]) for key in ("feat", "label"))
@@ -74,7 +74,7 @@ def _probed_head(spec: Mapping[str, Any], source: Path, out: Path) -> dict[str, 
 
 def run_options(spec: Mapping[str, Any], target: Path, out: Path, weight: Path) -> dict[str, Any]:
     """Options of the run over the proof's fine-tuning config; the few rooms loop until the steps are done."""
-    split, rooms = data.few_rooms(out, spec["train_rooms"], spec["share"], spec["seed"])
+    split, rooms = data.few_rooms(out, spec["train_rooms"], spec["share"])
     batch = int(spec["options"].get("batch_size", 2))
     return {
         "save_path": str(target),

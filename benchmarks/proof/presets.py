@@ -59,7 +59,7 @@ class Preset:
 
     Attributes:
         rows: of the table, out of :data:`ROWS`; "collapsing" is pre-trained once, for the monitor's picture.
-        seeds: each sets weights, order, views, the draw of few labels and the points that train the probe.
+        seeds: each sets weights, order, views and the points that train the probe.
         rooms, room_points, noise: of the pre-training set; at most so many points a room.
         pretrain_steps: optimiser steps of every pre-training.
         pretrain_options: of the config, common to all rows.
@@ -92,7 +92,7 @@ class Preset:
     curve_rooms: tuple[int, ...] = (20,)
     curve_noise: tuple[str, ...] = ()
     curve_rows: tuple[str, ...] = ("full",)
-    curve_seeds: tuple[int, ...] = (0,)
+    curve_seeds: tuple[int, ...] = (0, 1, 2)
     train_rooms: int = 60
     val_rooms: int = 15
     test_rooms: int = 30
@@ -105,9 +105,9 @@ class Preset:
     neighbours: int = 20
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
     finetune_rows: tuple[str, ...] = (SCRATCH, "clustering", "full")
-    finetune_steps: int = 100
-    finetune_options: Options = field(default_factory=lambda: {"batch_size": 2, **rates(head=0.0005, blocks=0.0002)})
-    scratch_options: Options = field(default_factory=lambda: rates(head=0.01, blocks=0.002))
+    finetune_steps: int = 120
+    finetune_options: Options = field(default_factory=lambda: {"batch_size": 1, **rates(head=0.0005, blocks=0.0002)})
+    scratch_options: Options = field(default_factory=lambda: rates(head=0.003, blocks=0.002))
     finetune_decay: float = 1e-4
     head_points: int = 4096
     jobs: int = 2

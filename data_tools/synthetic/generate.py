@@ -127,7 +127,7 @@ def make_room(settings: SyntheticSettings, index: int) -> tuple[Cloud, dict[str,
         instance=points.instance,
     )
     extra: dict[str, object] = {
-        "generator": {"version": VERSION, "index": index, "kind": room.kind, **asdict(settings)},
+        "generator": {**asdict(settings), "version": VERSION, "index": index, "kind": room.kind},
         "room_size": [round(v, 4) for v in (room.width, room.depth, room.height)],
         "classes": list(CLASSES),
         "cameras": [[round(float(v), 4) for v in camera] for camera in scan.cameras],

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.proof import data
-from benchmarks.proof.presets import SEEDS
+from benchmarks.proof.presets import PRESETS, SEEDS
+from data_tools.synthetic.rooms import ROOM_KINDS
 
 
 def make(out: Path, part: str, noise: str, rooms: int) -> dict:
@@ -54,24 +55,23 @@ def test_fewer_rooms_are_the_first_of_more(tmp_path):
     assert len(set(many)) == 8
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_smaller_share_of_labels_lies_within_a_larger_one(seed):
-    names = [f"room{i}" for i in range(60)]
-    chosen = [data.pick(names, share, seed) for share in (0.01, 0.1, 0.5, 1.0)]
+def test_a_smaller_share_of_labels_lies_within_a_larger_one(tmp_path):
+    chosen = [data.few_rooms(tmp_path, 60, share)[1] for share in (0.01, 0.1, 0.5, 1.0)]
     assert [len(item) for item in chosen] == [1, 6, 30, 60]
     for small, large in pairwise(chosen):
         assert set(small) < set(large)
-    assert chosen[-1] == names
-    assert data.pick(names, 0.1, seed) == chosen[1]
-
-
-def test_seeds_draw_different_labels():
-    names = [f"room{i}" for i in range(60)]
-    assert len({tuple(data.pick(names, 0.1, seed)) for seed in range(10)}) == 10
+    assert chosen[-1] == data.room_names("train", "clean", 60)
 
 
 def test_the_file_of_few_rooms_says_which(tmp_path):
-    name, names = data.few_rooms(tmp_path, 40, 0.1, 7)
-    listed = json.loads((data.root_of(tmp_path, "train", "clean") / name).read_text())
-    assert len(listed) == 4
-    assert listed == names == data.pick(data.room_names("train", "clean", 40), 0.1, 7)
+    name, names = data.few_rooms(tmp_path, 40, 0.1)
+    assert json.loads((data.root_of(tmp_path, "train", "clean") / name).read_text()) == names
+    assert len(names) == 4
+
+
+def test_a_tenth_of_the_labels_has_every_kind_of_room(tmp_path):
+    """One list serves all seeds, so it must not lack a kind by chance."""
+    make(tmp_path, "train", "clean", 6)
+    _, names = data.few_rooms(tmp_path, PRESETS["cpu"].train_rooms, 0.1)
+    metas = [json.loads((scene(tmp_path, "train", "clean", name) / "meta.json").read_text()) for name in names]
+    assert {meta["generator"]["kind"] for meta in metas} == set(ROOM_KINDS)
