@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from benchmarks.proof import data
 from benchmarks.proof.presets import PRESETS, SEEDS

@@ -1,8 +1,8 @@
 """Fine-tuning of the learning proof: encoder and a linear layer on all its stages, no decoder that starts from nothing.
 
-The tiny recipe for made rooms, on whole rooms as they are tested: on crops of 4,096 points the encoder unlearns what it
-knows of rooms. Rooms are turned, mirrored, scaled and jittered; the further augmentations cost in so few steps more than
-they bring. Tested in one pass over each room's cells.
+The tiny recipe for made rooms, on whole rooms as they are tested: on crops of 4,096 points the encoder unlearns what
+it knows of rooms. Rooms are turned, mirrored, scaled and jittered; the further augmentations cost in so few steps more
+than they bring. Tested in one pass over each room's cells.
 """
 
 from lam3c_plugin.recipes_downstream import train_transforms, vote_config
@@ -19,9 +19,7 @@ grid_size = 0.04
 left_out = ("ElasticDistortion", "ChromaticAutoContrast", "ChromaticTranslation", "ChromaticJitter")
 data = dict(
     train=dict(
-        transform=[
-            step for step in train_transforms(dropout=1.0, grid_size=grid_size) if step["type"] not in left_out
-        ],
+        transform=[step for step in train_transforms(dropout=1.0, grid_size=grid_size) if step["type"] not in left_out],
     ),
     test=dict(
         # one point a cell: one fragment a room, read back at every point
