@@ -12,6 +12,8 @@ from lam3c_plugin.standalone.errors import ConfigError, did_you_mean
 from .engine import FINETUNE, PRETRAIN, recipe
 from .presets import PRETRAIN_ROWS, RANDOM, SCRATCH, SEEDS, SPLITS, Preset
 
+TERM_BATCHES = 4  # of a checkpoint, for what the terms pull at
+
 
 @dataclass(frozen=True)
 class Pretrain:
@@ -85,6 +87,8 @@ def make_jobs(preset: Preset, only: Sequence[str] = ()) -> list[Job]:
         jobs.append(_random(preset, run) if run.row == RANDOM else _pretraining(preset, run))
         if run.row != "collapsing":
             jobs += _probings(preset, run)
+        if run.row == "full" and run.seed == preset.seeds[0] and not run.curve:
+            jobs.append(_terms(preset, run))
         if run.row in preset.finetune_rows and not run.curve:
             jobs += _finetunings(preset, run.row, run.seed, run.id)
     if SCRATCH in preset.finetune_rows and (not only or SCRATCH in only):
@@ -157,6 +161,12 @@ def _pretraining(preset: Preset, run: Pretrain) -> Job:
     spec = {**asdict(run), **_recipe(preset, run), "save_steps": preset.save_steps}
     spec["stops"] = list(_stops(preset, run))
     return Job(run.id, "pretrain", run.row, spec, (f"data-pretrain-{run.noise}",), effort=run.steps)
+
+
+def _terms(preset: Preset, run: Pretrain) -> Job:
+    spec = {**_pretraining(preset, run).spec, "source": run.id, "batches": TERM_BATCHES}
+    needs = (run.id, f"data-pretrain-{run.noise}")
+    return Job(f"terms-{run.id}", "terms", run.row, spec, needs, effort=len(spec["stops"]) + 1)
 
 
 def _stops(preset: Preset, run: Pretrain) -> tuple[int, ...]:

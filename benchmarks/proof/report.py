@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import data_section
+from . import data_section, terms_section
 from .collapse import COLLAPSING, WHY
 from .markdown import cell, flat, in_words, minutes, table
 from .monitor import MEASURES, Curves
@@ -54,6 +54,7 @@ def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
             _scores(found),
             _classes(found),
             _curves(found, shown),
+            terms_section.section(found),
             _features(shown),
             _collapse(found, shown),
             _again(found),

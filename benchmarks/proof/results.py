@@ -54,6 +54,7 @@ def collect(
         "pretrain": [_pretrain(job, result) for job, result in done if job.kind == "pretrain"],
         "probe": [entry for job, result in done if job.kind == "probe" for entry in _probe(job, result)],
         "finetune": [entry for job, result in done if job.kind == "finetune" for entry in _finetune(job, result)],
+        "terms": [_terms(job, result) for job, result in done if job.kind == "terms"],
         "failed": [{"id": key, "error": value} for key, value in errors.items()],
         "open": [job.id for job in jobs if job.id not in finished and job.id not in errors],
         "jobs": {job.id: {key: result[key] for key in ("kind", "seconds", "cpu_seconds")} for job, result in done},
@@ -83,6 +84,10 @@ def _probe(job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:
     spec = {key: job.spec[key] for key in ("source", "row", "seed", "rooms", "noise", "step")}
     shared = {"share": 1.0, "checkpoint": result["checkpoint"], "decays": result["decays"]}
     return [{"id": job.id, **spec, **entry, **shared} for entry in result["entries"]]
+
+
+def _terms(job: Job, result: dict[str, Any]) -> dict[str, Any]:
+    return {"id": job.id, "row": job.row, "seed": job.spec["seed"], "steps": result["terms"]}
 
 
 def _finetune(job: Job, result: dict[str, Any]) -> list[dict[str, Any]]:

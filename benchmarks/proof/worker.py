@@ -21,7 +21,7 @@ from data_tools.chain.locks import BusyError, run_lock
 from data_tools.scene_folder import write_json
 from lam3c_plugin.standalone.errors import Lam3cError, run_main
 
-from . import data, finetune, pretrain, probes
+from . import data, finetune, pretrain, probes, terms
 
 Work = Callable[[Mapping[str, Any], Path, Path], dict[str, Any]]
 WORK: dict[str, Work] = {
@@ -30,6 +30,7 @@ WORK: dict[str, Work] = {
     "pretrain": pretrain.run,
     "probe": probes.run,
     "finetune": finetune.run,
+    "terms": terms.run,
 }
 SPENT = "spent.json"
 PATIENCE = 180.0  # seconds for the last worker of a killed runner to save and end

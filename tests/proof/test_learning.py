@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.proof import engine, pretrain, results, worker
+from benchmarks.proof import engine, pretrain, results, terms, worker
 from benchmarks.proof.jobs import prepare
 from benchmarks.proof.plan import Job, digests, make_jobs
 from benchmarks.proof.presets import PRESETS
@@ -253,3 +253,14 @@ def test_impossible_options(learning, tmp_path, words):
 def test_two_runs_in_one_folder(learning, tmp_path):
     with learning.run_lock(tmp_path / ".lock"), pytest.raises(ConfigError, match=r"is at work here; .* another --out"):
         learning.main(["--preset", "smoke", "--out", str(tmp_path)])
+
+
+def test_terms_are_measured_at_every_checkpoint_of_a_full_run(out, found):
+    (entry,) = found["terms"]
+    assert entry["row"] == "full"
+    assert [item["step"] for item in entry["steps"]] == [2, 4]
+    for item in entry["steps"]:
+        assert set(item["terms"]) == {*terms.CLUSTERING, *terms.REGULARISERS}
+        for value in item["terms"].values():
+            assert value["share"] > 0
+            assert -1 <= value["cosine"] <= 1
