@@ -85,10 +85,10 @@ class Preset:
     rooms: int = 200
     room_points: int = 20_000
     noise: str = "pi3"
-    pretrain_steps: int = 300
+    pretrain_steps: int = 150
     pretrain_options: Options = field(default_factory=lambda: {"batch_size": 2})
-    save_steps: int = 50
-    curve_steps: tuple[int, ...] = (75, 150)
+    save_steps: int = 25
+    curve_steps: tuple[int, ...] = (38, 75)
     curve_rooms: tuple[int, ...] = (20,)
     curve_noise: tuple[str, ...] = ()
     curve_rows: tuple[str, ...] = ("full",)
@@ -106,8 +106,8 @@ class Preset:
     shares: tuple[float, ...] = (0.01, 0.1, 1.0)
     finetune_rows: tuple[str, ...] = (SCRATCH, "clustering", "full")
     finetune_steps: int = 120
-    finetune_options: Options = field(default_factory=lambda: {"batch_size": 1, **rates(head=0.0005, blocks=0.0002)})
-    scratch_options: Options = field(default_factory=lambda: rates(head=0.003, blocks=0.002))
+    finetune_options: Options = field(default_factory=lambda: {"batch_size": 1, **rates(head=0.001, blocks=0.0005)})
+    scratch_options: Options = field(default_factory=lambda: rates(head=0.003, blocks=0.004))
     finetune_decay: float = 1e-4
     head_points: int = 4096
     jobs: int = 2
@@ -147,7 +147,7 @@ PRESETS = {
         curve_rows=("clustering", "full"),
         finetune_rows=tuple(row for row in _ALL if row != RANDOM),
         finetune_steps=300,
-        finetune_options={"batch_size": 4, "num_worker": 2, **rates(head=0.0005, blocks=0.0002)},
+        finetune_options={"batch_size": 4, "num_worker": 2, **rates(head=0.001, blocks=0.0005)},
         jobs=4,
         threads=3,
     ),

@@ -11,7 +11,7 @@ from .plan import Job
 
 #: seconds per unit of a job's effort (a step, a room) until one of the kind is done; of a core of 2023
 START_UP = 4.0  # seconds of a process until it works
-FIRST_GUESS = {"data": 0.3, "random": 5.0, "pretrain": 0.8, "probe": 0.6, "finetune": 0.7, "terms": 4.0}
+FIRST_GUESS = {"data": 0.3, "random": 5.0, "pretrain": 2.2, "probe": 0.5, "finetune": 0.7, "terms": 4.0}
 
 
 class Forecast:
