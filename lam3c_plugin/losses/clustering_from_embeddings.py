@@ -3,7 +3,7 @@
 The same objective as `lam3c_plugin.losses.clustering`: similarities are made again for every pass over a block of rows
 (num_iters + 1 products for the teacher, one for the student), and the gradient of a block goes straight on to the
 embeddings and the prototypes. On a CPU, where products are dear, the teacher's exponentials are kept during the forward
-pass as long as they are small; nothing of that size is kept for the backward pass.
+pass for as many rows as fit a fixed size; nothing of that size is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def clustering_loss_from_embeddings(
         student_prototypes: (K, D), usually of norm 1. teacher_prototypes: (K, E); gets no gradient.
         batch, student_temp, teacher_temp, num_iters, num_clouds, stats: see `clustering_loss`.
         max_cache: bytes that the teacher's exponentials may take during the forward pass, which spares num_iters of its
-            products; larger ones are made again. Default: 1 GiB on a CPU, nothing on a GPU.
+            products; rows beyond are made again. Default: 1 GiB on a CPU, nothing on a GPU.
 
     Returns:
         0-d float32 (float64 for float64 input), as `clustering_loss`; gradients reach the student's embedding and
@@ -129,6 +129,12 @@ def _products(embedding: Tensor, prototypes: Tensor, dtype: torch.dtype) -> Call
     return rows_of
 
 
+def _rows_kept(shape: tuple[int, int], device: torch.device, most: int) -> int:
+    """Rows of whole blocks, ``most`` at most."""
+    ends = [block.stop for block in row_blocks(*shape, device)]
+    return max((end for end in ends if end <= most), default=0)
+
+
 class _BlockwiseClustering(torch.autograd.Function):
     """sum_i weight_i * cross_entropy_i; both gradients, (N, D) and (K, D), are made on the way."""
 
@@ -162,8 +168,8 @@ class _BlockwiseClustering(torch.autograd.Function):
 
         with torch.autocast(device.type, enabled=False):
             shape = (student.shape[0], wide.shape[0])
-            cached = shape[0] * shape[1] * dtype.itemsize <= max_cache
-            cache = torch.empty(shape, dtype=dtype, device=device) if cached else None
+            kept = _rows_kept(shape, device, max_cache // (shape[1] * dtype.itemsize))
+            cache = torch.empty((kept, shape[1]), dtype=dtype, device=device) if kept else None
             kernel = RowKernel(_products(teacher, teacher_prototypes, dtype), shape, teacher_temp, dtype, device, cache)
             scale = sinkhorn_scaling(kernel, num_iters)
             loss = fused_cross_entropy(

@@ -42,7 +42,8 @@ class RowKernel:
         rows: gives the similarities (R, K) of a slice of rows.
         shape: (N, K) of the whole. temperature: > 0.
         dtype: of the computation. device: of the result.
-        cache: (N, K) of that dtype, keeps E after the first pass (a quarter of the exponentials); None: recompute.
+        cache: (M, K) of that dtype, keeps the first M rows of E after the first pass (of N: a quarter of the
+            exponentials); M is N or a number of whole blocks. None: recompute all.
     """
 
     def __init__(
@@ -59,12 +60,13 @@ class RowKernel:
         self.cache = cache
         self.peak = torch.empty(shape[0], dtype=dtype, device=device)
         self._rows, self._inverse = rows, 1.0 / temperature
-        height = self.blocks[0].stop if self.blocks else 0
+        self._kept = 0 if cache is None else len(cache)
+        height = self.blocks[0].stop if self._kept < shape[0] else 0
         # One buffer for all blocks: fresh pages for each would cost as much as the arithmetic.
-        self._buffer = None if cache is not None else torch.empty((height, shape[1]), dtype=dtype, device=device)
+        self._buffer = torch.empty((height, shape[1]), dtype=dtype, device=device)
 
     def _out(self, rows: slice) -> Tensor:
-        return self.cache[rows] if self._buffer is None else self._buffer[: rows.stop - rows.start]
+        return self.cache[rows] if rows.stop <= self._kept else self._buffer[: rows.stop - rows.start]
 
     def first(self) -> Iterator[tuple[slice, Tensor]]:
         """The first pass over all blocks: (rows, E of these rows); fills ``peak``, the rows' maxima / temperature."""
@@ -76,7 +78,7 @@ class RowKernel:
 
     def __call__(self, rows: slice) -> Tensor:
         """E of these rows; valid until the next call."""
-        return self.cache[rows] if self.cache is not None else self._exponential(self._rows(rows), rows)
+        return self.cache[rows] if rows.stop <= self._kept else self._exponential(self._rows(rows), rows)
 
     def _exponential(self, similarity: Tensor, rows: slice) -> Tensor:
         similarity = similarity.to(self.peak.dtype)

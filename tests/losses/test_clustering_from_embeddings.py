@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from lam3c_plugin.losses import (
     ClusteringStats,
+    clustering_from_embeddings,
     clustering_loss,
     clustering_loss_from_embeddings,
     clustering_loss_from_embeddings_reference,
@@ -31,7 +32,7 @@ def value_and_grads(function, student, teacher, prototypes, *args, upstream=1.0)
 
 @pytest.mark.parametrize("sizes", [[40], [1], [0], [30, 0, 5, 1]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("max_cache", [None, 0])
+@pytest.mark.parametrize("max_cache", [None, 0, 34 * 24 * 4])  # all rows kept, none, some
 def test_equals_the_reference(sizes, dtype, max_cache, monkeypatch):
     monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 24 * 16)
     args = inputs(sizes, dtype=dtype)
@@ -43,6 +44,14 @@ def test_equals_the_reference(sizes, dtype, max_cache, monkeypatch):
         assert mine.dtype == dtype
         scale = float(theirs.abs().max()) if theirs.numel() else 0.0
         torch.testing.assert_close(mine, theirs, rtol=tight, atol=tight * scale)
+
+
+def test_a_cache_keeps_whole_blocks_and_no_more_than_it_may(monkeypatch):
+    monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 24 * 16)
+    cpu = torch.device("cpu")
+    kept = [clustering_from_embeddings._rows_kept((40, 24), cpu, most) for most in (0, 15, 16, 34, 39, 40, 99)]
+    assert kept == [0, 0, 16, 32, 32, 40, 40]
+    assert clustering_from_embeddings._rows_kept((0, 24), cpu, 99) == 0
 
 
 def test_equals_the_loss_of_similarities_and_fills_the_same_stats():
