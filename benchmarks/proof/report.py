@@ -173,7 +173,7 @@ def _protocol(results: Results) -> str:
 3. **Fine-tuning** of the encoder and of a linear layer on all its levels with {tuned} % of the labelled rooms; from
    pre-trained weights the layer starts as the linear probe of those rooms (LP-FT, arXiv 2202.10054).
    The smaller sets lie in the larger ones; every row and seed gets the same rooms and steps.{_scratch(results)}
-4. All settings were chosen on the validation rooms. The test rooms were scored once.
+4. All settings were chosen on the validation rooms. The test rooms are scored once a run.
 
 mIoU is the mean over the classes that occur in the split.
 {_decays(results)}"""
