@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.proof.presets import SEEDS
 from data_tools.synthetic.palette import CLASSES
 
 STEPS, ROOMS = 200, 100
@@ -65,7 +66,7 @@ def results() -> dict[str, Any]:
         "wall_seconds": 3000.0,
         "cpu_seconds": 5000.0,
         "classes": list(CLASSES),
-        "settings": {"grid_size": 0.04, "seeds": {"test": 4000}, "shares": [0.1, 1.0]},
+        "settings": {"grid_size": 0.04, "generator_seeds": SEEDS, "shares": [0.1, 1.0]},
         "pretrain": [pretrain(row, seed) for row in ("clustering", "full") for seed in range(3)],
         "probe": [
             probe(row, seed, mean + wiggle[seed], kind=kind)

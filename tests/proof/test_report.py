@@ -14,6 +14,7 @@ from benchmarks.proof.collapse import COLLAPSING
 from benchmarks.proof.data_section import NOISE_TITLES
 from benchmarks.proof.markdown import table
 from benchmarks.proof.monitor import Curves
+from benchmarks.proof.presets import SEEDS
 from benchmarks.proof.report import write
 from benchmarks.proof.scores import Results
 from benchmarks.proof.verdicts import NO, NOT_RUN, YES, verdicts
@@ -259,7 +260,7 @@ def test_rooms_and_a_checkpoint_become_a_picture(tmp_path: Path) -> None:
     checkpoint.parent.mkdir(parents=True)
     torch.save({"state_dict": build_model(config.model).state_dict()}, checkpoint)
     config.dump(str(checkpoint.parent / "config.py"))
-    generate(tmp_path / "data/test", 1, SyntheticSettings(seed=4000, noise="clean", points=2000), split="test")
+    generate(tmp_path / "data/test", 1, SyntheticSettings(seed=SEEDS["test"], noise="clean", points=2000), split="test")
     _, *pictures = write(made.save(tmp_path, data), tmp_path / "docs", tmp_path / "docs/images")
     assert [path.name for path in pictures] == ["features.png"]
     from matplotlib.image import imread
