@@ -64,7 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const=ROOT / "docs" / "learning.md",
         metavar="FILE",
-        help="write the report there at the end (default docs/learning.md), its pictures to images/learning beside it",
+        help="write the report there at the end (default docs/learning.md), its pictures to images/NAME beside it",
     )
     return parser.parse_args(argv)
 
@@ -121,7 +121,7 @@ def report(out: Path, docs: Path) -> None:
     """The page and its pictures, from the results file alone."""
     from benchmarks.proof import report as writer
 
-    written = writer.write(out / results.FILE, docs, docs.parent / "images" / "learning")
+    written = writer.write(out / results.FILE, docs, docs.parent / "images" / docs.stem)
     _say("written: " + ", ".join(map(str, written)))
 
 

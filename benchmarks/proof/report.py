@@ -48,7 +48,7 @@ def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
         for part in (
             _head(found),
             _verdicts(verdicts(found)),
-            f"## What was tried\n\n{TRIED.read_text(encoding='utf-8')}" if TRIED.is_file() else "",
+            _tried(found),
             _protocol(found),
             data_section.section(found),
             _scores(found),
@@ -116,8 +116,24 @@ def monitored(results: Results) -> tuple[dict[str, Any] | None, dict[str, Any] |
 # ---- sections ----------------------------------------------------------------------------------------------------
 
 
+def _is_plain(results: Results) -> bool:
+    """Whether a preset ran as it is."""
+    return "--set" not in results.data.get("command", "").split()
+
+
+def _tried(results: Results) -> str:
+    """What people wrote about the way to the presets' numbers."""
+    if not (TRIED.is_file() and _is_plain(results)):
+        return ""
+    return f"## What was tried\n\n{TRIED.read_text(encoding='utf-8')}"
+
+
 def _head(results: Results) -> str:
     preset = results.data.get("preset", "?")
+    command = results.data.get("command") or f"python benchmarks/learning.py --preset {preset}"
+    varied = (
+        "" if _is_plain(results) else f"\n\nA variation of the preset `{preset}`: see [the preset's page](learning.md)."
+    )
     return f"""# Does it learn? A proof in minutes
 
 <!-- written by benchmarks/proof/report.py from a results file: change that, not this page -->
@@ -126,8 +142,8 @@ Nobody reruns the paper's tables on a desk. This is the method in miniature: pre
 as clouds made from video, then probe on clean, labelled rooms that were never seen. One command does all of it:
 
 ```sh
-python benchmarks/learning.py --preset {preset}
-```
+{command}
+```{varied}
 
 The numbers tell whether the method learns in this project's hands. They are made of made rooms and small networks: do
 not compare them with the paper's.{_of_no_meaning(preset)}"""
