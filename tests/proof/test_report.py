@@ -292,3 +292,19 @@ def test_the_collapsing_row_is_over_the_students_temperature() -> None:
     assert model.teacher_temp_base < student / 2  # the page says so of the healthy run
     assert set(COLLAPSING.values()) == {2 * student}  # and this of the other
     assert {key.removeprefix("model.") for key in COLLAPSING} <= set(model)
+
+
+def test_a_variation_shows_its_command_and_leaves_what_was_tried_to_the_presets_page(tmp_path: Path) -> None:
+    command = "python benchmarks/learning.py --preset cpu"
+    texts = []
+    for words in ("", " --set seeds=4"):
+        data = made.results() | {"command": command + words}
+        (page,) = write(made.save(tmp_path, data), tmp_path / "docs", None)
+        texts.append(page.read_text(encoding="utf-8"))
+    plain, varied = texts
+    assert f"{command}\n" in plain
+    assert "## What was tried" in plain
+    assert "A variation" not in plain
+    assert f"{command} --set seeds=4\n" in varied
+    assert "## What was tried" not in varied
+    assert "A variation of the preset" in varied
