@@ -13,7 +13,7 @@ from .collapse import COLLAPSING, WHY
 from .markdown import cell, flat, in_words, minutes, table
 from .monitor import MEASURES, Curves
 from .scores import AXES, Results, row_title
-from .verdicts import NO, NOT_RUN, YES, Verdict, verdicts
+from .verdicts import NO, NOT_RUN, UNDECIDED, YES, Verdict, verdicts
 
 CLASS_ROWS = ("random", "clustering", "full")
 CURVE_NOTE = (
@@ -157,15 +157,15 @@ def _of_no_meaning(preset: str) -> str:
 
 def _verdicts(found: Sequence[Verdict]) -> str:
     count = Counter(verdict.answer for verdict in found)
-    answers = ", ".join(f"{count[answer]} {answer}" for answer in (YES, NO, NOT_RUN) if count[answer])
+    answers = ", ".join(f"{count[answer]} {answer}" for answer in (YES, UNDECIDED, NO, NOT_RUN) if count[answer])
     total = f"{len(found)} claims: {answers}."
     rows = [(verdict.claim, f"**{verdict.answer}**", verdict.figures) for verdict in found]
-    plainly = [f"- Does not show here: {verdict.claim}." for verdict in found if verdict.answer == NO]
+    plainly = [f"- Does not show here: {verdict.claim}." for verdict in found if verdict.answer in (NO, UNDECIDED)]
     text = f"""## Verdicts
 
 {total} The answers are computed from the scores on the test rooms.
 Figures are mIoU in percent, mean ± spread over the seeds (standard deviation, ddof 1). The spread of a difference is
-the root of the sum of both squares.
+the root of the sum of both squares. *Undecided*: lower, but by no more than twice that spread.
 
 {table(("claim", "holds?", "figures"), rows)}"""
     return "\n\n".join([text, *(["\n".join(plainly)] if plainly else [])])
@@ -299,6 +299,13 @@ def _collapse(results: Results, shown: dict[str, str]) -> str:
         f"Full LAM3C, and the same with one number made wrong:\n\n```sh\n--options {options}\n```\n\n{WHY}",
         shown["monitor"],
     ]
+    stops = results.settings.get("curve_steps")
+    if stops:
+        paused = in_words(map(str, stops))
+        parts.append(
+            f"A run pauses for the checkpoints of the curve over steps (steps {paused}): the window over which\n"
+            "prototypes in use are counted then starts anew, which shows as a dip."
+        )
     curves = [Curves.of(run) for run in monitored(results) if run is not None]
     if len(curves) == 2:
         parts += [_ends_table(*curves), _warned("healthy", curves[0]), _warned("collapsing", curves[1])]

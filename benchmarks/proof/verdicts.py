@@ -1,4 +1,4 @@
-"""The claims, and what the numbers say to each: yes, no or not run. No figure here is written by hand."""
+"""The claims, and what the numbers say to each. No figure here is written by hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .scores import Results, Score, row_title
 
 YES, NO, NOT_RUN = "yes", "no", "not run"
+UNDECIDED = "undecided"  # of "not below": below, but within twice the spread
 MARGIN = 10.0  # points of mIoU that pre-training has to add to random features
 
 #: row, the row that it is not to be below, claim; left out where one of them was not run
@@ -113,7 +114,14 @@ def _not_below(results: Results, row: str, other: str, claim: str, noise: str | 
     if score is None or against is None:
         return _missing(claim, (row_title(row), score), (row_title(other), against))
     gain = Gain(score, against)
-    return Verdict(claim, YES if gain.mean >= 0 else NO, f"{gain}{_within(gain)}")
+    return Verdict(claim, _answer(gain), f"{gain}{_within(gain)}")
+
+
+def _answer(gain: Gain) -> str:
+    """The answer to "not below"."""
+    if gain.mean >= 0:
+        return YES
+    return UNDECIDED if abs(gain.mean) <= 2 * gain.spread else NO
 
 
 def _within(gain: Gain) -> str:
@@ -133,4 +141,4 @@ def _more_rooms(results: Results) -> Verdict:
     seeds = max(len(point.by_seed) for point in curve.values())
     counted = "one seed, so without a spread" if seeds == 1 else f"{seeds} seeds"
     figures = f"{points} ({split} rooms, {counted}); most against fewest {gain.mean:+.1f}{_within(gain)}"
-    return Verdict(claim, YES if gain.mean >= 0 else NO, figures)
+    return Verdict(claim, _answer(gain), figures)

@@ -17,7 +17,7 @@ from benchmarks.proof.monitor import Curves
 from benchmarks.proof.presets import SEEDS
 from benchmarks.proof.report import write
 from benchmarks.proof.scores import Results
-from benchmarks.proof.verdicts import NO, NOT_RUN, YES, verdicts
+from benchmarks.proof.verdicts import NO, NOT_RUN, UNDECIDED, YES, verdicts
 from data_tools.synthetic.noise import NOISE_LEVELS, NoiseLevel
 from lam3c_plugin.standalone.errors import DataError
 from tests.proof import made
@@ -119,11 +119,13 @@ def test_full_below_clustering_is_said_and_whether_it_means_anything(tmp_path: P
     data = made.results()
     scale(data, "probe", "full", [0.36, 0.37, 0.38])
     verdict = verdicts(Results(made.save(tmp_path, data)))[2]
-    assert verdict.answer == NO
+    assert verdict.answer == UNDECIDED
     assert "37.0 ± 1.0 against 38.0 ± 1.0: -1.0" in verdict.figures
     assert "no difference is shown" in verdict.figures
     scale(data, "probe", "full", [0.20, 0.21, 0.22])
-    assert "no difference" not in verdicts(Results(made.save(tmp_path, data)))[2].figures
+    verdict = verdicts(Results(made.save(tmp_path, data)))[2]
+    assert verdict.answer == NO
+    assert "no difference" not in verdict.figures
 
 
 def test_more_rooms_compares_the_ends_of_the_curve(tmp_path: Path) -> None:
