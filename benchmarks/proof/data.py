@@ -7,7 +7,7 @@ clean ones with labels. A list is a JSON file beside the split's folder, as the 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,10 @@ def room_names(part: str, noise: str, rooms: int) -> list[str]:
 
 def first_rooms(out: Path, part: str, noise: str, rooms: int) -> str:
     """Split file of the first rooms of a set: kinds of rooms take turns, and fewer lie within more."""
-    return _write_list(root_of(out, part, noise), f"{part}-first{rooms}.json", room_names(part, noise, rooms))
+    root, name = root_of(out, part, noise), f"{part}-first{rooms}.json"
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(root / name, room_names(part, noise, rooms))
+    return name
 
 
 def few_rooms(out: Path, rooms: int, share: float) -> tuple[str, list[str]]:
@@ -62,9 +65,3 @@ def few_rooms(out: Path, rooms: int, share: float) -> tuple[str, list[str]]:
     """
     count = max(1, round(share * rooms))
     return first_rooms(out, "train", "clean", count), room_names("train", "clean", count)
-
-
-def _write_list(root: Path, name: str, rooms: Sequence[str]) -> str:
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(root / name, list(rooms))
-    return name

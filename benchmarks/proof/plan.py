@@ -164,9 +164,9 @@ def _pretraining(preset: Preset, run: Pretrain) -> Job:
 
 
 def _terms(preset: Preset, run: Pretrain) -> Job:
-    spec = {**_pretraining(preset, run).spec, "source": run.id, "batches": TERM_BATCHES}
-    needs = (run.id, f"data-pretrain-{run.noise}")
-    return Job(f"terms-{run.id}", "terms", run.row, spec, needs, effort=len(spec["stops"]) + 1)
+    job = _pretraining(preset, run)
+    spec = {**job.spec, "source": run.id, "batches": TERM_BATCHES}
+    return Job(f"terms-{run.id}", "terms", run.row, spec, (run.id, *job.needs), effort=len(spec["stops"]) + 1)
 
 
 def _stops(preset: Preset, run: Pretrain) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ trained: checkpoints of a run are opened and given a few batches.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +37,12 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     from lam3c_plugin.host import build_dataset, build_model, point_collate_fn
     from lam3c_plugin.standalone.checkpoint import read_checkpoint, state_dict_of
     from lam3c_plugin.standalone.engine.defaults import load_config, setup_rank
+    from lam3c_plugin.standalone.engine.rng import set_seed
 
     options = pretrain.run_options(spec, folder / "run", out)
     cfg = setup_rank(load_config(pretrain.CONFIG, options))
     model, rooms = build_model(cfg.model).train(), build_dataset(cfg.data.train)
+    size = int(cfg.batch_size)
     found = []
     for step in (*spec["stops"], spec["steps"]):
         path = out / pretrain.checkpoint(spec["source"], step, last=step == spec["steps"])
@@ -49,8 +50,7 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
         model.set_step(step - 1, spec["steps"])
         measured = []
         for number in range(spec["batches"]):
-            _seed(number)
-            size = int(cfg.batch_size)
+            set_seed(number)  # the same views and masks for every checkpoint
             indices = [(number * size + place) % len(rooms) for place in range(size)]
             measured.append(pulls(model, model(point_collate_fn([rooms[index] for index in indices]))))
         found.append({"step": step, "terms": _means(measured)})
@@ -65,8 +65,8 @@ def pulls(model: LAM3C, losses: Mapping[str, Tensor]) -> dict[str, dict[str, flo
         losses: what its forward returned, with their graph.
 
     Returns:
-        By term, and for ``clustering``, the sum of its terms: ``value`` (unweighted), ``weight``, ``share``: length of
-        the weighted gradient over that of ``clustering``, ``cosine``: of both (-1: straight against it).
+        By term: ``value`` (unweighted), ``weight``, ``share``: length of the weighted gradient over that of the
+        clustering terms' sum, ``cosine``: of both (-1: straight against it).
     """
     parameters = [p for p in model.student["backbone"].parameters() if p.requires_grad]
     weights = {name: float(getattr(model, key)) for name, key in {**CLUSTERING, **REGULARISERS}.items()}
@@ -98,10 +98,3 @@ def _means(measured: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, d
         name: {key: float(np.mean([item[name][key] for item in measured])) for key in values}
         for name, values in measured[0].items()
     }
-
-
-def _seed(number: int) -> None:
-    """The same views and masks for every checkpoint."""
-    random.seed(number)
-    np.random.seed(number)
-    torch.manual_seed(number)

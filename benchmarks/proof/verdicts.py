@@ -50,6 +50,11 @@ class Gain:
         return math.hypot(self.left.spread, self.right.spread)
 
     @property
+    def is_within(self) -> bool:
+        """Whether the difference, of either sign, is no more than twice its spread; not where there is no spread."""
+        return abs(self.mean) <= 2 * self.spread
+
+    @property
     def seeds_above(self) -> str:
         """How many seeds of both have ``left`` above: ``2 of 3``."""
         both = sorted(set(self.left.by_seed) & set(self.right.by_seed))
@@ -121,12 +126,12 @@ def _answer(gain: Gain) -> str:
     """The answer to "not below"."""
     if gain.mean >= 0:
         return YES
-    return UNDECIDED if abs(gain.mean) <= 2 * gain.spread else NO
+    return UNDECIDED if gain.is_within else NO
 
 
 def _within(gain: Gain) -> str:
     """Says when a difference, of either sign, shows nothing."""
-    return "; within twice the spread, so no difference is shown" if abs(gain.mean) <= 2 * gain.spread else ""
+    return "; within twice the spread, so no difference is shown" if gain.is_within else ""
 
 
 def _more_rooms(results: Results) -> Verdict:
