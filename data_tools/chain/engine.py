@@ -15,7 +15,7 @@ from data_tools.chain.items import SCENE_STAGES, Call, Outcome, SceneItem, Video
 from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner, Step
 from data_tools.chain.states import Row
-from data_tools.stage import StageRecord
+from data_tools.stages.record import StageRecord
 
 LOG = logging.getLogger("roomtours")
 KILLED = "its process was killed twice, most likely for memory; use fewer frames or points, or fewer --jobs"

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call, SceneItem, StageFunction
-from data_tools.packaging import fingerprint, package_cloud
-from data_tools.scene_folder import read_meta
-from data_tools.stage import PASSING_ERRNO, StageRecord
+from data_tools.packaging.clouds import fingerprint, package_cloud
+from data_tools.stages.record import PASSING_ERRNO, StageRecord
+from data_tools.stages.scene_folder import read_meta
 
 CLOUD = "cloud.ply"
 
 
 def collect(call: Call) -> StageRecord:
     """Fetch a video; a download that was cut off goes on."""
-    from data_tools.collecting.queue import collect_patiently
-    from data_tools.collecting.sources import VideoSource
+    from data_tools.collection.queue import collect_patiently
+    from data_tools.collection.sources import VideoSource
 
     video = call.video
     source = VideoSource(video.video_id, video.url, None, video.ranges, dict(video.extra))
