@@ -52,9 +52,9 @@ setup(
             "yapf",
             "h5py",
         ],
-        # what turns videos into rooms on a CPU; `data` adds CLIP labels, .las files and a viewer
+        # what turns videos into rooms on a CPU; `data` adds CLIP labels and .las files
         "video": VIDEO,
-        "data": [*VIDEO, "laspy[lazrs]>=2.4", "open-clip-torch>=2.24", "viser>=0.2"],
+        "data": [*VIDEO, "laspy[lazrs]>=2.4", "open-clip-torch>=2.24"],
         "ray": ["ray>=2.9"],
         "export": ["onnx", "onnxscript", "onnxruntime"],
         "dev": [*VIDEO, "pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"],

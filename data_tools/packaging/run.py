@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
 from data_tools.packaging.clouds import PackageSettings, Record, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
@@ -16,7 +17,6 @@ from data_tools.stages.run import in_processes
 from data_tools.stages.scene_folder import read_meta, write_summary
 
 FAILURES = "package_failures.json"
-HIDDEN = (".", "~")
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,14 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         ValueError: no cloud anywhere, or a folder that is the output.
     """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if not path.is_dir():
-            found.setdefault(path.resolve(), path)
-            continue
-        if path.resolve() == out.resolve():
-            raise ValueError(f"{path} is the output folder; give the folder with your clouds")
-        inside = sorted(_walk(path, out.resolve()), key=str)
-        for file in inside or [path]:
-            found.setdefault(file.resolve(), file)
-    if all(file in paths and file.is_dir() and not (file / "coord.npy").is_file() for file in found.values()):
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"{out} is the output folder; give the folder with your clouds")
+    inside = clouds_of(paths, out)
+    if all(path.is_dir() and not found for path, found in inside.items()):
         names = ", ".join(map(str, paths))
         raise ValueError(f"{names}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
-    return sorted(found.values(), key=lambda p: str(p.resolve()))
-
-
-def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    if (folder / "coord.npy").is_file():
-        yield folder
-        return
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(HIDDEN) or entry.resolve() == out:
-            continue
-        if entry.is_dir():
-            yield from _walk(entry, out)
-        elif entry.suffix.lower() in CLOUD_SUFFIXES:
-            yield entry
+    listed = [file for path, found in inside.items() for file in found or [path]]
+    return sorted({file.resolve(): file for file in reversed(listed)}.values(), key=lambda p: str(p.resolve()))
 
 
 def plan(paths: Sequence[Path], out: Path, split: str, val_share: float) -> list[Job]:

@@ -12,17 +12,13 @@ from data_tools.reporting.model import AREAS, STAGE_TITLES, Report, ReportSettin
 from data_tools.reporting.pages import THEME_BUTTON, assets_digest, link, page, text
 from data_tools.reporting.pictures import cloud_picture, data_address, shrunk
 from data_tools.reporting.scan import find_pictures, read_object
-from data_tools.reporting.viewer import add_extras, camera_lines, embed, viewer_part, viewer_spec
+from data_tools.reporting.viewer import add_extras, camera_lines, embed, help_line, viewer_part, viewer_spec
 from data_tools.stages.scene_folder import META, settings_hash
 
 MOST_FRAMES = 8
 TIMELINE_WIDTH = 1600
 MOST_LINES = 12
 SHARES = ("score", "coverage", "floor_coverage", "wall_coverage", "double", "planar")  # quality parts in [0, 1]
-HELP = (
-    "Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, click shows and copies its "
-    "x, y, z. Keys: arrows, + and -, 1-9 layers, R resets."
-)
 
 
 def scene_key(row: SceneRow, settings: ReportSettings, video: dict[str, Any]) -> str:
@@ -102,7 +98,7 @@ def _cloud_part(report: Report, row: SceneRow, settings: ReportSettings, meta: d
     picture = cloud_picture(cloud.coord, cloud.color, cloud.normal, 640, quality=75)
     add_extras(spec, None if poses is None or not len(poses) else camera_lines(_some(poses)), data_address(picture))
     shown = f" Shown: {len(cloud):,} of {row.points:,} points." if row.points > len(cloud) else ""
-    return f'{viewer_part(spec)}\n<p class="soft small">{HELP}{shown}</p>'
+    return f"{viewer_part(spec)}\n{help_line(shown)}"
 
 
 def _some(poses: Any) -> Any:

@@ -19,6 +19,10 @@ import numpy as np
 
 from data_tools.reporting.pages import THEME_BUTTON, page, script_json, text
 
+HELP = (
+    "Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, click shows and copies its "
+    "x, y, z. Keys: arrows, + and -, 1-9 layers, R resets."
+)
 MODES = ("height", "normal")
 STEPS = 65535  # of a quantised coordinate: a quarter of a millimetre in a room of 16 m
 Store = Callable[[bytes], Any]
@@ -173,6 +177,11 @@ def viewer_part(spec: dict[str, Any], identifier: str = "cloud") -> str:
     return f'<div class="pv" id="{text(identifier)}"></div>\n{data}'
 
 
+def help_line(more: str = "") -> str:
+    """How the viewer is used, and ``more`` (plain text) behind it."""
+    return f'<p class="soft small">{HELP}{text(more)}</p>'
+
+
 def embed(data: bytes) -> str:
     """Bytes as base64, the store of pages that stand alone."""
     return base64.b64encode(data).decode("ascii")
@@ -185,6 +194,8 @@ def viewer_html(
     max_points: int = 200_000,
     lines: np.ndarray | None = None,
     preview: str | None = None,
+    extra: str = "",
+    scripts: tuple[str, ...] = (),
 ) -> str:
     """A page of its own that shows layers of points.
 
@@ -195,6 +206,8 @@ def viewer_html(
         max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
         lines: (L, 2, 3) segments in metres, see `camera_lines`.
         preview: address or data address of a picture, shown where there is no WebGL.
+        extra: HTML at the end of the page, for ``scripts`` to read.
+        scripts: names of assets that run after the viewer's.
 
     Returns:
         The page's HTML; the same input gives the same text.
@@ -205,12 +218,9 @@ def viewer_html(
     spec = viewer_spec(layers, title, embed, max_points)
     add_extras(spec, lines, preview)
     note = f'<p class="soft">{text(caption)}</p>' if caption else ""
-    help_line = (
-        '<p class="soft small">Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, '
-        "click shows and copies its x, y, z. Keys: arrows, + and -, 1-9 layers, R resets.</p>"
-    )
-    body = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>\n{note}\n{viewer_part(spec)}\n{help_line}"
-    return page(title, body, styles=("viewer.css",), scripts=("viewer.js",))
+    header = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>"
+    body = "\n".join([header, note, viewer_part(spec), help_line(), extra])
+    return page(title, body, styles=("viewer.css",), scripts=("viewer.js", *scripts))
 
 
 def add_extras(spec: dict[str, Any], lines: np.ndarray | None = None, preview: str | None = None) -> None:

@@ -38,7 +38,6 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "av": ("av",),
     "pycolmap": ("pycolmap",),
     "ray": ("ray",),
-    "viser": ("viser",),
     "yt_dlp": ("yt-dlp",),
     "cv2": ("opencv-python-headless", "opencv-python"),
     "laspy": ("laspy",),

@@ -53,7 +53,8 @@ _Read = tuple[str, Any, Any]  # name, cloud, features
 def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: bool) -> _Read:
     import numpy as np
 
-    from lam3c_plugin.commands.shared.inputs import cell_features, read_input
+    from lam3c_plugin.commands.shared.inputs import cell_features
+    from lam3c_plugin.encode.files import read_input
 
     cloud = read_input(path)
     found = cell_features(encoder, cloud, args)
@@ -74,9 +75,10 @@ def _colour(args: argparse.Namespace, read: list[_Read]) -> None:
 
 
 def _write(args: argparse.Namespace, name: str, cloud: Any, color: Any, note: str) -> None:
-    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
-    from lam3c_plugin.analysis.pictures import display_colors, to_uint8, turntable
+    from data_tools.drawing.pictures import to_uint8
+    from data_tools.drawing.points import turntable
     from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
+    from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
 
     color = to_uint8(color)
     picture = turntable(cloud.coord, [display_colors(cloud), color], args.size)

@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
         "probe",
         help="linear and kNN probe on labelled scenes: mIoU, also with few labels",
         description="Encodes labelled scenes once (cached), then trains a linear layer and asks the nearest "
-        "neighbours, with 1, 10 and 100 %% of the labels. Writes probe.json, probe.txt and, of the first validation "
+        "neighbours, with 1, 10 and 100 % of the labels. Writes probe.json, probe.txt and, of the first validation "
         "scene, probe.png and probe.ply; with --view also probe.html. A quick probe on a sample of points, not the "
         "protocol of the paper's tables (docs/tour.md).",
         epilog="lam3c probe --data data/rooms --random tiny --save-head head.pth",
@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import numpy as np
 
-    from lam3c_plugin.analysis.classes import names_of_labels
-    from lam3c_plugin.analysis.heads import write_head
-    from lam3c_plugin.analysis.labelled import encode_samples, find_splits
     from lam3c_plugin.analysis.probing import run_probes
+    from lam3c_plugin.commands.shared.classes import names_of_labels
+    from lam3c_plugin.commands.shared.heads import write_head
     from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder
+    from lam3c_plugin.encode.labelled import encode_samples, find_splits
     from lam3c_plugin.errors import ConfigError
 
     if min(args.seeds, args.neighbours, args.bank) < 1 or min(args.train_points, args.val_points) < 0:
@@ -123,13 +123,15 @@ def _picture(args: argparse.Namespace, encoder: Any, scene: Path, result: Any, n
     """The first validation scene: its labels, and what each probe makes of it."""
     import numpy as np
 
+    from data_tools.drawing.pictures import with_legend
+    from data_tools.drawing.points import turntable
     from lam3c_plugin.analysis.classes import label_colors, palette
     from lam3c_plugin.analysis.heads import classify
-    from lam3c_plugin.analysis.labelled import ignore_labels, read_labelled
-    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
-    from lam3c_plugin.analysis.pictures import turntable, with_legend
+    from lam3c_plugin.analysis.probing import ignore_labels
     from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
     from lam3c_plugin.commands.shared.inputs import cell_features
+    from lam3c_plugin.commands.shared.pages import color_layer, layer, layers_page
+    from lam3c_plugin.encode.labelled import read_labelled
 
     cloud = read_labelled(scene, args.labels)
     truth = ignore_labels(cloud.segment, args.ignore)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.drawing.pictures import contact_sheet, save_png
+from data_tools.drawing.points import OBLIQUE, TOP, render_points
+from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.hooks.common import bare_model, fixed_rng, steps_done
 from lam3c_plugin.hooks.frozen_features import frozen_features
 from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene, read_folder
 from lam3c_plugin.host import HOOKS, HookBase, comm
-from lam3c_plugin.viz import contact_sheet, pca_colors, render_points, save_png
 
 
 @HOOKS.register_module()
@@ -101,7 +103,7 @@ class FeaturePictures(HookBase):
             [
                 render_points(scene["coord"], paint, size=self.size, view=view)
                 for paint in (scene["color"], colors)
-                for view in ("oblique", "top")
+                for view in (OBLIQUE, TOP)
             ],
             columns=2,
         )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lam3c_plugin.commands.encode import parse_chunk, parse_level
+from lam3c_plugin.commands.shared.options import parse_chunk, parse_level
 from lam3c_plugin.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,11 +24,14 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     """The encoder that the options ask for.
 
     Raises:
-        ConfigError: neither a checkpoint nor ``--random``, or both; a wrong level or chunk.
+        ConfigError: neither a checkpoint nor ``--random``, or both; a wrong level, chunk or grid size.
         CheckpointError: the checkpoint cannot be used.
     """
     import lam3c_plugin.encode as encode
 
+    parse_chunk(args.chunk)
+    if not 0 < args.grid_size < float("inf"):
+        raise ConfigError(f"--grid-size {args.grid_size}: give metres, for example 0.02")
     if args.checkpoint and args.random:
         raise ConfigError("--checkpoint and --random exclude each other; give one of them")
     if not args.checkpoint and not args.random:
@@ -41,7 +43,6 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     else:
         encoder = encode.load(args.checkpoint, device=args.device, student=not args.teacher)
     encoder.channels(parse_level(args.level))  # a wrong level ends here, not at the first cloud
-    parse_chunk(args.chunk)
     return encoder
 
 
@@ -58,6 +59,8 @@ def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
     Raises:
         DataError: the only input cannot be used.
     """
+    from lam3c_plugin.encode.files import naming
+
     code = 0
     for path, name in zip(paths, output_names(paths), strict=True):
         try:
@@ -71,61 +74,15 @@ def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
     return code
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Puts the input's name in front of a ``DataError`` that has it not."""
-    try:
-        yield
-    except DataError as error:
-        if str(path) in str(error):
-            raise
-        raise DataError(f"{path}: {error}") from error
-
-
-def read_input(path: str | Path) -> Cloud:
-    """A cloud of any file format, or of a scene folder, without points that are not finite.
-
-    Raises:
-        DataError: it cannot be read, or has no finite point.
-    """
-    from data_tools.clouds.io import CloudError, drop_not_finite, read_cloud
-
-    try:
-        cloud, dropped = drop_not_finite(read_cloud(path))
-    except CloudError as error:
-        raise DataError(str(error)) from error
-    if not len(cloud):
-        raise DataError(f"{path}: none of its points has finite coordinates; export it again")
-    if dropped:
-        cloud.notes.append(f"{dropped} points that are not finite left out")
-    return cloud
-
-
-def input_paths(given: list[Path], out: Path | None = None) -> list[Path]:
-    """Files and scene folders as they are; another folder stands for the clouds and scenes in it and below it.
-
-    Args:
-        given: paths.
-        out: folder of results, which are no inputs.
+def input_paths(given: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """The clouds that files and folders stand for, but for those in ``out``, the folder of results.
 
     Raises:
         DataError: a path does not exist, or a folder holds no cloud.
     """
-    from data_tools.clouds.io import CLOUD_SUFFIXES
-    from lam3c_plugin.encode.files import search
+    from lam3c_plugin.encode.files import inputs_of
 
-    found: list[Path] = []
-    for path in given:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; give a cloud file ({' '.join(CLOUD_SUFFIXES)}) or a folder")
-        if not path.is_dir() or (path / "coord.npy").is_file():
-            found.append(path)
-            continue
-        inside = list(search(path, out))
-        if not inside:
-            raise DataError(f"{path} holds neither cloud files nor scene folders (with coord.npy)")
-        found += inside
-    return found
+    return [path for inside in inputs_of(given, out).values() for path in inside]
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:
@@ -143,7 +100,13 @@ def output_names(paths: Sequence[Path]) -> list[str]:
 
 @dataclass
 class CellFeatures:
-    """A cloud's features at one point a cell: ``feat`` (M, C) and ``inverse`` (N,), the cell of each point."""
+    """A cloud's features at one point a cell.
+
+    Attributes:
+        feat: (M, C).
+        inverse: (N,) the cell of each point.
+        rows: (M,) the point that stands for each cell.
+    """
 
     feat: np.ndarray
     inverse: np.ndarray
