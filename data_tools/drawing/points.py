@@ -106,8 +106,8 @@ def splat(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws points as squares, the nearest on top.
 
-    A point covers a square of one depth, so the splat is a running maximum of the depth image, first along the rows
-    and then along the columns, that carries the point's number along.
+    A point covers a square of one depth, so the splat is a running maximum over the picture, first along the columns
+    and then along the rows, of the points' places in the order from far to near.
 
     Args:
         pixel: (N, 2) int64 column and row; points outside of the picture are left out.
@@ -123,23 +123,19 @@ def splat(
     inside = ((pixel >= 0) & (pixel < shape[::-1])).all(axis=1)
     pixel, depth, color = pixel[inside], depth[inside], color[inside]
     order = np.argsort(depth, kind="stable")  # far to near: the last write to a pixel is its nearest point
-    winner = np.full(shape[0] * shape[1], -1, dtype=np.int64)
-    winner[(pixel[:, 1] * shape[1] + pixel[:, 0])[order]] = order
-    winner = winner.reshape(shape)
-    nearest = np.where(winner >= 0, depth[winner] if len(depth) else 0.0, -np.inf).astype(np.float32)
-    for axis in (1, 0):
-        source_depth, source_winner = nearest.copy(), winner.copy()
+    best = np.full(shape[0] * shape[1], -1, dtype=np.int32)  # places in that order
+    best[(pixel[:, 1] * shape[1] + pixel[:, 0])[order]] = np.arange(len(order), dtype=np.int32)
+    best = best.reshape(shape)
+    for lines in (best, best.T):
+        source = lines.copy(order="K")  # as it lies in memory: fast for the turned picture too
         for shift in range(1, radius + 1):
-            for sign in (1, -1):
-                to = [slice(None), slice(None)]
-                there = [slice(None), slice(None)]
-                to[axis], there[axis] = (slice(shift, None), slice(None, -shift))[::sign]
-                target, source = tuple(to), tuple(there)
-                closer = source_depth[source] > nearest[target]
-                nearest[target][closer] = source_depth[source][closer]
-                winner[target][closer] = source_winner[source][closer]
+            np.maximum(lines[shift:], source[:-shift], out=lines[shift:])
+            np.maximum(lines[:-shift], source[shift:], out=lines[:-shift])
+    hit = best >= 0
     image = np.broadcast_to(background.astype(np.float32), (*shape, 3)).copy()
-    image[winner >= 0] = color[winner[winner >= 0]]
+    image[hit] = color[order][best[hit]]
+    nearest = np.full(shape, -np.inf, dtype=np.float32)
+    nearest[hit] = depth[order][best[hit]]
     return image, nearest
 
 
@@ -150,7 +146,7 @@ def _shade_edges(image: np.ndarray, depth: np.ndarray, strength: float, reach: i
         return image
     span = max(float(np.ptp(depth[filled])), 1e-6)
     occlusion = np.zeros(depth.shape, dtype=np.float32)
-    base = np.where(filled, depth, 0.0)
+    base = np.where(filled, depth, np.float32(0))
     for dy, dx in ((0, reach), (0, -reach), (reach, 0), (-reach, 0)):
         other, there = np.roll(base, (dy, dx), (0, 1)), np.roll(filled, (dy, dx), (0, 1))
         occlusion += np.where(there & filled, np.clip((other - base) / span, 0.0, 0.1), 0.0)
@@ -227,7 +223,8 @@ def render_points(
         np.floor(pixel).astype(np.int64), camera[:, 2], color[keep], (height, width), radius, np.array(background) / 255
     )
     image = _shade_edges(image, depth, shading, reach=_SUPERSAMPLING)
-    image = image.reshape(rows, _SUPERSAMPLING, columns, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    steps = range(_SUPERSAMPLING)
+    image = sum(image[i::_SUPERSAMPLING, j::_SUPERSAMPLING] for i in steps for j in steps) / _SUPERSAMPLING**2
     image = np.round(image * 255.0).astype(np.uint8)
     if not scale_bar:
         return image

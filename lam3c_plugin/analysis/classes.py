@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import colorsys
-
 import numpy as np
+
+from data_tools.drawing.pictures import hues
 
 #: ScanNet's colours for its 20 classes, in the order of ``labels.SCANNET_20``
 SCANNET_20_COLORS = (
@@ -16,14 +16,10 @@ UNLABELLED = (190, 190, 190)
 
 
 def palette(count: int) -> np.ndarray:
-    """(count, 3) uint8: ScanNet's colours for 20 classes, else hues a golden section apart."""
+    """(count, 3) uint8: ScanNet's colours for 20 classes, else hues."""
     if count == len(SCANNET_20_COLORS):
         return np.array(SCANNET_20_COLORS, dtype=np.uint8)
-    rows = [
-        colorsys.hsv_to_rgb((0.6180339887 * i) % 1.0, 0.45 + 0.4 * (i % 3) / 2, 0.95 - 0.3 * (i // 3 % 3) / 2)
-        for i in range(count)
-    ]
-    return np.rint(np.array(rows).reshape(count, 3) * 255).astype(np.uint8)
+    return hues(range(count))
 
 
 def label_colors(segment: np.ndarray, count: int) -> np.ndarray:
