@@ -40,7 +40,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("out", nargs="?", type=Path, default=Path("data/roomtours"), metavar="OUT")
     parser.add_argument("--work", type=Path, help="the stages' folders (default OUT/_work)")
     parser.add_argument("--report", type=Path, help="where the report goes (default OUT/report)")
-    parser.add_argument("--title", default="", help="heading (default: the name of OUT)")
     parser.add_argument(
         "--pages",
         type=_pages,
@@ -64,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     folder = args.report or args.out / "report"
     try:
-        settings = ReportSettings(args.pages, args.points, title=args.title or args.out.resolve().name)
+        settings = ReportSettings(args.pages, args.points, title=args.out.resolve().name)
         if folder.resolve() == args.out.resolve():
             raise ValueError(f"--report {folder} is the data set itself; give a folder of its own")
         if not 0 <= args.port <= 65535:

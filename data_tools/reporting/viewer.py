@@ -116,8 +116,17 @@ def _cloud_spec(layer: PointLayer, rows: np.ndarray, store: Store) -> dict[str, 
     return cloud
 
 
-def viewer_spec(layers: Sequence[PointLayer], title: str, store: Store, max_points: int = 200_000) -> dict[str, Any]:
+def viewer_spec(
+    layers: Sequence[PointLayer],
+    title: str,
+    store: Store,
+    max_points: int = 200_000,
+    lines: np.ndarray | None = None,
+    preview: str | None = None,
+) -> dict[str, Any]:
     """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
+
+    The other arguments are those of :func:`viewer_html`.
 
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
@@ -147,7 +156,12 @@ def viewer_spec(layers: Sequence[PointLayer], title: str, store: Store, max_poin
         if layer.values is not None:
             view["values"] = store(np.asarray(layer.values)[rows].astype("<f4").tobytes())
         views.append(view)
-    return {"title": title, "clouds": clouds, "layers": views}
+    spec = {"title": title, "clouds": clouds, "layers": views}
+    if lines is not None and len(lines):
+        spec["lines"] = [round(float(value), 4) for value in np.asarray(lines).ravel()]
+    if preview:
+        spec["preview"] = preview
+    return spec
 
 
 def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
@@ -204,7 +218,7 @@ def viewer_html(
         title: plain text.
         caption: plain text below the title.
         max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
-        lines: (L, 2, 3) segments in metres, see `camera_lines`.
+        lines: (L, 2, 3) segments in metres, see :func:`camera_lines`.
         preview: address or data address of a picture, shown where there is no WebGL.
         extra: HTML at the end of the page, for ``scripts`` to read.
         scripts: names of assets that run after the viewer's.
@@ -215,20 +229,11 @@ def viewer_html(
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
     """
-    spec = viewer_spec(layers, title, embed, max_points)
-    add_extras(spec, lines, preview)
+    spec = viewer_spec(layers, title, embed, max_points, lines, preview)
     note = f'<p class="soft">{text(caption)}</p>' if caption else ""
     header = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>"
     body = "\n".join([header, note, viewer_part(spec), help_line(), extra])
     return page(title, body, styles=("viewer.css",), scripts=("viewer.js", *scripts))
-
-
-def add_extras(spec: dict[str, Any], lines: np.ndarray | None = None, preview: str | None = None) -> None:
-    """Lines and the picture for browsers without WebGL, into a specification."""
-    if lines is not None and len(lines):
-        spec["lines"] = [round(float(value), 4) for value in np.asarray(lines).ravel()]
-    if preview:
-        spec["preview"] = preview
 
 
 def viewer_blob(layers: Sequence[PointLayer], title: str, max_points: int, lines: np.ndarray | None = None) -> bytes:
@@ -246,8 +251,7 @@ def viewer_blob(layers: Sequence[PointLayer], title: str, max_points: int, lines
         length += len(parts[-1])
         return place
 
-    spec = viewer_spec(layers, title, store, max_points)
-    add_extras(spec, lines)
+    spec = viewer_spec(layers, title, store, max_points, lines)
     header = json.dumps(spec).encode()
     header += b" " * (-len(header) % 4)
     return len(header).to_bytes(4, "little") + header + b"".join(parts)

@@ -51,6 +51,8 @@ _Read = tuple[str, Any, Any]  # name, cloud, features
 
 
 def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: bool) -> _Read:
+    from dataclasses import replace
+
     import numpy as np
 
     from lam3c_plugin.commands.shared.inputs import cell_features
@@ -59,7 +61,7 @@ def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: 
     cloud = read_input(path)
     found = cell_features(encoder, cloud, args)
     if small:
-        found.feat = found.feat.astype(np.float16)  # three decimals, and many rooms fit into memory
+        found = replace(found, feat=found.feat.astype(np.float16))  # three decimals, and many rooms fit into memory
     return name, cloud, found
 
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     def work(path: Path, name: str) -> None:
         cloud = read_input(path)
-        features = cell_features(encoder, cloud, args, level="full")
+        features = cell_features(encoder, cloud, args)
         label, share = classify(features.feat, head)
         _write(args, name, cloud, label[features.inverse], share[features.inverse], names)
 

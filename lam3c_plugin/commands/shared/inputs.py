@@ -6,18 +6,15 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lam3c_plugin.commands.shared.options import parse_chunk, parse_level
 from lam3c_plugin.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from data_tools.clouds.io import Cloud
-    from lam3c_plugin.encode import Encoder
+    from lam3c_plugin.encode import Encoded, Encoder
 
 
 def open_encoder(args: argparse.Namespace) -> Encoder:
@@ -98,37 +95,21 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-@dataclass
-class CellFeatures:
-    """A cloud's features at one point a cell.
-
-    Attributes:
-        feat: (M, C).
-        inverse: (N,) the cell of each point.
-        rows: (M,) the point that stands for each cell.
-    """
-
-    feat: np.ndarray
-    inverse: np.ndarray
-    rows: np.ndarray
-
-
-def cell_features(encoder: Any, cloud: Cloud, args: argparse.Namespace, level: int | str | None = None) -> CellFeatures:
-    """Encode a cloud as the options say.
+def cell_features(encoder: Encoder, cloud: Cloud, args: argparse.Namespace) -> Encoded:
+    """A cloud's features at one point a cell, encoded as the options say.
 
     Raises:
         PointCloudError: (a ``DataError``) the cloud or an option cannot be used.
     """
     from lam3c_plugin.encode.files import full_coord
 
-    encoded = encoder.encode_cells(
+    return encoder.encode_cells(
         full_coord(cloud),
         cloud.color,
         cloud.normal,
-        level=parse_level(args.level) if level is None else level,
+        level=parse_level(args.level),
         grid_size=args.grid_size,
         chunk=parse_chunk(args.chunk),
         normals=args.normals,
         color_range=255,
     )
-    return CellFeatures(*(np.asarray(value) for value in (encoded.feat, encoded.inverse, encoded.rows)))
