@@ -26,12 +26,12 @@ if not __package__:
 
 from data_tools.chain import options as words
 from data_tools.chain.items import Places
-from data_tools.chain.locks import BusyError
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
 from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 
 STAGES = StageTable(FUNCTIONS, read_scenes)

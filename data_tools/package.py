@@ -22,11 +22,11 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, Record, package_cloud
+from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, package_cloud
 from data_tools.packaging.run import find_clouds, print_table, run_all
 from data_tools.stages.command_line import run_main, usage_errors
 
-__all__ = ["PackageSettings", "Record", "main", "package_cloud"]
+__all__ = ["PackageSettings", "main", "package_cloud"]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -79,8 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     license_note = LICENSES.get(args.license.lower(), args.license)
     jobs = max(1, args.jobs)
     records = run_all(found, args.out, settings, args.split, args.val_share, jobs, args.overwrite, license_note)
-    print_table(records)
-    return 1 if any(record.status == "failed" for record in records) else 0
+    return print_table(records)
 
 
 if __name__ == "__main__":
