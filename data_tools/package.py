@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD_OR_FOLDER")
     parser.add_argument("--out", type=Path, default=Path("data/roomtours"), help="default data/roomtours")
     parser.add_argument("--split", default="train", help="scenes go to OUT/SPLIT/NAME (default train)")
-    parser.add_argument("--val-share", type=float, default=0.0, help="share of scenes, by name, that goes to OUT/val")
+    parser.add_argument("--val-share", type=float, default=0.0, help="share of new scenes, by name, to OUT/val")
     parser.add_argument("--unit", choices=UNITS, default="auto", help="unit of the files' coordinates (default: guess)")
     parser.add_argument(
         "--up", choices=UPS, default="auto", help="up axis of the files (default: from floor and walls)"
