@@ -1,7 +1,12 @@
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.drawing import pictures
 from data_tools.drawing.pictures import contact_sheet, save_png, with_legend
 
 
@@ -23,3 +28,11 @@ def test_a_legend_that_does_not_fit_into_one_line_gets_more():
     image = np.zeros((20, 280, 3), np.uint8)
     legend = [(f"a long name of class {i}", (i, 0, 0)) for i in range(5)]
     assert with_legend(image, legend).shape[0] > 20 + 3 * 24
+
+
+def test_drawing_needs_numpy_and_pillow_only():
+    for path in sorted(Path(pictures.__file__).parent.glob("*.py")):
+        used = set(re.findall(r"^ *(?:from|import) (\S+)", path.read_text(encoding="utf-8"), re.M))
+        ours = {module for module in used if module.startswith("data_tools.")}
+        assert ours <= {"data_tools.drawing.pictures", "data_tools.stages.files"}
+        assert {module.partition(".")[0] for module in used - ours} <= {"numpy", "PIL"} | sys.stdlib_module_names
