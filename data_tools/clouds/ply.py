@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.types import Cloud, CloudError, cloud_from_columns
+from data_tools.clouds.columns import cloud_from_columns
+from data_tools.clouds.table import as_declared, parse_rows
+from data_tools.clouds.types import Cloud, CloudError
+from data_tools.stages.files import replacing
 
 PLY_TYPES = {
     "char": "i1",
@@ -65,6 +67,8 @@ def _read_header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
                 order = PLY_FORMATS[word[1]]
             elif word[0] == "element":
                 elements.append(_Element(word[1], int(word[2])))
+                if elements[-1].count < 0:
+                    raise ValueError("negative count")
             elif word[0] == "property" and word[1] == "list":
                 elements[-1].order.append((word[4], PLY_TYPES[word[2]], PLY_TYPES[word[3]]))
             elif word[0] == "property":
@@ -91,10 +95,12 @@ def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: 
                 if count_type:
                     size = int(np.frombuffer(data, order + count_type, 1, position)[0])
                     position += np.dtype(count_type).itemsize
+                if size < 0:
+                    raise ValueError("negative length")
                 values = np.frombuffer(data, order + value_type, size, position) if size else np.empty(0)
             except ValueError:
                 raise CloudError(
-                    f"{path}: ends inside element {element.name!r}; it is cut off, copy it again"
+                    f"{path}: ends inside element {element.name!r}, or a list's length is wrong; copy it again"
                 ) from None
             position += size * np.dtype(value_type).itemsize
             if not count_type:
@@ -103,13 +109,18 @@ def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: 
     return rows, position
 
 
-def _read_binary(path: Path, data: bytes, start: int, elements: list[_Element], order: str) -> dict[str, np.ndarray]:
+Columns = list[tuple[str, np.ndarray]]
+
+
+def _read_binary(
+    path: Path, data: bytes, start: int, elements: list[_Element], order: str, notes: list[str]
+) -> Columns:
     position = start
     for element in elements:
         if element.has_list:
             rows, position = _walk_binary(path, data, position, element, order)
             table = np.asarray(rows, dtype=np.float64).reshape(element.count, len(element.scalars))
-            columns = {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(element.scalars)}
+            columns = [(name, table[:, i].astype(kind)) for i, (name, kind) in enumerate(element.scalars)]
         else:
             # names may repeat in broken exports; numbered fields keep NumPy from refusing them
             dtype = np.dtype([(f"f{i}", order + kind) for i, (_, kind) in enumerate(element.scalars)])
@@ -119,16 +130,18 @@ def _read_binary(path: Path, data: bytes, start: int, elements: list[_Element], 
                     f"{path}: element {element.name!r} needs {needed} bytes and {len(data) - position} are there; "
                     "it is cut off, copy it again"
                 )
-            table = np.frombuffer(data, dtype, element.count, position)
-            columns = {name: table[f"f{i}"] for i, (name, _) in enumerate(element.scalars)}
+            table = np.frombuffer(data, dtype, element.count, position) if needed else np.empty(0, dtype)
+            columns = [(name, table[f"f{i}"]) for i, (name, _) in enumerate(element.scalars)]
             position += needed
         if element.name == "vertex":
+            if element is elements[-1] and position < len(data):
+                notes.append(f"{len(data) - position} bytes after the vertices that the header promises left out")
             return columns
-    return {}
+    return []
 
 
-def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element]) -> dict[str, np.ndarray]:
-    lines = [line for line in data[start:].splitlines() if line.strip()]
+def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], notes: list[str]) -> Columns:
+    lines = [line for line in data[start:].decode("latin-1").splitlines() if line.strip()]
     first = 0
     for element in elements:
         rows = lines[first : first + element.count]
@@ -137,33 +150,28 @@ def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element]) -
             continue
         if len(rows) < element.count:
             raise CloudError(f"{path}: has {len(rows)} of {element.count} vertex lines; it is cut off, copy it again")
-        try:
-            if element.has_list:
-                table = np.asarray([_ascii_scalars(row.split(), element) for row in rows], dtype=np.float64)
-            else:
-                table = np.array(b" ".join(rows).split(), dtype=np.float64)
-            table = table.reshape(element.count, len(element.scalars))
-        except (ValueError, IndexError):
-            raise CloudError(
-                f"{path}: a vertex line does not hold {len(element.order)} numbers; export it again"
-            ) from None
-        return {
-            name: table[:, i].astype(kind) if kind.startswith(("u1", "u2")) else table[:, i]
-            for i, (name, kind) in enumerate(element.scalars)
-        }
-    return {}
+        if element is elements[-1] and first < len(lines):
+            notes.append(f"{len(lines) - first} lines after the vertices that the header promises left out")
+        if element.has_list:
+            rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
+        table = parse_rows(path, rows, len(element.scalars), what="vertex")
+        return [(name, as_declared(table[:, i], kind)) for i, (name, kind) in enumerate(element.scalars)]
+    return []
 
 
-def _ascii_scalars(words: list[bytes], element: _Element) -> list[float]:
-    values: list[float] = []
+def _without_lists(path: Path, number: int, words: list[str], element: _Element) -> str:
+    """A vertex line without its list properties, checked to end where the properties do."""
+    kept: list[str] = []
     position = 0
     for _, count_type, _ in element.order:
-        if count_type:
-            position += 1 + int(words[position])
-        else:
-            values.append(float(words[position]))
-            position += 1
-    return values
+        word = words[position] if position < len(words) else ""
+        if count_type and not word.isdigit():
+            raise CloudError(f"{path}: vertex {number}: {word!r} is no length of a list; export it again")
+        kept += [] if count_type else [word]
+        position += 1 + int(word) if count_type else 1
+    if position != len(words):
+        raise CloudError(f"{path}: vertex {number} holds {len(words)} numbers, {position} are needed; export it again")
+    return " ".join(kept)
 
 
 def read_ply(path: Path) -> Cloud:
@@ -177,8 +185,12 @@ def read_ply(path: Path) -> Cloud:
     vertex = next((element for element in elements if element.name == "vertex"), None)
     if vertex is None or vertex.count < 1:
         raise CloudError(f"{path}: holds no vertex; export the points again")
-    columns = _read_binary(path, data, start, elements, order) if order else _read_ascii(path, data, start, elements)
-    return cloud_from_columns(path, columns)
+    notes: list[str] = []
+    if order:
+        columns = _read_binary(path, data, start, elements, order, notes)
+    else:
+        columns = _read_ascii(path, data, start, elements, notes)
+    return cloud_from_columns(path, columns, notes)
 
 
 def write_ply(path: str | Path, cloud: Cloud) -> Path:
@@ -203,12 +215,7 @@ def write_ply(path: str | Path, cloud: Cloud) -> Path:
     words = {"f4": "float", "f8": "double", "u1": "uchar", "i4": "int"}
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
     header += [f"property {words[kind]} {name}" for name, kind, _ in names] + ["end_header", ""]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write("\n".join(header).encode("ascii"))
-            file.write(table.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write("\n".join(header).encode("ascii"))
+        file.write(table.tobytes())
     return path

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.clouds.io import CLOUD_SUFFIXES
+from data_tools.clouds.notes import grouped_notes
 from data_tools.packaging.clouds import PackageSettings, Record, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.run import in_processes
 from data_tools.stages.scene_folder import clean_partial, read_meta, write_json, write_summary
@@ -187,13 +188,15 @@ def read_failures(path: Path) -> list[dict[str, str]]:
 
 
 def print_table(records: Sequence[Record]) -> None:
-    """What was found and done, a line per cloud, and a summary."""
-    print(f"{'scene':32} {'state':8} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20} notes")
+    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary."""
+    print(f"{'scene':32} {'state':8} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20}")
     for record in records:
         row = asdict(record)
         size = " x ".join(f"{v:.2f}" for v in row["size"])
-        notes = record.reason if record.status == "failed" else "; ".join(record.notes)
+        notes = record.reason if record.status == "failed" else ""
         points = f"{record.points:,}" if record.points else "-"
         print(f"{record.scene:32} {record.status:8} {points:>9}  {size:18} {record.unit:9} {record.up:20} {notes}")
+    for line in grouped_notes((record.scene, record.notes) for record in records):
+        print(f"note: {line}")
     counts = {state: sum(r.status == state for r in records) for state in ("written", "skipped", "failed")}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))

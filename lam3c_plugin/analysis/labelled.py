@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud
+from data_tools.clouds.notes import grouped_notes
 from lam3c_plugin.commands.shared.files import save_npz
 from lam3c_plugin.commands.shared.inputs import naming, read_input
 from lam3c_plugin.errors import DataError
@@ -133,6 +134,7 @@ def encode_samples(
         say: told what is being done.
     """
     samples = []
+    noted: list[tuple[str, list[str]]] = []
     for number, path in enumerate(scenes):
         settings = {**key, "version": VERSION, "labels": labels, "ignored": list(ignored), "most": most, "seed": seed}
         file = cache / f"{path.stem}-{_digest(path, labels, settings)}.npz"
@@ -140,6 +142,7 @@ def encode_samples(
         if sample is None:
             say(f"encoding {path.name} ({number + 1} of {len(scenes)})")
             cloud = read_labelled(path, labels)
+            noted.append((path.name, cloud.notes))
             label = ignore_labels(cloud.segment, ignored)
             rows = sample_rows(label, most, seed, path.stem)
             with naming(path):
@@ -147,6 +150,8 @@ def encode_samples(
             sample = Sample(path.stem, feat[inverse[rows]].astype(np.float16), label[rows])
             save_npz(file, feat=sample.feat, label=sample.label)
         samples.append(sample)
+    for line in grouped_notes(noted):
+        say(f"note: {line}")
     return samples
 
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from lam3c_plugin.analysis.classes import class_names
     from lam3c_plugin.analysis.heads import classify, find_head
-    from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder, read_input
+    from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder
     from lam3c_plugin.errors import ConfigError
 
     if args.level != "full":
@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
     head = find_head(args.head, encoder, args.checkpoint)
     names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))
 
-    def work(path: Path, name: str) -> None:
-        cloud = read_input(path)
+    def work(cloud: Any, name: str) -> None:
         features = cell_features(encoder, cloud, args, level="full")
         label, share = classify(features.feat, head)
         _write(args, name, cloud, label[features.inverse], share[features.inverse], names)

@@ -48,11 +48,19 @@ def run(args: argparse.Namespace) -> int:
     from lam3c_plugin.analysis import similarity as core
     from lam3c_plugin.analysis.pictures import display_colors, turntable
     from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply
-    from lam3c_plugin.commands.shared.inputs import cell_features, naming, open_encoder, output_names, read_input
+    from lam3c_plugin.commands.shared.inputs import (
+        cell_features,
+        naming,
+        open_encoder,
+        output_names,
+        read_input,
+        say_notes,
+    )
     from lam3c_plugin.encode.files import full_coord
 
     cloud = read_input(args.input)
     name = output_names([args.input])[0]
+    say_notes([(name, cloud.notes)])
     if args.pick:
         picked = core.nearest_rows(cloud.coord, np.array(args.pick) - cloud.origin)
     else:

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, drop_not_finite, read_cloud, write_ply
+from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, usable_cloud, write_ply
+from data_tools.clouds.notes import grouped_notes
 from lam3c_plugin.encode.api import Encoder
 from lam3c_plugin.errors import DataError, Lam3cError
 
@@ -168,6 +169,8 @@ def encode_files(
 ) -> dict[str, int]:
     """Encode every item that is not done; a file that fails is recorded and the rest goes on.
 
+    What the readers noted is in the record, and said once per kind at the end.
+
     Returns:
         how many were "done", "skipped" and "failed".
 
@@ -175,6 +178,7 @@ def encode_files(
         DataError: the output folder cannot be written to.
     """
     counts = {"done": 0, "skipped": 0, "failed": 0}
+    noted: list[tuple[str, list[str]]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         record = read_record(out)
@@ -191,11 +195,14 @@ def encode_files(
                 reason = " ".join(str(error).split()) or "out of memory: give --chunk, or thin the cloud out"
                 entry.update(ok=False, error=reason)
                 say(f"failed: {reason if str(item.source) in reason else f'{item.source}: {reason}'}")
+            noted.append((item.name, entry.get("notes", [])))
             entry["seconds"] = round(time.perf_counter() - start, 2)
             counts["done" if entry["ok"] else "failed"] += 1
             _note(out, entry)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; what is done there is whole") from error
+    for line in grouped_notes(noted):
+        say(f"note: {line}")
     return counts
 
 
@@ -205,9 +212,7 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
     Raises:
         CloudError, DataError: the cloud cannot be used.
     """
-    cloud, dropped = drop_not_finite(read_cloud(item.source))
-    if not len(cloud):
-        raise CloudError(f"{item.source}: no point has finite coordinates; export it again")
+    cloud = usable_cloud(read_cloud(item.source))
     normal = None if settings.ignore_normals else cloud.normal
     result = encoder.encode_cells(
         full_coord(cloud),
@@ -227,9 +232,8 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
         "color": cloud.color is not None,
         "normal": "file" if normal is not None else settings.normals,
         "pieces": list(result.pieces),
+        "notes": cloud.notes,
     }
-    if dropped:
-        facts["not_finite_dropped"] = dropped
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     if settings.format == "ply":

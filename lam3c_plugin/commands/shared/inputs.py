@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +45,12 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     return encoder
 
 
-def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
-    """Calls ``work(path, name)`` for every input; one that cannot be used is said, and the rest goes on.
+def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
+    """Calls ``work(cloud, name)`` for every input; one that cannot be used is said, and the rest goes on.
 
     Args:
         paths: of the inputs.
-        work: takes an input and the stem for its results.
+        work: takes a cloud and the stem for its results.
 
     Returns:
         exit code: 0, or 1 where an input of several failed.
@@ -59,15 +59,19 @@ def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
         DataError: the only input cannot be used.
     """
     code = 0
+    noted: list[tuple[str, list[str]]] = []
     for path, name in zip(paths, output_names(paths), strict=True):
         try:
             with naming(path):
-                work(path, name)
+                cloud = read_input(path)
+                noted.append((name, cloud.notes))
+                work(cloud, name)
         except DataError as error:
             if len(paths) == 1:
                 raise
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             code = 1
+    say_notes(noted)
     return code
 
 
@@ -86,19 +90,22 @@ def read_input(path: str | Path) -> Cloud:
     """A cloud of any file format, or of a scene folder, without points that are not finite.
 
     Raises:
-        DataError: it cannot be read, or has no finite point.
+        DataError: it cannot be read, or its points are no surface.
     """
-    from data_tools.clouds.io import CloudError, drop_not_finite, read_cloud
+    from data_tools.clouds.io import CloudError, read_cloud, usable_cloud
 
     try:
-        cloud, dropped = drop_not_finite(read_cloud(path))
+        return usable_cloud(read_cloud(path))
     except CloudError as error:
-        raise DataError(str(error)) from error
-    if not len(cloud):
-        raise DataError(f"{path}: none of its points has finite coordinates; export it again")
-    if dropped:
-        cloud.notes.append(f"{dropped} points that are not finite left out")
-    return cloud
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def say_notes(by_cloud: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Prints what the readers of clouds noted, a line a kind, on stderr."""
+    from data_tools.clouds.notes import grouped_notes
+
+    for line in grouped_notes(by_cloud):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def input_paths(given: list[Path], out: Path | None = None) -> list[Path]:
