@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.columns import SCALAR_NAMES, build_cloud, cloud_from_columns, cloud_from_matrix, pick, plain_name
+from data_tools.clouds.columns import (
+    SCALAR_NAMES,
+    build_cloud,
+    cloud_from_columns,
+    cloud_from_matrix,
+    pick,
+    plain_name,
+    unused,
+)
 from data_tools.clouds.predictions import CONFIDENCE_OF, VGGT_COORD, without_unsure
 from data_tools.clouds.types import Cloud, CloudError
 
@@ -135,6 +143,8 @@ def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
         name = pick(names, wanted, target, notes)
         if name is not None:
             scalars[target] = (name, arrays[name])
+    known = (*COORD_NAMES, *COLOR_NAMES, *NORMAL_NAMES, *CONFIDENCE_OF.values(), "points_conf")
+    notes += unused(names, {*known, *(name for group in SCALAR_NAMES.values() for name in group)})
     cloud = build_cloud(path, rows[:, :3], parts["color"], parts["normal"], scalars, notes)
     outside = cloud.confidence is not None and ((cloud.confidence < 0) | (cloud.confidence > 1)).any()
     if own:

@@ -30,6 +30,10 @@ SCALAR_NAMES: dict[str, tuple[str, ...]] = {
     "segment": _LABEL,
     "instance": _INSTANCE,
 }
+KNOWN_NAMES = frozenset(
+    name for group in (*XYZ_NAMES, *COLOR_NAMES, *NORMAL_NAMES, *SCALAR_NAMES.values()) for name in group
+)
+SPLAT_REST = ("opacity", "f_rest_", "scale_", "rot_")  # what else 3DGS writes
 FAR_FROM_ORIGIN = 1000.0  # beyond this a float32 coordinate is coarser than 0.1 mm; the cloud is shifted first
 COARSE = 1e-4  # of the cloud's size: steps of the number type above this are told
 SH_0 = 0.28209479177387814  # the spherical harmonic of degree 0, 1 / (2 sqrt(pi)): 3DGS colour is 0.5 + SH_0 f_dc
@@ -54,6 +58,13 @@ def pick(names: Mapping[str, str], wanted: Sequence[str], what: str, notes: list
     if len(found) > 1:
         notes.append(f"{what} taken from {found[0]!r}; {', '.join(map(repr, found[1:]))} left out")
     return found[0] if found else None
+
+
+def unused(names: Mapping[str, str], known: Iterable[str], beginnings: tuple[str, ...] = ()) -> list[str]:
+    """A note of the file's names that no rule knows (a misspelt label column, perhaps), or none."""
+    left = [name for plain, name in names.items() if plain not in set(known) and not plain.startswith(beginnings)]
+    more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+    return [f"not used: {', '.join(left[:6])}{more}"] if left else []
 
 
 def whole_labels(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray | None:
@@ -202,6 +213,7 @@ def cloud_from_columns(path: Path, pairs: Iterable[tuple[str, np.ndarray]], note
         if name is not None:
             scalars[target] = (name, columns[name])
     is_splats = all(name in names for name in SPLAT_NAMES)
+    said += unused(names, (*KNOWN_NAMES, *(SPLAT_NAMES if is_splats else ())), SPLAT_REST if is_splats else ())
     if is_splats and color is None:
         harmonic = _stacked(columns, names, SPLAT_NAMES).astype(np.float64)
         color = np.rint(255 * np.clip(np.nan_to_num(0.5 + SH_0 * harmonic, nan=0.0), 0, 1)).astype(np.uint8)

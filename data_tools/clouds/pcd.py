@@ -13,6 +13,7 @@ from data_tools.clouds.table import as_declared, parse_rows
 from data_tools.clouds.types import Cloud, CloudError
 
 PCD_TYPES = {"F": "f", "I": "i", "U": "u"}
+KEYWORDS = ("VERSION", "FIELDS", "COLUMNS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 
 
 @dataclass
@@ -79,7 +80,7 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
     return bytes(out)
 
 
-def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
+def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[_Header, int]:
     words: dict[str, list[str]] = {}
     position = 0
     while "DATA" not in words:
@@ -88,7 +89,9 @@ def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
             raise CloudError(f"{path}: is not a PCD file or its header has no DATA line; name it by its real format")
         line = data[position:end].decode("latin-1").split("#")[0].split()
         position = end + 1
-        if line:
+        if line and line[0].upper() not in KEYWORDS:
+            notes.append(f"header line {' '.join(line)[:40]!r} is not understood: left out")
+        elif line:
             words[line[0].upper()] = line[1:]
     try:
         names = words.get("FIELDS") or words["COLUMNS"]
@@ -128,14 +131,14 @@ def _plain_columns(path: Path, data: bytes, header: _Header, notes: list[str]) -
                 f"{path}: {needed} bytes of points promised, {len(data)} there; it is cut off, copy it again"
             )
         if len(data) > needed:
-            notes.append(f"{len(data) - needed} bytes after the points that the header promises left out")
+            notes.append(f"{len(data) - needed} bytes more than the header promises left out")
         table = np.frombuffer(data, header.dtype, header.points)
         return [table[f"f{i}"] for i in range(len(header.names))]
     lines = [line for line in data.decode("latin-1").splitlines() if line.strip()]
     if len(lines) < header.points:
         raise CloudError(f"{path}: {header.points} lines promised, {len(lines)} there; it is cut off, copy it again")
     if len(lines) > header.points:
-        notes.append(f"{len(lines) - header.points} lines after the points that the header promises left out")
+        notes.append(f"{len(lines) - header.points} lines more than the header promises left out")
     table = parse_rows(path, lines[: header.points], sum(header.counts), what="point")
     ends = np.cumsum([0, *header.counts])
     return [
@@ -168,8 +171,8 @@ def read_pcd(path: Path) -> Cloud:
         CloudError: not a PCD file, cut off, damaged, or without points.
     """
     data = path.read_bytes()
-    header, start = _read_header(path, data)
     notes: list[str] = []
+    header, start = _read_header(path, data, notes)
     if header.points < 1:
         raise CloudError(f"{path}: holds no point; export the points again")
     if header.data == "binary_compressed":
@@ -181,7 +184,9 @@ def read_pcd(path: Path) -> Cloud:
     columns: list[tuple[str, np.ndarray]] = []
     for name, kind, value in zip(header.names, header.types, values, strict=True):
         if name.lower() in ("rgb", "rgba") and value.shape[1]:
-            colors = unpack_rgb(value, kind)
+            lost = int((~np.isfinite(value)).sum()) if header.data == "ascii" else 0  # in bytes NaN is a colour
+            notes += [f"{lost} packed colours are no numbers: taken as black"] if lost else []
+            colors = unpack_rgb(np.where(np.isfinite(value), value, 0) if lost else value, kind)
             columns += [("red", colors[:, 0]), ("green", colors[:, 1]), ("blue", colors[:, 2])]
         elif value.shape[1] and name != "_":  # padding
             columns.append((name, value[:, 0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ PLY_TYPES = {
     "float64": "f8",
 }
 PLY_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+END_HEADER = re.compile(rb"[\r\n]end_header[ \t\r]*\n")
 MAX_HEADER_BYTES = 1 << 20
 
 
@@ -48,21 +50,22 @@ class _Element:
         return any(count_type for _, count_type, _ in self.order)
 
 
-def _read_header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
+def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_Element], int]:
     """Byte-order mark of the format ('' is ASCII), the elements, and where the data begins."""
     if not data.startswith(b"ply"):
         raise CloudError(f"{path}: is not a PLY file (it does not begin with 'ply'); name it by its real format")
-    end = data.find(b"end_header", 0, MAX_HEADER_BYTES)
-    line_end = data.find(b"\n", end) if end >= 0 else -1
-    if line_end < 0:
+    end = END_HEADER.search(data, 0, MAX_HEADER_BYTES)
+    if end is None:
         raise CloudError(f"{path}: its PLY header has no end_header line; the file is cut off, copy it again")
     order: str | None = None
     elements: list[_Element] = []
-    for line in data[:end].decode("latin-1").replace("\r", "\n").split("\n"):
+    for line in data[: end.start()].decode("latin-1").replace("\r", "\n").split("\n"):
         word = line.split()
         try:
             if not word or word[0] in ("ply", "comment", "obj_info"):
                 continue
+            if not line.isascii():
+                notes.append(f"header line {line.strip()[:40]!r} is no plain text: damaged, perhaps")
             if word[0] == "format":
                 order = PLY_FORMATS[word[1]]
             elif word[0] == "element":
@@ -80,7 +83,7 @@ def _read_header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
             raise CloudError(f"{path}: PLY header line {line.strip()!r} is not understood; export it again") from None
     if order is None:
         raise CloudError(f"{path}: its PLY header names no format; export it again")
-    return order, elements, line_end + 1
+    return order, elements, end.end()
 
 
 def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: str) -> tuple[list[list[float]], int]:
@@ -134,10 +137,42 @@ def _read_binary(
             columns = [(name, table[f"f{i}"]) for i, (name, _) in enumerate(element.scalars)]
             position += needed
         if element.name == "vertex":
-            if element is elements[-1] and position < len(data):
-                notes.append(f"{len(data) - position} bytes after the vertices that the header promises left out")
+            _check_rest(path, data, position, elements[elements.index(element) + 1 :], order, notes)
             return columns
     return []
+
+
+def _check_rest(path: Path, data: bytes, position: int, elements: list[_Element], order: str, notes: list[str]) -> None:
+    """Whether the file ends where its header says: if not, bytes are lost or added, before the vertices' end perhaps.
+
+    Raises:
+        CloudError: it ends earlier.
+    """
+    for element in elements:
+        position = _skip_binary(path, data, position, element, order)
+    if position > len(data):
+        raise CloudError(f"{path}: ends {position - len(data)} bytes early; it is cut off, copy it again")
+    if position < len(data):
+        notes.append(f"{len(data) - position} bytes more than the header promises left out")
+
+
+def _skip_binary(path: Path, data: bytes, position: int, element: _Element, order: str) -> int:
+    """Where an element ends; at once for scalars and for one list of equal lengths (triangles), else row by row."""
+    if not element.has_list:
+        return position + element.count * sum(np.dtype(kind).itemsize for _, kind in element.scalars)
+    if len(element.order) == 1 and element.count:
+        _, count_type, value_type = element.order[0]
+        head = np.dtype(order + count_type)
+        if position + head.itemsize <= len(data):
+            length = int(np.frombuffer(data, head, 1, position)[0])
+            row = head.itemsize + max(0, length) * np.dtype(value_type).itemsize
+            if position + element.count * row <= len(data):
+                rows = np.frombuffer(
+                    data, np.dtype([("n", head), ("rest", f"V{row - head.itemsize}")]), element.count, position
+                )
+                if (rows["n"] == length).all():
+                    return position + element.count * row
+    return _walk_binary(path, data, position, element, order)[1]
 
 
 def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], notes: list[str]) -> Columns:
@@ -150,8 +185,11 @@ def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], n
             continue
         if len(rows) < element.count:
             raise CloudError(f"{path}: has {len(rows)} of {element.count} vertex lines; it is cut off, copy it again")
-        if element is elements[-1] and first < len(lines):
-            notes.append(f"{len(lines) - first} lines after the vertices that the header promises left out")
+        promised = sum(element.count for element in elements)
+        if len(lines) < promised:
+            raise CloudError(f"{path}: {promised} lines promised, {len(lines)} there; it is cut off, copy it again")
+        if len(lines) > promised:
+            notes.append(f"{len(lines) - promised} lines more than the header promises left out")
         if element.has_list:
             rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
         table = parse_rows(path, rows, len(element.scalars), what="vertex")
@@ -181,11 +219,11 @@ def read_ply(path: Path) -> Cloud:
         CloudError: not a PLY file, cut off, or without vertices.
     """
     data = path.read_bytes()
-    order, elements, start = _read_header(path, data)
+    notes: list[str] = []
+    order, elements, start = _read_header(path, data, notes)
     vertex = next((element for element in elements if element.name == "vertex"), None)
     if vertex is None or vertex.count < 1:
         raise CloudError(f"{path}: holds no vertex; export the points again")
-    notes: list[str] = []
     if order:
         columns = _read_binary(path, data, start, elements, order, notes)
     else:

@@ -338,7 +338,7 @@ def test_text_in_a_type_that_cannot_hold_it(tmp_path):
 
 def test_lines_and_columns_left_out_are_said(tmp_path):
     write_text(tmp_path / "a.ply", XYZ, HEAD_PLY.format(90))
-    assert "10 lines after the vertices" in said(read_cloud(tmp_path / "a.ply"))
+    assert "10 lines more than the header promises" in said(read_cloud(tmp_path / "a.ply"))
     write_text(tmp_path / "a.xyz", XYZ, "my room\n")
     assert "line 1 ('my room') is no row of numbers: left out" in said(read_cloud(tmp_path / "a.xyz"))
     write_text(tmp_path / "b.xyz", XYZ, "100\n")
