@@ -214,7 +214,7 @@ def same_cloud(cloud: Cloud, judged: Columns, made: Made) -> str:
         if color.any() and (cloud.color is None or np.abs(cloud.color - np.clip(np.rint(color), 0, 255)).max() > 1):
             return "colours differ"
     label = next((judged[name] for name in judged if name.removeprefix("scalar_") in ("label", "classification")), None)
-    if label is not None and label.any() and (cloud.segment is None or (cloud.segment != label).any()):
+    if label is not None and label.any() and (cloud.segment is None or (np.abs(cloud.segment - label) > 1e-6).any()):
         return "labels differ"
     return ""
 

@@ -108,8 +108,9 @@ def plain_text_columns(path: Path) -> Columns:
     """xyz text: a header of names, or the columns x y z red green blue."""
     lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if not line.startswith(("#", "//"))]
     names = ["x", "y", "z", "red", "green", "blue"]
-    if lines[0].split()[0].isalpha():
-        names, lines = lines[0].lower().replace(",", " ").split(), lines[1:]
+    head = lines[0].replace(",", " ").split()
+    if head[0].isalpha():
+        names, lines = [name.lower() for name in head], lines[1:]
     rows = plain_rows(lines)
     if rows.shape[1] != len(names) and (rows.shape[1] != 3 or len(names) != 6):
         raise ValueError("another number of columns")

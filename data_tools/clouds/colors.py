@@ -65,7 +65,9 @@ def color_to_uint8(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
         notes.append(f"{bad} colour values are not finite: taken as 0")
         number = np.nan_to_num(number, nan=0.0, posinf=0.0, neginf=0.0)
     low, top = color_span(number if values.dtype.kind == "f" else values)
-    if (low, top) != (0.0, 255.0):
+    if top == 255.0 and values.dtype.kind in "iu":
+        notes.append(f"colour of type {values.dtype} taken as 0..255")
+    elif (low, top) != (0.0, 255.0):
         notes.append(f"colour {f'{low:.0f}..{top:.0f}' if top < 65535 else '16 bit'} -> 0..255")
     clipped = count_beyond(number, low, top)
     if clipped:

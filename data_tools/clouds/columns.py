@@ -68,15 +68,17 @@ def unused(names: Mapping[str, str], known: Iterable[str], beginnings: tuple[str
 
 
 def whole_labels(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray | None:
-    """Labels (N,) int32 of any numeric type; None, with a note, where they hold fractions.
+    """Labels (N,) int32 of any numeric type; None, with a note, where more than a few hold fractions.
 
-    Values that are not finite or beyond int32 (such as an unsigned -1) become -1, counted in a note.
+    Values that are no whole numbers, or beyond int32 (such as an unsigned -1), become -1, counted in a note.
     """
     number = np.asarray(values, dtype=np.float64).reshape(-1)
-    known = np.isfinite(number) & (np.abs(number) <= np.iinfo(np.int32).max)
-    if (np.abs(number[known] - np.rint(number[known])) > 1e-3).any():
+    with np.errstate(invalid="ignore"):
+        fraction = np.abs(number - np.rint(number)) > 1e-6
+    if fraction.sum() > 0.05 * number.size:
         notes.append(f"{name!r} holds fractions: not taken for labels")
         return None
+    known = np.isfinite(number) & (np.abs(number) <= np.iinfo(np.int32).max) & ~fraction
     if not known.all():
         notes.append(f"{int((~known).sum())} values of {name!r} are no labels: now -1, unknown")
     return np.where(known, np.rint(np.where(known, number, -1)), -1).astype(np.int32)

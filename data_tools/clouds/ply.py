@@ -66,6 +66,8 @@ def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_
                 continue
             if not line.isascii():
                 notes.append(f"header line {line.strip()[:40]!r} is no plain text: damaged, perhaps")
+            if word[0] == "format" and elements:
+                notes.append("header's format line comes after an element")
             if word[0] == "format":
                 order = PLY_FORMATS[word[1]]
             elif word[0] == "element":
@@ -177,38 +179,36 @@ def _skip_binary(path: Path, data: bytes, position: int, element: _Element, orde
 
 def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], notes: list[str]) -> Columns:
     lines = [line for line in data[start:].decode("latin-1").splitlines() if line.strip()]
-    first = 0
+    promised = sum(element.count for element in elements)
+    if len(lines) < promised:
+        raise CloudError(f"{path}: has {len(lines)} of {promised} lines promised; it is cut off, copy it again")
+    if len(lines) > promised:
+        notes.append(f"{len(lines) - promised} lines more than the header promises left out")
+    first, columns = 0, None
     for element in elements:
         rows = lines[first : first + element.count]
         first += element.count
-        if element.name != "vertex":
-            continue
-        if len(rows) < element.count:
-            raise CloudError(f"{path}: has {len(rows)} of {element.count} vertex lines; it is cut off, copy it again")
-        promised = sum(element.count for element in elements)
-        if len(lines) < promised:
-            raise CloudError(f"{path}: {promised} lines promised, {len(lines)} there; it is cut off, copy it again")
-        if len(lines) > promised:
-            notes.append(f"{len(lines) - promised} lines more than the header promises left out")
-        if element.has_list:
+        if element.has_list or element.name != "vertex":  # a bad line may be a vertex that slipped among the faces
             rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
-        table = parse_rows(path, rows, len(element.scalars), what="vertex")
-        return [(name, as_declared(table[:, i], kind)) for i, (name, kind) in enumerate(element.scalars)]
-    return []
+        if element.name == "vertex" and columns is None:
+            table = parse_rows(path, rows, len(element.scalars), what="vertex")
+            columns = [(name, as_declared(table[:, i], kind)) for i, (name, kind) in enumerate(element.scalars)]
+    return columns or []
 
 
 def _without_lists(path: Path, number: int, words: list[str], element: _Element) -> str:
-    """A vertex line without its list properties, checked to end where the properties do."""
+    """A line without its list properties, checked to end where the properties do."""
     kept: list[str] = []
     position = 0
     for _, count_type, _ in element.order:
         word = words[position] if position < len(words) else ""
         if count_type and not word.isdigit():
-            raise CloudError(f"{path}: vertex {number}: {word!r} is no length of a list; export it again")
+            raise CloudError(f"{path}: {element.name} {number}: {word!r} is no length of a list; export it again")
         kept += [] if count_type else [word]
         position += 1 + int(word) if count_type else 1
     if position != len(words):
-        raise CloudError(f"{path}: vertex {number} holds {len(words)} numbers, {position} are needed; export it again")
+        counts = f"holds {len(words)} numbers instead of {position}"
+        raise CloudError(f"{path}: {element.name} {number} {counts}; export it again")
     return " ".join(kept)
 
 

@@ -212,7 +212,7 @@ def bad_files(folder, cloud):
         "cut.ply": (good[:-40], "cut off"),
         "header_cut.ply": (good[: head - 12], "end_header"),
         "text.ply": (b"hello, I am no cloud\n", "not a PLY"),
-        "short.ply": (header + b"1 2 3\n4 5 6\n", "2 of 3 vertex lines"),
+        "short.ply": (header + b"1 2 3\n4 5 6\n", "2 of 3 lines"),
         "words.ply": (header + b"1 2 3\n4 5 6\n7 8 nine\n", "vertex 3: 'nine' is no number"),
         "empty.ply": (b"", "empty"),
         "none.ply": (good[:head].replace(b"vertex 50", b"vertex 0"), "no vertex"),
