@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.clouds.columns import cloud_from_columns
-from data_tools.clouds.table import as_declared, parse_rows
+from data_tools.clouds.table import as_declared, is_number, parse_rows
 from data_tools.clouds.types import Cloud, CloudError
 from data_tools.stages.files import replacing
 
@@ -59,15 +59,15 @@ def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_
         raise CloudError(f"{path}: its PLY header has no end_header line; the file is cut off, copy it again")
     order: str | None = None
     elements: list[_Element] = []
-    for line in data[: end.start()].decode("latin-1").replace("\r", "\n").split("\n"):
+    for number, line in enumerate(re.split("\r\n|\n|\r", data[: end.start()].decode("latin-1"))):
         word = line.split()
+        if word and word[0] in ("comment", "obj_info"):
+            continue
+        if number and _is_odd(line, word, elements):
+            notes.append(f"header line {number + 1} ({line.strip()[:40]!r}) is odd: damaged, perhaps")
         try:
-            if not word or word[0] in ("ply", "comment", "obj_info"):
+            if not word or word[0] == "ply":
                 continue
-            if not line.isascii():
-                notes.append(f"header line {line.strip()[:40]!r} is no plain text: damaged, perhaps")
-            if word[0] == "format" and elements:
-                notes.append("header's format line comes after an element")
             if word[0] == "format":
                 order = PLY_FORMATS[word[1]]
             elif word[0] == "element":
@@ -86,6 +86,13 @@ def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_
     if order is None:
         raise CloudError(f"{path}: its PLY header names no format; export it again")
     return order, elements, end.end()
+
+
+def _is_odd(line: str, word: list[str], elements: list[_Element]) -> bool:
+    """Whether a header line, not the first, is one that the format does not have but can be read over."""
+    if not word or word[0] == "ply" or not line.isascii() or (word[0] == "format" and elements):
+        return True
+    return len(word) != (5 if word[:2] == ["property", "list"] else 3)
 
 
 def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: str) -> tuple[list[list[float]], int]:
@@ -178,7 +185,10 @@ def _skip_binary(path: Path, data: bytes, position: int, element: _Element, orde
 
 
 def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], notes: list[str]) -> Columns:
-    lines = [line for line in data[start:].decode("latin-1").splitlines() if line.strip()]
+    written = data[start:].decode("latin-1").rstrip().splitlines()
+    lines = [line for line in written if line.strip()]
+    if len(lines) < len(written):
+        notes.append(f"{len(written) - len(lines)} blank lines among the rows passed over")
     promised = sum(element.count for element in elements)
     if len(lines) < promised:
         raise CloudError(f"{path}: has {len(lines)} of {promised} lines promised; it is cut off, copy it again")
@@ -190,8 +200,8 @@ def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], n
         first += element.count
         if element.has_list or element.name != "vertex":  # a bad line may be a vertex that slipped among the faces
             rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
-        if element.name == "vertex" and columns is None:
-            table = parse_rows(path, rows, len(element.scalars), what="vertex")
+        table = parse_rows(path, rows, len(element.scalars), what=element.name) if element.scalars and rows else None
+        if element.name == "vertex" and columns is None and table is not None:
             columns = [(name, as_declared(table[:, i], kind)) for i, (name, kind) in enumerate(element.scalars)]
     return columns or []
 
@@ -204,8 +214,12 @@ def _without_lists(path: Path, number: int, words: list[str], element: _Element)
         word = words[position] if position < len(words) else ""
         if count_type and not word.isdigit():
             raise CloudError(f"{path}: {element.name} {number}: {word!r} is no length of a list; export it again")
+        end = position + (1 + int(word) if count_type else 1)
+        bad = next((word for word in words[position + 1 : end] if not is_number(word)), None)
+        if bad is not None:
+            raise CloudError(f"{path}: {element.name} {number}: {bad!r} is no number; export it again")
         kept += [] if count_type else [word]
-        position += 1 + int(word) if count_type else 1
+        position = end
     if position != len(words):
         counts = f"holds {len(words)} numbers instead of {position}"
         raise CloudError(f"{path}: {element.name} {number} {counts}; export it again")

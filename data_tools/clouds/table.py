@@ -33,7 +33,11 @@ def parse_number(word: str) -> float:
 
 def is_number(word: str) -> bool:
     """Whether `parse_number` takes the word."""
-    return any(pattern.fullmatch(word) for pattern in (NUMBER, NOT_A_NUMBER, INFINITE))
+    return (
+        (word.isdecimal()
+        and word.isascii())
+        or any(pattern.fullmatch(word) for pattern in (NUMBER, NOT_A_NUMBER, INFINITE))
+    )
 
 
 def parse_rows(
