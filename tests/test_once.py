@@ -38,6 +38,7 @@ ONCE = {
 #: (what, file): why it is no second one
 NOT_A_SECOND = {
     ("finder of clouds", "data_tools/postprocessing/scene.py"): "clouds beside reconstructions, named by folder",
+    ("PCA", "data_tools/clouds/io.py"): "whether the points lie on a line or plane, no features",
     ("PCA", "data_tools/clouds/gravity.py"): "planes and directions of points, no features",
     ("PCA", "data_tools/clouds/normals.py"): "planes of points, no features",
     ("PCA", "data_tools/reconstruction/alignment.py"): "a rotation between clouds",
@@ -75,7 +76,8 @@ def renames(code: str) -> bool:
         owner = call.func.value.id if isinstance(call.func.value, ast.Name) else ""
         if (owner, call.func.attr) in {("os", "replace"), ("os", "rename"), ("os", "renames"), ("shutil", "move")}:
             return True
-        if call.func.attr in ("replace", "rename") and len(call.args) == 1 and not call.keywords:
+        one = len(call.args) == 1 and not call.keywords and not isinstance(call.args[0], ast.Starred)
+        if call.func.attr in ("replace", "rename") and one:
             return True  # text.replace takes two
     return False
 
@@ -108,6 +110,7 @@ def test_files_are_renamed_in_one_place():
         ("folder.parent.rename(aside)", True),
         ("shutil.move(a, b)", True),
         ("text.replace('a', 'b')", False),
+        ("text.replace(*pair)", False),
         ("replace(settings, seed=1)", False),
         ("now.replace(microsecond=0)", False),
     ],

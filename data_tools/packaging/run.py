@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
+from data_tools.clouds.notes import grouped_notes
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
 from data_tools.stages.record import StageRecord
@@ -148,13 +149,19 @@ def read_failures(path: Path) -> list[dict[str, str]]:
 
 
 def print_table(records: Sequence[StageRecord]) -> int:
-    """What was found and done, a line per cloud, and a summary; returns the exit code."""
-    print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20} notes")
+    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary.
+
+    Returns:
+        the exit code.
+    """
+    print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20}")
     for record in records:
         row = {"points": 0, "size": [], "unit": "", "up": "", **record.result}
         size = " x ".join(f"{v:.2f}" for v in row["size"])
-        notes = record.reason if record.status == "failed" else "; ".join(record.notes)
+        notes = record.reason if record.status == "failed" else ""
         points = f"{row['points']:,}" if row["points"] else "-"
         state = "as before" if record.skipped else record.status
         print(f"{record.item:32} {state:9} {points:>9}  {size:18} {row['unit']:9} {row['up']:20} {notes}")
+    for line in grouped_notes((record.item, record.notes) for record in records):
+        print(f"note: {line}")
     return print_records(records)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.predictions import share_ranks
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings, take_options
-from data_tools.reconstruction.geometry import invert_poses, resize_images, rigid_poses, share_ranks, unproject
+from data_tools.reconstruction.geometry import invert_poses, resize_images, rigid_poses, unproject
 from data_tools.reconstruction.torch_tools import import_package, load_model, pick_device, repeatable
 from data_tools.stages.record import StageError
 

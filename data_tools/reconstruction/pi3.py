@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.predictions import PI3_CONFIDENCE
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings, take_options
 from data_tools.reconstruction.geometry import fit_intrinsics, patch_grid, resize_images, rigid_poses, scale_intrinsics
 from data_tools.reconstruction.torch_tools import (
@@ -30,7 +31,6 @@ HOW = (
 )
 MODELS = {"pi3": ("pi3.models.pi3", "Pi3", "yyfz233/Pi3"), "pi3x": ("pi3.models.pi3x", "Pi3X", "yyfz233/Pi3X")}
 OPTIONS = {"model": "pi3", "pixels": 255_000}
-MIN_CONFIDENCE = 0.1  # sigmoid of the logits; also the authors'
 
 
 class Pi3Reconstructor:
@@ -72,7 +72,7 @@ class Pi3Reconstructor:
         poses = rigid_poses(to_numpy(out["camera_poses"][0], np.float64))
         confidence = 1.0 / (1.0 + np.exp(-np.clip(logit, -60, 60)))
         valid = np.isfinite(points).all(axis=-1) & (local[..., 2] > 0)
-        camera = fit_intrinsics(local, valid & (confidence > MIN_CONFIDENCE))
+        camera = fit_intrinsics(local, valid & (confidence > PI3_CONFIDENCE))
         notes = []
         if known is not None and self.kind == "pi3":
             notes.append("Pi3 takes no known intrinsics: not used (Pi3X does: --option model=pi3x)")
@@ -90,7 +90,7 @@ class Pi3Reconstructor:
             is_metric=self.kind == "pi3x",
             notes=notes,
             figures=figures,
-            min_confidence=MIN_CONFIDENCE,
+            min_confidence=PI3_CONFIDENCE,
         )
 
     def _forward(self, images: np.ndarray, known: np.ndarray | None, seed: int) -> dict[str, Any]:

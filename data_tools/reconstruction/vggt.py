@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.predictions import VGGT_DROPPED, share_ranks
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings, take_options
 from data_tools.reconstruction.geometry import (
     invert_poses,
     patch_grid,
     resize_images,
     rigid_poses,
-    share_ranks,
     unproject,
 )
 from data_tools.reconstruction.torch_tools import (
@@ -37,7 +37,6 @@ HOW = (
 )
 HUB = "facebook/VGGT-1B"
 OPTIONS = {"longest": 518}
-DROPPED = 0.25  # share of the pixels, the least sure ones
 
 
 class VggtReconstructor:
@@ -86,7 +85,7 @@ class VggtReconstructor:
             np.arange(len(frames)),
             notes=notes,
             figures={"dtype": str(self.dtype).removeprefix("torch.")},
-            min_confidence=DROPPED,
+            min_confidence=VGGT_DROPPED,
         )
 
 

@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     paths = input_paths(args.inputs, args.out)
     encoder = open_encoder(args)
     if not args.joint:
-        return for_each(paths, lambda path, name: _colour(args, [_read(args, encoder, path, name, small=False)]))
+        return for_each(paths, lambda cloud, name: _colour(args, [_read(args, encoder, cloud, name, small=False)]))
     read: list[_Read] = []
-    code = for_each(paths, lambda path, name: read.append(_read(args, encoder, path, name, small=len(paths) > 1)))
+    code = for_each(paths, lambda cloud, name: read.append(_read(args, encoder, cloud, name, small=len(paths) > 1)))
     if read:
         _colour(args, read)
     return code
@@ -50,15 +50,13 @@ def run(args: argparse.Namespace) -> int:
 _Read = tuple[str, Any, Any]  # name, cloud, features
 
 
-def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: bool) -> _Read:
+def _read(args: argparse.Namespace, encoder: Any, cloud: Any, name: str, small: bool) -> _Read:
     from dataclasses import replace
 
     import numpy as np
 
     from lam3c_plugin.commands.shared.inputs import cell_features
-    from lam3c_plugin.encode.files import read_input
 
-    cloud = read_input(path)
     found = cell_features(encoder, cloud, args)
     if small:
         found = replace(found, feat=found.feat.astype(np.float16))  # three decimals, and many rooms fit into memory

@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
     from lam3c_plugin.commands.shared.classes import class_names
     from lam3c_plugin.commands.shared.heads import find_head
     from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder
-    from lam3c_plugin.encode.files import read_input
     from lam3c_plugin.errors import ConfigError
 
     if args.level != "full":
@@ -48,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     head = find_head(args.head, encoder, args.checkpoint)
     names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))
 
-    def work(path: Path, name: str) -> None:
-        cloud = read_input(path)
+    def work(cloud: Any, name: str) -> None:
         features = cell_features(encoder, cloud, args)
         label, share = classify(features.feat, head)
         _write(args, name, cloud, label[features.inverse], share[features.inverse], names)

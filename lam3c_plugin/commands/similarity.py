@@ -48,12 +48,13 @@ def run(args: argparse.Namespace) -> int:
     from data_tools.drawing.points import turntable
     from lam3c_plugin.analysis import similarity as core
     from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply
-    from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder, output_names
+    from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder, output_names, say_notes
     from lam3c_plugin.commands.shared.pages import display_colors
     from lam3c_plugin.encode.files import full_coord, naming, read_input
 
     cloud = read_input(args.input)
     name = output_names([args.input])[0]
+    say_notes([(name, cloud.notes)])
     if args.pick:
         picked = core.nearest_rows(cloud.coord, np.array(args.pick) - cloud.origin)
     else:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.find import clouds_of
-from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, drop_not_finite, read_cloud, write_ply
+from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, usable_cloud, write_ply
+from data_tools.clouds.notes import grouped_notes
 from data_tools.drawing.pictures import to_uint8
 from data_tools.stages.files import remove_leftovers, replacing
 from lam3c_plugin.analysis.components import pca_colors
@@ -134,17 +135,12 @@ def read_input(path: str | Path) -> Cloud:
     """A cloud of any file format, or of a scene folder, without points that are not finite; ``notes`` says how many.
 
     Raises:
-        DataError: it cannot be read, or has no finite point.
+        DataError: it cannot be read, or its points are no surface.
     """
     try:
-        cloud, dropped = drop_not_finite(read_cloud(path))
+        return usable_cloud(read_cloud(path))
     except CloudError as error:
-        raise DataError(str(error)) from error
-    if not len(cloud):
-        raise DataError(f"{path}: none of its points has finite coordinates; export it again")
-    if dropped:
-        cloud.notes.append(f"{dropped} points that are not finite left out")
-    return cloud
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def digest_of(item: Item, settings: FileSettings) -> str:
@@ -188,6 +184,8 @@ def encode_files(
 ) -> dict[str, int]:
     """Encode every item that is not done; a file that fails is recorded and the rest goes on.
 
+    What the readers noted is in the record, and said once per kind at the end.
+
     Returns:
         how many were "done", "skipped" and "failed".
 
@@ -195,6 +193,7 @@ def encode_files(
         DataError: the output folder cannot be written to.
     """
     counts = {"done": 0, "skipped": 0, "failed": 0}
+    noted: list[tuple[str, list[str]]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         record = read_record(out)
@@ -211,11 +210,14 @@ def encode_files(
                 reason = " ".join(str(error).split()) or "out of memory: give --chunk, or thin the cloud out"
                 entry.update(ok=False, error=reason)
                 say(f"failed: {reason if str(item.source) in reason else f'{item.source}: {reason}'}")
+            noted.append((item.name, entry.get("notes", [])))
             entry["seconds"] = round(time.perf_counter() - start, 2)
             counts["done" if entry["ok"] else "failed"] += 1
             _note(out, entry)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; what is done there is whole") from error
+    for line in grouped_notes(noted):
+        say(f"note: {line}")
     return counts
 
 
@@ -245,9 +247,8 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
         "color": cloud.color is not None,
         "normal": "file" if normal is not None else settings.normals,
         "pieces": list(result.pieces),
+        "notes": cloud.notes,
     }
-    if cloud.notes:
-        facts["notes"] = cloud.notes
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, f".{glob.escape(path.stem)}~*{path.suffix}")
     if settings.format == "ply":

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_tools.clouds.find import clouds_in
 from data_tools.clouds.io import Cloud
+from data_tools.clouds.notes import grouped_notes
 from data_tools.stages.files import replacing
 from lam3c_plugin.analysis.probing import Sample, ignore_labels, sample_rows
 from lam3c_plugin.encode.files import naming, read_input
@@ -106,6 +107,7 @@ def encode_samples(
         say: told what is being done.
     """
     samples = []
+    noted: list[tuple[str, list[str]]] = []
     for number, path in enumerate(scenes):
         settings = {**key, "version": VERSION, "labels": labels, "ignored": list(ignored), "most": most, "seed": seed}
         file = cache / f"{path.stem}-{_digest(path, labels, settings)}.npz"
@@ -113,6 +115,7 @@ def encode_samples(
         if sample is None:
             say(f"encoding {path.name} ({number + 1} of {len(scenes)})")
             cloud = read_labelled(path, labels)
+            noted.append((path.name, cloud.notes))
             label = ignore_labels(cloud.segment, ignored)
             rows = sample_rows(label, most, seed, path.stem)
             with naming(path):
@@ -121,6 +124,8 @@ def encode_samples(
             with replacing(file) as partial:
                 np.savez_compressed(partial, feat=sample.feat, label=sample.label)
         samples.append(sample)
+    for line in grouped_notes(noted):
+        say(f"note: {line}")
     return samples
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,12 +43,12 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     return encoder
 
 
-def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
-    """Calls ``work(path, name)`` for every input; one that cannot be used is said, and the rest goes on.
+def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
+    """Calls ``work(cloud, name)`` for every input; one that cannot be used is said, and the rest goes on.
 
     Args:
         paths: of the inputs.
-        work: takes an input and the stem for its results.
+        work: takes a cloud and the stem for its results.
 
     Returns:
         exit code: 0, or 1 where an input of several failed.
@@ -56,19 +56,31 @@ def for_each(paths: Sequence[Path], work: Callable[[Path, str], None]) -> int:
     Raises:
         DataError: the only input cannot be used.
     """
-    from lam3c_plugin.encode.files import naming
+    from lam3c_plugin.encode.files import naming, read_input
 
     code = 0
+    noted: list[tuple[str, list[str]]] = []
     for path, name in zip(paths, output_names(paths), strict=True):
         try:
             with naming(path):
-                work(path, name)
+                cloud = read_input(path)
+                noted.append((name, cloud.notes))
+                work(cloud, name)
         except DataError as error:
             if len(paths) == 1:
                 raise
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             code = 1
+    say_notes(noted)
     return code
+
+
+def say_notes(by_cloud: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Prints what the readers of clouds noted, a line a kind, on stderr."""
+    from data_tools.clouds.notes import grouped_notes
+
+    for line in grouped_notes(by_cloud):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def input_paths(given: Sequence[Path], out: Path | None = None) -> list[Path]:
