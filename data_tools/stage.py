@@ -125,15 +125,16 @@ def run_stage(
         overwrite: make it again.
 
     Returns:
-        The record; ``status`` tells whether it went well. Nothing is raised for a bad item.
+        The record; ``status`` tells whether it went well. Nothing is raised for a bad item. A failure leaves a
+        finished folder, made with other settings or of another input, as it is.
 
     Raises:
         KeyboardInterrupt, MemoryError: as they come; nothing is left under the item's name that was not there.
     """
-    record = read_record(folder)
-    if not overwrite and is_current(record, settings_hash, input_hash):
-        record.skipped = True
-        return record
+    before = read_record(folder)
+    if not overwrite and before is not None and is_current(before, settings_hash, input_hash):
+        before.skipped = True
+        return before
     record = StageRecord(stage, folder.name, settings_hash=settings_hash, input_hash=input_hash)
     area = folder.parent / PARTIAL
     stamp = f"{socket.gethostname()}-{os.getpid()}"
@@ -142,9 +143,12 @@ def run_stage(
         make_partial(partial)
         try:
             work(partial, record)
-            _keep(partial, record)
+            write_record(partial, record)
         except (StageError, OSError) as error:
             _refuse(partial, record, error)
+            if record.status == "failed" and before is not None and before.status == "done":
+                record.reason += "; the earlier result stays"
+                return record
         take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
     except OSError as error:  # the record itself cannot be written: report it, leave what was there
         _describe(record, error)
@@ -154,10 +158,15 @@ def run_stage(
     return record
 
 
-def _keep(partial: Path, record: StageRecord) -> None:
+def write_record(folder: Path, record: StageRecord) -> None:
+    """Write a folder's record.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
     values = asdict(record)
     values.pop("skipped")
-    write_json(partial / RECORD, values)
+    write_json(folder / RECORD, values)
 
 
 def _describe(record: StageRecord, error: Exception) -> None:
@@ -174,4 +183,4 @@ def _refuse(partial: Path, record: StageRecord, error: Exception) -> None:
     for entry in partial.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     _describe(record, error)
-    _keep(partial, record)
+    write_record(partial, record)

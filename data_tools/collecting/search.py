@@ -29,7 +29,7 @@ from data_tools.collecting.filters import Filter, FilterSettings
 from data_tools.collecting.ledger import append_line, read_lines
 from data_tools.collecting.manifest import write_manifest
 from data_tools.collecting.pacing import Pause
-from data_tools.collecting.queue import QueueStoppedError, Say, to_stderr
+from data_tools.collecting.patience import QueueStoppedError, Say, to_stderr
 from data_tools.collecting.settings import CollectSettings, common_options
 from data_tools.collecting.sources import SourceError, VideoSource, source_from_id, source_from_url
 
@@ -92,7 +92,7 @@ class Lister:
         count: entries a query.
         settings: manners.
         factory: makes a ``YoutubeDL`` of its options; for tests.
-        say, pause: as in ``queue.Patience``.
+        say, pause: as in ``queue.Asker`` and ``patience.Patience``.
     """
 
     def __init__(
