@@ -5,6 +5,7 @@
 #   sh scripts/quickstart.sh --data scans/       your clouds (.ply .pcd .npz .npy .xyz .las .laz) or scene folders
 #   sh scripts/quickstart.sh --video [FILE...]   videos become rooms first (no FILE: a made-up flat is filmed)
 #   sh scripts/quickstart.sh --steps 300         longer
+# A second run goes to exp/quickstart/run-2 and so on; --resume goes on with the last.
 #   sh scripts/quickstart.sh --help              every option
 LAM3C_CALLER_DIR=$(pwd)
 export LAM3C_CALLER_DIR

@@ -112,6 +112,42 @@ def test_few_scenes_still_fill_a_batch(quickstart, stages, tmp_path):
     assert parse_value(options["data.train.data_root"]) == str(tmp_path / "a, b")
 
 
+def checkpoint(folder: Path) -> None:
+    (folder / "model").mkdir(parents=True)
+    (folder / "model/model_last.pth").write_bytes(b"weights")
+
+
+def test_a_second_run_leaves_the_first(quickstart, stages, tmp_path, capsys):
+    scene(tmp_path / "root/train/one")
+    out = tmp_path / "results"
+    (out / "run").mkdir(parents=True)
+    (out / "run/train.log").write_text("a start that failed")
+    args = quickstart.parse_arguments(["--data", "root", "--out", "results"])
+    assert quickstart.train(args, args.data[0]) == out / "run"
+    checkpoint(out / "run")
+    assert quickstart.train(args, args.data[0]) == out / "run-2"
+    assert f"save_path={str(out / 'run-2')!r}" in stages[-1]
+    checkpoint(out / "run-2")
+    assert quickstart.train(args, args.data[0]) == out / "run-3"
+    assert (out / "run/model/model_last.pth").read_bytes() == b"weights"
+    assert "run-2 stays; this run goes to" in capsys.readouterr().out
+
+
+def test_resume_goes_on_with_the_last_run(quickstart, stages, tmp_path):
+    scene(tmp_path / "root/train/one")
+    out = tmp_path / "results"
+    args = quickstart.parse_arguments(["--data", "root", "--out", "results", "--resume"])
+    checkpoint(out / "run")
+    checkpoint(out / "run-2")
+    assert quickstart.train(args, args.data[0]) == out / "run-2"
+    assert "resume=True" in stages[-1]
+    (out / "run-3").mkdir()
+    (out / "run-3/events.out.tfevents.1").write_bytes(b"x" * 200)  # stopped before its first checkpoint
+    assert quickstart.train(args, args.data[0]) == out / "run-3"
+    assert "resume=True" not in stages[-1]
+    assert "--overwrite" in stages[-1]
+
+
 def test_a_root_without_training_scenes_is_an_error(quickstart, stages, tmp_path):
     scene(tmp_path / "root/val/one")
     args = quickstart.parse_arguments(["--data", "root"])

@@ -21,7 +21,7 @@ from lam3c_plugin.ops.device import remember
 from .. import comm
 from ..config import Config
 from ..errors import ConfigError, Interrupted
-from ..events import EventStorage
+from ..events import EventStorage, EventWriter
 from ..hooks.default import HookBase
 from ..logger import get_root_logger
 from ..optimizer import build_optimizer
@@ -106,11 +106,7 @@ class Trainer:
 
     def build_writer(self) -> Any:
         """TensorBoard's writer on rank 0, else None."""
-        if not comm.is_main_process():
-            return None
-        from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
-
-        return SummaryWriter(self.cfg.save_path)
+        return EventWriter(self.cfg.save_path) if comm.is_main_process() else None
 
     def build_train_loader(self) -> DataLoader:
         """See :func:`~lam3c_plugin.standalone.engine.data.build_loader`."""
@@ -221,6 +217,8 @@ class Trainer:
             self.comm_info["iter"], self.comm_info["input_dict"] = number, batch
             self.before_step()
             self.run_step()
+            if self.writer is not None:
+                self.writer.open()
             self.batches_done += 1
             self.after_step()
             if self._finished():
