@@ -5,8 +5,8 @@
 #   sh scripts/quickstart.sh --data scans/       your clouds (.ply .pcd .npz .npy .xyz .las .laz) or scene folders
 #   sh scripts/quickstart.sh --video [FILE...]   videos become rooms first (no FILE: a made-up flat is filmed)
 #   sh scripts/quickstart.sh --steps 300         longer
-# A second run goes to exp/quickstart/run-2 and so on; --resume goes on with the last.
 #   sh scripts/quickstart.sh --help              every option
+# A second run goes to exp/quickstart/run-2 and so on; --resume goes on with the last.
 LAM3C_CALLER_DIR=$(pwd)
 export LAM3C_CALLER_DIR
 cd "$(dirname "$0")/.." || exit 1
