@@ -27,10 +27,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.ptv3_forward import count_gflop, gemm_gflops, peak_gib
-from data_tools.clouds import Cloud, grid_cells
-from data_tools.synthetic.build import build_room
-from data_tools.synthetic.generate import light
-from data_tools.synthetic.scan import sample_room
+from data_tools.clouds.io import Cloud, grid_cells
+from data_tools.synthetic.rooms.build import build_room
+from data_tools.synthetic.rooms.generate import light
+from data_tools.synthetic.rooms.scan import sample_room
 from lam3c_plugin.encode import Encoder, load
 from lam3c_plugin.encode.clouds import prepare
 

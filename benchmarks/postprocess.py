@@ -29,7 +29,7 @@ from scipy.spatial import cKDTree
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_tools.clouds import Cloud, grid_subsample, orient_normals, plane_fits, read_cloud, write_ply
+from data_tools.clouds.io import Cloud, grid_subsample, orient_normals, plane_fits, read_cloud, write_ply
 from data_tools.postprocessing.pipeline import process
 from data_tools.postprocessing.settings import PostprocessSettings
 
@@ -42,8 +42,8 @@ PROBES = 40_000
 
 def make_input(folder: Path, size: int, seed: int = 1) -> Path:
     """A room's noisy cloud and, beside it, the true surface (the points before the noise, with true normals)."""
-    from data_tools.synthetic.generate import SyntheticSettings, make_scan
-    from data_tools.synthetic.noise import NOISE_LEVELS, disturb
+    from data_tools.synthetic.rooms.generate import SyntheticSettings, make_scan
+    from data_tools.synthetic.rooms.noise import NOISE_LEVELS, disturb
 
     _, scan = make_scan(SyntheticSettings(seed=seed, points=int(1.15 * size), views=16), 0)
     rng = np.random.default_rng(seed)

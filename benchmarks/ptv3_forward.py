@@ -25,10 +25,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.host_ptv3 import build_host_ptv3, load_host_ptv3
-from lam3c_plugin.standalone.ptv3 import PointTransformerV3
-from lam3c_plugin.standalone.ptv3.blocks import Block
-from lam3c_plugin.standalone.ptv3.patches import patch_route
-from lam3c_plugin.standalone.ptv3.sparse_conv import kernel_map
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3
+from lam3c_plugin.embedded.ptv3.blocks import Block
+from lam3c_plugin.embedded.ptv3.patches import patch_route
+from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map
 
 GRID = 0.02
 BASE: dict[str, Any] = dict(

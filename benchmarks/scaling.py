@@ -69,8 +69,8 @@ def views(size: int, device: str) -> Run:
     """One sample of Sonata's recipe from a scene of so many points (always on the CPU)."""
     from views import furnished_room
 
-    from lam3c_plugin.recipes import view_transforms
-    from lam3c_plugin.standalone.transforms import Compose
+    from lam3c_plugin.embedded.transforms import Compose
+    from lam3c_plugin.recipes.pretrain import view_transforms
 
     scene, pipeline = furnished_room(size), Compose(view_transforms(0.02))
     return lambda: pipeline(dict(scene))
@@ -80,7 +80,7 @@ def ptv3(size: int, device: str) -> Run:
     """PTv3 Base, forward, clouds of 50,000 points."""
     from ptv3_forward import BASE, room_cloud
 
-    from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+    from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 
     torch.manual_seed(0)
     model = PointTransformerV3(**BASE).to(device).eval()

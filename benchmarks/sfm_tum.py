@@ -21,11 +21,11 @@ import numpy as np
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.clouds import Cloud, write_ply
-from data_tools.reconstructors.assemble import build_cloud
-from data_tools.reconstructors.base import Frames, Prediction, ReconstructSettings
-from data_tools.reconstructors.masks import keep_masks
-from data_tools.reconstructors.sfm import SfmReconstructor
+from data_tools.clouds.io import Cloud, write_ply
+from data_tools.reconstruction.assemble import build_cloud
+from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings
+from data_tools.reconstruction.masks import keep_masks
+from data_tools.reconstruction.sfm import SfmReconstructor
 
 DRAWS = 2000
 SLAB = 0.03  # points within so much of the plane's length are the plane's

@@ -2,7 +2,7 @@
 
 Both run Sonata's recipe (2 global and 4 local views of at most 65,536 points) on a made-up furnished room. Nothing of
 a sample is equal to the bit, as each draws its own random numbers; checked are the entries, the number of grid cells
-and, over the timed samples, the mean size of the views. `tests/standalone/test_transforms_pointcept.py` compares the
+and, over the timed samples, the mean size of the views. `tests/embedded/test_transforms_pointcept.py` compares the
 distributions.
 """
 
@@ -23,8 +23,8 @@ import torch
 from _harness import MIB, Result, interleaved, parser, peak_memory, report
 from host_transforms import load_host_transforms, missing_host
 
-from lam3c_plugin.recipes import view_transforms
-from lam3c_plugin.standalone.transforms import Compose, GridSample
+from lam3c_plugin.embedded.transforms import Compose, GridSample
+from lam3c_plugin.recipes.pretrain import view_transforms
 
 
 def furnished_room(points: int, seed: int = 0, spacing: float = 0.0133) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
-from data_tools.stage import StageError
+from data_tools.stages.record import StageError
 
 STAGES = StageTable(FUNCTIONS, read_scenes)
 

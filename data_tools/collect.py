@@ -20,19 +20,19 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.collecting.channels import ChannelRules, read_channel_list
-from data_tools.collecting.cities import CITIES, TEMPLATES
-from data_tools.collecting.fetch import collect_video, standing_record, video_file
-from data_tools.collecting.filters import WORDS, FilterSettings, read_words
-from data_tools.collecting.ledger import coverage, state_of
-from data_tools.collecting.manifest import Manifest, ManifestError, print_problems, read_manifest, scan_manifest
-from data_tools.collecting.patience import QueueStoppedError
-from data_tools.collecting.preflight import check_tools
-from data_tools.collecting.queue import collect_patiently, fetch_all
-from data_tools.collecting.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
-from data_tools.collecting.settings import CollectSettings
-from data_tools.collecting.sources import VideoSource
-from data_tools.stage import STATES, read_record
+from data_tools.collection.channels import ChannelRules, read_channel_list
+from data_tools.collection.cities import CITIES, TEMPLATES
+from data_tools.collection.fetch import collect_video, standing_record, video_file
+from data_tools.collection.filters import WORDS, FilterSettings, read_words
+from data_tools.collection.ledger import coverage, state_of
+from data_tools.collection.manifest import Manifest, ManifestError, print_problems, read_manifest, scan_manifest
+from data_tools.collection.patience import QueueStoppedError
+from data_tools.collection.preflight import check_tools
+from data_tools.collection.queue import collect_patiently, fetch_all
+from data_tools.collection.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
+from data_tools.collection.settings import CollectSettings
+from data_tools.collection.sources import VideoSource
+from data_tools.stages.record import STATES, read_record
 
 __all__ = [
     "CollectSettings",

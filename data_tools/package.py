@@ -22,8 +22,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.packaging import LICENSES, UNITS, UPS, PackageSettings, Record, package_cloud
-from data_tools.packaging_run import find_clouds, print_table, run_all
+from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, Record, package_cloud
+from data_tools.packaging.run import find_clouds, print_table, run_all
 
 __all__ = ["PackageSettings", "Record", "main", "package_cloud"]
 

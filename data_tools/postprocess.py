@@ -25,9 +25,9 @@ if not __package__:
 
 from data_tools.postprocessing.scene import find_scenes, package_scene, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
-from data_tools.scene_folder import write_summary
-from data_tools.stage import StageRecord
-from data_tools.stage_run import print_records, run_items
+from data_tools.stages.record import StageRecord
+from data_tools.stages.run import print_records, run_items
+from data_tools.stages.scene_folder import write_summary
 
 __all__ = ["Limits", "PostprocessSettings", "main", "package_scene", "postprocess_cloud", "postprocess_scene"]
 

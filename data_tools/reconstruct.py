@@ -29,8 +29,8 @@ import numpy as np
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.reconstructors.assemble import build_cloud, write_scene_files
-from data_tools.reconstructors.base import (
+from data_tools.reconstruction.assemble import build_cloud, write_scene_files
+from data_tools.reconstruction.base import (
     BACKENDS,
     DEVICES,
     DTYPES,
@@ -42,11 +42,11 @@ from data_tools.reconstructors.base import (
     ReconstructSettings,
     build_reconstructor,
 )
-from data_tools.reconstructors.frames import SceneFrames, read_frames
-from data_tools.reconstructors.masks import keep_masks
-from data_tools.scene_folder import safe_name
-from data_tools.stage import StageError, StageRecord, run_stage, text_hash, tool_versions
-from data_tools.stage_run import print_records, run_items
+from data_tools.reconstruction.frames import SceneFrames, read_frames
+from data_tools.reconstruction.masks import keep_masks
+from data_tools.stages.record import StageError, StageRecord, run_stage, text_hash, tool_versions
+from data_tools.stages.run import print_records, run_items
+from data_tools.stages.scene_folder import safe_name
 
 __all__ = ["ReconstructSettings", "main", "predict_with_less", "reconstruct_scene"]
 
@@ -203,7 +203,7 @@ def _backend(settings: ReconstructSettings) -> Reconstructor:
 
 
 def _source_hash(video: Path) -> str:
-    from data_tools.packaging import fingerprint
+    from data_tools.packaging.clouds import fingerprint
 
     if not video.is_dir():
         return fingerprint(video)

@@ -24,10 +24,10 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.segmenting.run import Scene, find_videos, is_done, read_scenes, segment_video
-from data_tools.segmenting.settings import DEFAULT_ROOMS, SegmentSettings
-from data_tools.stage import StageError, StageRecord
-from data_tools.stage_run import print_records, run_items
+from data_tools.segmentation.run import Scene, find_videos, is_done, read_scenes, segment_video
+from data_tools.segmentation.settings import DEFAULT_ROOMS, SegmentSettings
+from data_tools.stages.record import StageError, StageRecord
+from data_tools.stages.run import print_records, run_items
 
 __all__ = ["Scene", "SegmentSettings", "find_videos", "main", "read_scenes", "segment_video"]
 
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         videos = find_videos(args.videos)
         is_all_done = all(is_done(path, _folder(args.work, name), settings) for name, path in videos)
         if settings.kind == "clip" and (args.overwrite or not is_all_done):
-            from data_tools.segmenting.clip import load_clip
+            from data_tools.segmentation.clip import load_clip
 
             load_clip(settings)  # before any video: without weights every one of them would fail
     except (ValueError, OSError, StageError) as error:

@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_tools.clouds import Cloud
-from data_tools.synthetic.generate import SyntheticSettings, make_room
+from data_tools.clouds.io import Cloud
+from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
 from lam3c_plugin import Encoder, load
+from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts
 from lam3c_plugin.labels import SYNTHETIC_24
-from lam3c_plugin.standalone.downstream.metrics import SegmentationCounts
 
 
 def rooms(first: int, count: int, points: int) -> Iterator[Cloud]:

@@ -10,7 +10,7 @@ import warnings as _warnings
 
 __version__ = "0.1.0"
 
-from lam3c_plugin.standalone.errors import Lam3cError
+from lam3c_plugin.errors import Lam3cError
 
 #: why registration failed, for `lam3c doctor`; ``None`` when all is well
 import_error: Exception | None = None

@@ -1,6 +1,6 @@
 """The ``lam3c`` command: subcommands from :mod:`lam3c_plugin.commands`, errors in one line.
 
-A :class:`~lam3c_plugin.standalone.errors.Lam3cError` ends it as ``error: ...`` with the error's exit code (1), a wrong
+A :class:`~lam3c_plugin.errors.Lam3cError` ends it as ``error: ...`` with the error's exit code (1), a wrong
 command line with 2. ``LAM3C_DEBUG=1`` prints the traceback too.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from lam3c_plugin import __version__
 from lam3c_plugin.commands import COMMANDS
-from lam3c_plugin.standalone.errors import run_main
+from lam3c_plugin.errors import run_main
 
 
 def build_parser() -> argparse.ArgumentParser:

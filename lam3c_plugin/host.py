@@ -4,7 +4,7 @@ Everything in this package that needs an engine (registries, ``Point``, hooks, c
 here, under the names Pointcept uses. Which engine answers is decided once, at import:
 
 * ``LAM3C_ENGINE=pointcept``: Pointcept, or an error that says why it cannot be imported;
-* ``LAM3C_ENGINE=embedded``: :mod:`lam3c_plugin.standalone`, pure PyTorch;
+* ``LAM3C_ENGINE=embedded``: :mod:`lam3c_plugin.embedded`, pure PyTorch;
 * ``LAM3C_ENGINE=auto`` (default): Pointcept when a package of that name can be found, else the embedded engine.
   A Pointcept that is found but broken is an error, not a silent change of engine.
 """
@@ -17,7 +17,7 @@ import importlib.util
 import os
 from typing import Any
 
-from lam3c_plugin.standalone.errors import Lam3cError
+from lam3c_plugin.errors import Lam3cError
 
 __all__ = [
     "DATASETS",
@@ -187,7 +187,7 @@ def _load_pointcept() -> dict[str, Any]:
 
 
 ENGINE: str = _choose_engine()
-_parts = _load_pointcept() if ENGINE == "pointcept" else _take(_EMBEDDED, prefix="lam3c_plugin.standalone.")
+_parts = _load_pointcept() if ENGINE == "pointcept" else _take(_EMBEDDED, prefix="lam3c_plugin.embedded.")
 
 DATASETS = _parts["DATASETS"]
 HOOKS = _parts["HOOKS"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lam3c_plugin.standalone.errors import Lam3cError
+from lam3c_plugin.errors import Lam3cError
 
 #: files that every Pointcept has and nothing else
 LANDMARKS = ("pointcept/engines/train.py", "pointcept/models/builder.py", "scripts/train.sh", "configs/_base_")

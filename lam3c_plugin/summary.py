@@ -168,9 +168,9 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     """Colour, PCA before and PCA after of the first scenes, as images."""
     import torch
 
+    from lam3c_plugin.checkpoints.keys import read_checkpoint
     from lam3c_plugin.hooks.scenes import prepare_scene, read_folder
     from lam3c_plugin.host import Config, build_model
-    from lam3c_plugin.standalone.checkpoint import read_checkpoint
     from lam3c_plugin.viz import pca_colors, render_points
 
     config = Config.fromfile(str(run_dir / "config.py"))
@@ -194,7 +194,7 @@ def encode_scene(model: Any, scene: dict[str, Any]) -> np.ndarray:
     """The teacher's up-cast features (N, C) of a scene of ``prepare_scene``, each point its cell's."""
     import torch
 
-    from lam3c_plugin.hooks.frozen import point_features
+    from lam3c_plugin.hooks.frozen_features import point_features
     from lam3c_plugin.host import Point
 
     batch = {key: torch.from_numpy(scene[key]) for key in ("coord", "feat")}

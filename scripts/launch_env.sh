@@ -117,5 +117,5 @@ run_engine() {
         exec "$PYTHON" "$POINTCEPT/tools/$tool.py" "$@"
     fi
     export PYTHONPATH="$ROOT_DIR${PYTHONPATH:+:$PYTHONPATH}"
-    exec "$PYTHON" -m "lam3c_plugin.standalone.$tool" "$@"
+    exec "$PYTHON" -m "lam3c_plugin.embedded.$tool" "$@"
 }

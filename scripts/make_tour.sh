@@ -13,7 +13,7 @@ room=synthetic_09000_00000_clean
 encoder="--checkpoint $CHECKPOINT --grid-size 0.04 --size 300x225"
 
 make_rooms() {
-  "$PY" -m data_tools.synthetic.generate --out "$OUT/rooms" --noise clean --points 60000 "$@"
+  "$PY" -m data_tools.synthetic.rooms.generate --out "$OUT/rooms" --noise clean --points 60000 "$@"
 }
 make_rooms --num 8 --seed 100
 make_rooms --num 2 --seed 9000 --split val

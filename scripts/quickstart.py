@@ -112,8 +112,9 @@ def prepare_data(args: argparse.Namespace) -> Path:
         run([sys.executable, "data_tools/package.py", *clouds, "--out", str(root)], passing=(0, 1))
         return root
     root = args.out / "data" / f"rooms-{args.rooms}-{args.noise}-seed{args.seed}"
-    generate = [sys.executable, "-m", "data_tools.synthetic.generate", "--out", str(root), "--num", str(args.rooms)]
-    run([*generate, "--seed", str(args.seed), "--noise", args.noise, "--workers", str(os.cpu_count() or 1)])
+    generate = [sys.executable, "-m", "data_tools.synthetic.rooms.generate", "--out", str(root)]
+    options = ["--num", args.rooms, "--seed", args.seed, "--noise", args.noise, "--workers", os.cpu_count() or 1]
+    run([*generate, *map(str, options)])
     return root
 
 
@@ -133,7 +134,7 @@ def rooms_of_videos(args: argparse.Namespace) -> Path:
         return root
     folder = args.out / "data" / f"walkthrough-seed{args.seed}"
     root = args.out / "data" / f"videos-walkthrough-seed{args.seed}"
-    film = [sys.executable, "data_tools/synthetic/walkthrough.py", "--out", str(folder), "--seed", str(args.seed)]
+    film = [sys.executable, "data_tools/synthetic/walkthrough/film.py", "--out", str(folder), "--seed", str(args.seed)]
     run([*film, "--fps", "15", "--jobs", str(os.cpu_count() or 1)])
     labels = str(folder / "labels.csv")  # the made-up flat knows which room each frame shows
     run([*chain, str(folder / "walkthrough.mp4"), "--labels", labels, "--out", str(root)], passing=(0, 1))
@@ -147,7 +148,7 @@ def count_scenes(root: Path) -> int:
 
 def run_folder(out: Path, is_resumed: bool) -> Path:
     """``run``, then ``run-2``, ``run-3``: a new one for a new run, the last one to go on with."""
-    from lam3c_plugin.standalone.engine.defaults import holds_run
+    from lam3c_plugin.embedded.engine.defaults import holds_run
 
     number = 1
     while holds_run(ROOT / _numbered(out / "run", number)):
@@ -166,7 +167,7 @@ def _numbered(path: Path, number: int) -> Path:
 
 def train(args: argparse.Namespace, data_root: Path) -> Path:
     """Trains the tiny config on the embedded engine; returns the run's folder."""
-    from lam3c_plugin.standalone.config import Config
+    from lam3c_plugin.embedded.config import Config
 
     batch_size = Config.fromfile(str(ROOT / "configs" / f"{CONFIG}.py")).batch_size
     scenes = count_scenes(data_root)
@@ -187,7 +188,7 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
         f"eval_epoch={epochs}",
         f"max_steps={args.steps}",
     ]
-    command = [sys.executable, "-m", "lam3c_plugin.standalone.train", "--config-file", f"configs/{CONFIG}.py"]
+    command = [sys.executable, "-m", "lam3c_plugin.embedded.train", "--config-file", f"configs/{CONFIG}.py"]
     if args.resume and resume.is_file():
         options += ["resume=True", f"weight={str(resume)!r}"]
     elif args.resume:  # stopped before its first checkpoint

@@ -8,7 +8,7 @@ import pytest
 
 from lam3c_plugin import __version__, cli
 from lam3c_plugin.commands import doctor, environment
-from lam3c_plugin.standalone.errors import DataError
+from lam3c_plugin.errors import DataError
 
 
 def run_cli(*args, **variables):

@@ -7,8 +7,7 @@ from lam3c_plugin.host_checkout import (
     missing_imports,
     third_party_imports,
 )
-
-from .commands.fake_checkout import make_checkout
+from tests.commands.fake_checkout import make_checkout
 
 
 def test_recognises_what_a_version_has(tmp_path):

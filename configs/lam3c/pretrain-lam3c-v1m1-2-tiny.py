@@ -4,7 +4,7 @@ A hundred steps instead of tens of thousands: the teacher follows faster and its
 form before the run is over.
 """
 
-from lam3c_plugin.recipes import layerwise_learning_rates, view_transforms
+from lam3c_plugin.recipes.pretrain import layerwise_learning_rates, view_transforms
 
 _base_ = ["./_base_/pretrain_roomtours.py"]
 

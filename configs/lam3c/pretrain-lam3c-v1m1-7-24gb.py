@@ -5,7 +5,7 @@ decay and the teacher advance per optimiser step, so that they run as in the bas
 balanced over the two scenes of a micro-batch. docs/configs.md shows how to estimate memory and time.
 """
 
-from lam3c_plugin.recipes import view_transforms
+from lam3c_plugin.recipes.pretrain import view_transforms
 from lam3c_plugin.requirements import require_gradient_accumulation
 
 require_gradient_accumulation()

@@ -1,6 +1,6 @@
 """Base for clouds that may come without colours or normals: a fifth of the views loses each in training."""
 
-from lam3c_plugin.recipes import view_transforms
+from lam3c_plugin.recipes.pretrain import view_transforms
 
 _base_ = ["./_base_/pretrain_roomtours.py"]
 

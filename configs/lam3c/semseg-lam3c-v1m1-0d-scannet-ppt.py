@@ -5,7 +5,7 @@ it is the supervised baseline; with it, supervised joint training on top of a pr
 """
 
 from lam3c_plugin.labels import SCANNET_20
-from lam3c_plugin.recipes_downstream import train_transforms, val_transforms, vote_config, vote_transforms
+from lam3c_plugin.recipes.downstream import train_transforms, val_transforms, vote_config, vote_transforms
 
 _base_ = ["./_base_/downstream.py", "./_base_/ptv3.py"]
 

@@ -1,6 +1,6 @@
 """ScanNet++, full fine-tuning of PTv3 Base, 100 epochs; cropped more and dropped out less often than for the probes."""
 
-from lam3c_plugin.recipes_downstream import train_transforms
+from lam3c_plugin.recipes.downstream import train_transforms
 
 _base_ = ["./_base_/semseg_scannetpp.py"]
 

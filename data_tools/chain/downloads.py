@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call
-from data_tools.collecting.patience import Patience, QueueStoppedError, put_back
-from data_tools.collecting.settings import CollectSettings
-from data_tools.stage import StageRecord
+from data_tools.collection.patience import Patience, QueueStoppedError, put_back
+from data_tools.collection.settings import CollectSettings
+from data_tools.stages.record import StageRecord
 
 
 class Downloads:

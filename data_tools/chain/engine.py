@@ -17,7 +17,7 @@ from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner, Step
 from data_tools.chain.removed import Removed
 from data_tools.chain.states import Row
-from data_tools.stage import StageRecord
+from data_tools.stages.record import StageRecord
 
 LOG = logging.getLogger("roomtours")
 IDLE_SECONDS = 0.2

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from data_tools.chain.engine import Tally
 from data_tools.chain.items import STAGES, Places
 from data_tools.chain.states import Row, States
-from data_tools.packaging import LICENSES
-from data_tools.scene_folder import scan_scenes, write_summary
-from data_tools.stage import STATES, text_hash
+from data_tools.packaging.clouds import LICENSES
+from data_tools.stages.record import STATES, text_hash
+from data_tools.stages.scene_folder import scan_scenes, write_summary
 
 TITLE = "RoomTours"
 SUMMARY_FILES = ("stats.json", "dataset_card.md")

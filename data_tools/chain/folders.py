@@ -12,8 +12,8 @@ from typing import Any
 
 from data_tools.chain.items import CHAIN_MARK, SCENE_NAME, STAGES, Outcome, Places, mark_file
 from data_tools.chain.states import Row
-from data_tools.scene_folder import PARTIAL, read_meta, take_place, write_json
-from data_tools.stage import StageRecord, read_record
+from data_tools.stages.record import StageRecord, read_record
+from data_tools.stages.scene_folder import PARTIAL, read_meta, take_place, write_json
 
 GONE = "~gone"
 NO_SPLITS = ("report", "_work")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.stage import RECORD, StageRecord
+from data_tools.stages.record import RECORD, StageRecord
 
 CHAIN_MARK = "chain.json"  # beside a stage's record: the key the chain made the folder for
 META = "meta.json"

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.packaging import PackageSettings
+from data_tools.packaging.clouds import PackageSettings
 
 BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "sfm")
 PACKAGES = {  # of the learnt backends: module, and the variable that may name a checkout
@@ -105,7 +105,7 @@ def clip_is_cached() -> bool:
         return False  # known without loading PyTorch
     import open_clip
 
-    from data_tools.segmenting.settings import SegmentSettings
+    from data_tools.segmentation.settings import SegmentSettings
 
     hub = open_clip.get_pretrained_cfg(SegmentSettings(labels="none").clip_model, "openai").get("hf_hub", "").strip("/")
     names = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -139,10 +139,10 @@ def stage_settings(backend: str, labels: str, deterministic: bool, changes: Sequ
     Raises:
         ValueError: an unknown stage or field, or a value that the stage refuses; one line.
     """
-    from data_tools.collecting.settings import CollectSettings
+    from data_tools.collection.settings import CollectSettings
     from data_tools.postprocessing.settings import PostprocessSettings
-    from data_tools.reconstructors.base import ReconstructSettings
-    from data_tools.segmenting.settings import SegmentSettings
+    from data_tools.reconstruction.base import ReconstructSettings
+    from data_tools.segmentation.settings import SegmentSettings
 
     settings: dict[str, Any] = {
         "collect": CollectSettings(),

@@ -18,8 +18,8 @@ from typing import Any
 from data_tools.chain.folders import has_files, mark_of, row_of_folder
 from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem, VideoItem, mark_file, split_of
 from data_tools.chain.states import Row, Source, States
-from data_tools.packaging import fingerprint
-from data_tools.stage import StageError, read_record, text_hash
+from data_tools.packaging.clouds import fingerprint
+from data_tools.stages.record import StageError, read_record, text_hash
 
 MIN_PART_SECONDS = 2.0
 

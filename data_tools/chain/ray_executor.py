@@ -19,7 +19,7 @@ from typing import Any
 
 from data_tools.chain.items import Call, Outcome, StageFunction
 from data_tools.chain.worker import execute
-from data_tools.stage import StageError
+from data_tools.stages.record import StageError
 
 MAX_RETRIES = 1  # by Ray; the chain submits a lost call once more itself
 LOG = logging.getLogger("roomtours")

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_tools.chain.items import VideoItem, shard_of
 from data_tools.chain.plan import fingerprint_of
 from data_tools.chain.states import States
-from data_tools.stage import text_hash
+from data_tools.stages.record import text_hash
 
 
 def read_videos(inputs: Sequence[str], labels: str = "none") -> tuple[list[VideoItem], list[str]]:
@@ -25,7 +25,7 @@ def read_videos(inputs: Sequence[str], labels: str = "none") -> tuple[list[Video
     Raises:
         ValueError: not one video anywhere.
     """
-    from data_tools.collecting.manifest import ManifestError, scan_manifest
+    from data_tools.collection.manifest import ManifestError, scan_manifest
 
     found: dict[str, VideoItem] = {}
     problems: list[str] = []

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call, SceneItem, StageFunction
-from data_tools.packaging import fingerprint, package_cloud
-from data_tools.scene_folder import read_meta
-from data_tools.stage import PASSING_ERRNO, StageRecord
+from data_tools.packaging.clouds import fingerprint, package_cloud
+from data_tools.stages.record import PASSING_ERRNO, StageRecord
+from data_tools.stages.scene_folder import read_meta
 
 CLOUD = "cloud.ply"
 
 
 def collect(call: Call) -> StageRecord:
     """Fetch a video, one try (`downloads` waits and asks again); a download that was cut off goes on."""
-    from data_tools.collecting.fetch import collect_video
-    from data_tools.collecting.sources import VideoSource
+    from data_tools.collection.fetch import collect_video
+    from data_tools.collection.sources import VideoSource
 
     video = call.video
     source = VideoSource(video.video_id, video.url, None, video.ranges, dict(video.extra))

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from data_tools.chain.items import Call, Outcome, StageFunction, mark_file
-from data_tools.stage import StageError, StageRecord
+from data_tools.stages.record import StageError, StageRecord
 
 _COUNTER = itertools.count()
 PR_SET_PDEATHSIG = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.stage import StageError
+from data_tools.stages.record import StageError
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_closing, binary_fill_holes
 
-from data_tools.clouds import cell_means, grid_cells, plane_fits
+from data_tools.clouds.io import cell_means, grid_cells, plane_fits
 from data_tools.postprocessing.cameras import Cameras
 from data_tools.postprocessing.sampling import make_tree
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_tools.clouds import Cloud, CloudError, check_bounds
+from data_tools.clouds.io import Cloud, CloudError, check_bounds
 from data_tools.postprocessing.cameras import Cameras
 from data_tools.postprocessing.layout import Layout, find_layout
 from data_tools.postprocessing.outliers import OutlierRule, find_outliers

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds import Cloud, cell_means, grid_cells, unit_rows
+from data_tools.clouds.io import Cloud, cell_means, grid_cells, unit_rows
 from data_tools.postprocessing.layout import Layout
 
 PAPER = np.array([247, 247, 245], dtype=np.uint8)

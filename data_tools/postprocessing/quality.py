@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from data_tools._normals import flatness_of
-from data_tools.clouds import cell_means, grid_cells
+from data_tools.clouds.io import cell_means, grid_cells
+from data_tools.clouds.normals import flatness_of
 from data_tools.postprocessing.layout import Layout, footprint_cells
 from data_tools.postprocessing.scale import CEILING_HEIGHT
 from data_tools.postprocessing.settings import Limits

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_tools.clouds import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, write_ply
-from data_tools.packaging import PackageSettings, Record, fingerprint, package_cloud
+from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, write_ply
+from data_tools.packaging.clouds import PackageSettings, Record, fingerprint, package_cloud
 from data_tools.postprocessing.cameras import Cameras, read_cameras, write_cameras
 from data_tools.postprocessing.layout import Layout
 from data_tools.postprocessing.pipeline import Scene, process
@@ -15,8 +15,16 @@ from data_tools.postprocessing.preview import draw_preview
 from data_tools.postprocessing.quality import reject_reason
 from data_tools.postprocessing.scale import scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
-from data_tools.scene_folder import META, read_meta, safe_name, write_json
-from data_tools.stage import RejectedError, StageError, StageRecord, read_record, run_stage, text_hash, tool_versions
+from data_tools.stages.record import (
+    RejectedError,
+    StageError,
+    StageRecord,
+    read_record,
+    run_stage,
+    text_hash,
+    tool_versions,
+)
+from data_tools.stages.scene_folder import META, read_meta, safe_name, write_json
 
 STAGE = "postprocess"
 CLOUD, CAMERAS, PREVIEW = "cloud.ply", "cameras.npz", "preview.png"

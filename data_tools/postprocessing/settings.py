@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from data_tools.scene_folder import settings_hash
+from data_tools.stages.scene_folder import settings_hash
 
 VERSION = 1  # part of the settings hash: raise it when the same cloud gives another scene
 CAP_RULES = ("uniform", "even", "confidence")

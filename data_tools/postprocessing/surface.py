@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_tools.clouds import cell_means, grid_cells, inner_viewpoints, orient_normals, plane_fits
+from data_tools.clouds.io import cell_means, grid_cells, inner_viewpoints, orient_normals, plane_fits
 from data_tools.postprocessing.cameras import Cameras
 
 VIEWS = 200  # viewpoints that are looked at: which of many near ones is the nearest does not change the side

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_tools.gravity import LEAST_PRIOR, UpGuess, find_up, rotation_to_z
+from data_tools.clouds.gravity import LEAST_PRIOR, UpGuess, find_up, rotation_to_z
 from data_tools.postprocessing.cameras import Cameras
 
 SAMPLE = 300_000  # points that are looked at; an even spread of them is enough for floor and walls

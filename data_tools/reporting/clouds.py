@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds import Cloud, CloudError, read_cloud
+from data_tools.clouds.io import Cloud, CloudError, read_cloud
 from data_tools.reporting.model import AREAS, Report, SceneRow
 from data_tools.reporting.scan import read_object
 from data_tools.reporting.viewer import PointLayer, thin_rows
-from data_tools.scene_folder import META
+from data_tools.stages.scene_folder import META
 
 #: Reconstructions are in the first camera's axes (x right, y down, z forward): taken as if it looked level
 CAMERA_TO_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

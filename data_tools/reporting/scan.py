@@ -13,7 +13,7 @@ from typing import Any
 from data_tools.chain.states import read_rows
 from data_tools.reporting.measures import extent_of, label_of, points_of, score_of, spacing_of
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
-from data_tools.scene_folder import META
+from data_tools.stages.scene_folder import META
 
 FAILURES = "package_failures.json"
 RECORD = "record.json"

@@ -13,7 +13,7 @@ from data_tools.reporting.pages import THEME_BUTTON, assets_digest, link, page, 
 from data_tools.reporting.pictures import cloud_picture, data_address, shrunk
 from data_tools.reporting.scan import find_pictures, read_object
 from data_tools.reporting.viewer import add_extras, camera_lines, embed, viewer_part, viewer_spec
-from data_tools.scene_folder import META, settings_hash
+from data_tools.stages.scene_folder import META, settings_hash
 
 MOST_FRAMES = 8
 TIMELINE_WIDTH = 1600

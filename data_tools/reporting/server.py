@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from data_tools.clouds import CloudError
+from data_tools.clouds.io import CloudError
 from data_tools.reporting.build import make_page
 from data_tools.reporting.clouds import layers_of, load_cameras, load_cloud
 from data_tools.reporting.model import Report, ReportError, ReportSettings, SceneRow

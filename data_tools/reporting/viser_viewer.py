@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clouds import Cloud
+from data_tools.clouds.io import Cloud
 from data_tools.reporting.clouds import load_cameras, load_cloud
 from data_tools.reporting.model import Report, SceneRow
 

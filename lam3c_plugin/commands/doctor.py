@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lam3c_plugin import __version__
-
-from . import doctor_checkout, environment
+from lam3c_plugin.commands import doctor_checkout, environment
 
 TORCH_AT_LEAST = (2, 5)
 

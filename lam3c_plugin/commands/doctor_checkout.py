@@ -15,8 +15,8 @@ from typing import Any
 
 from lam3c_plugin import machine
 from lam3c_plugin.commands.install import add_config, config_source, is_complete
+from lam3c_plugin.errors import ConfigError, Lam3cError
 from lam3c_plugin.host_checkout import Checkout, has_package, how_to_install, inspect_checkout, missing_imports
-from lam3c_plugin.standalone.errors import ConfigError, Lam3cError
 
 MARKS = {"ok": "ok     ", "note": "note   ", "todo": "TO DO  "}
 DEFAULT_CONFIG = "pretrain-lam3c-v1m1-0-base"
@@ -246,7 +246,7 @@ def load_config(name: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: there is none of that name, or it does not pre-train.
     """
-    from lam3c_plugin.standalone.config import Config
+    from lam3c_plugin.embedded.config import Config
 
     path = config_source() / f"{name.removeprefix('lam3c/').removesuffix('.py')}.py"
     cfg = Config.fromfile(path, import_custom_modules=False).to_dict()

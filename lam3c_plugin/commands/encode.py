@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.apps.options import add_page_options
-from lam3c_plugin.standalone.errors import ConfigError
+from lam3c_plugin.commands.shared.options import add_page_options
+from lam3c_plugin.errors import ConfigError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _view(args: argparse.Namespace, items: Sequence[Any]) -> None:
     """Pages of everything that is encoded now, also of what was there already."""
-    from lam3c_plugin.apps.encoded import show_encoded
+    from lam3c_plugin.commands.shared.encoded import show_encoded
     from lam3c_plugin.encode.files import read_record
 
     record = read_record(args.out)

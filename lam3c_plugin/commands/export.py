@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.apps.options import add_encoder_options
+from lam3c_plugin.commands.shared.options import add_encoder_options
 
 DESCRIPTION = """Exports everything of the encoder that has weights, for clouds of any size. Which points meet (cells,
 curves, patches, neighbours, pooling) depends on the cloud through sorting and searching, which no export format holds
 well: these index tables are inputs of the exported network. --tables IN writes them for a cloud, and
-lam3c_plugin.apps.export_network.lookup_tables makes them in PyTorch. Every file is run and held against the encoder on
+lam3c_plugin.export.network.lookup_tables makes them in PyTorch. Every file is run and held against the encoder on
 clouds of other sizes before it gets its name (docs/tour.md)."""
 
 
@@ -38,10 +38,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from lam3c_plugin.apps.common import open_encoder, read_input
-    from lam3c_plugin.apps.exporting import linear_of, traced, write_onnx, write_torch
-    from lam3c_plugin.apps.heads import find_head
-    from lam3c_plugin.standalone.errors import ConfigError
+    from lam3c_plugin.analysis.heads import find_head
+    from lam3c_plugin.commands.shared.inputs import open_encoder, read_input
+    from lam3c_plugin.errors import ConfigError
+    from lam3c_plugin.export.files import linear_of, traced, write_onnx, write_torch
 
     if not (args.torch_export or args.onnx or args.tables):
         raise ConfigError("nothing to do: give --torch-export FILE.pt2, --onnx FILE.onnx or --tables IN")
@@ -66,11 +66,11 @@ def _write_tables(args: argparse.Namespace, encoder: Any, cloud: Any, head: Any)
     """The inputs of a cloud, the cell of each point, and what the network should give."""
     import torch
 
-    from lam3c_plugin.apps.export_network import lookup_tables
-    from lam3c_plugin.apps.exporting import encoder_output, flat_inputs
-    from lam3c_plugin.apps.files import save_npz
+    from lam3c_plugin.commands.shared.files import save_npz
     from lam3c_plugin.encode.clouds import prepare
     from lam3c_plugin.encode.files import full_coord
+    from lam3c_plugin.export.files import encoder_output, flat_inputs
+    from lam3c_plugin.export.network import lookup_tables
 
     options = {"grid_size": args.grid_size, "normals": args.normals, "color_range": 255}
     cells = prepare(full_coord(cloud), cloud.color, cloud.normal, **options)

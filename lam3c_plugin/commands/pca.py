@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.apps.options import add_encoder_options, add_output_options
+from lam3c_plugin.commands.shared.options import add_encoder_options, add_output_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,8 +31,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from lam3c_plugin.apps.common import for_each, input_paths, open_encoder
-    from lam3c_plugin.standalone.errors import ConfigError
+    from lam3c_plugin.commands.shared.inputs import for_each, input_paths, open_encoder
+    from lam3c_plugin.errors import ConfigError
 
     if args.first < 0:
         raise ConfigError(f"--first {args.first}: give 0 or more")
@@ -53,7 +53,7 @@ _Read = tuple[str, Any, Any]  # name, cloud, features
 def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: bool) -> _Read:
     import numpy as np
 
-    from lam3c_plugin.apps.common import cell_features, read_input
+    from lam3c_plugin.commands.shared.inputs import cell_features, read_input
 
     cloud = read_input(path)
     found = cell_features(encoder, cloud, args)
@@ -64,7 +64,7 @@ def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: 
 
 def _colour(args: argparse.Namespace, read: list[_Read]) -> None:
     """Colours clouds by the components that they have in common."""
-    from lam3c_plugin.apps.components import component_colors
+    from lam3c_plugin.analysis.components import component_colors
 
     names, clouds, features = zip(*read, strict=True)
     colors, components = component_colors([found.feat for found in features], args.first)
@@ -74,9 +74,9 @@ def _colour(args: argparse.Namespace, read: list[_Read]) -> None:
 
 
 def _write(args: argparse.Namespace, name: str, cloud: Any, color: Any, note: str) -> None:
-    from lam3c_plugin.apps.files import save_picture, save_ply, show_page
-    from lam3c_plugin.apps.pages import color_layer, layer, layers_page
-    from lam3c_plugin.apps.pictures import display_colors, to_uint8, turntable
+    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
+    from lam3c_plugin.analysis.pictures import display_colors, to_uint8, turntable
+    from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
 
     color = to_uint8(color)
     picture = turntable(cloud.coord, [display_colors(cloud), color], args.size)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.apps.options import add_encoder_options, add_output_options
+from lam3c_plugin.commands.shared.options import add_encoder_options, add_output_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import numpy as np
 
-    from lam3c_plugin.apps.classes import names_of_labels
-    from lam3c_plugin.apps.common import cell_features, open_encoder
-    from lam3c_plugin.apps.heads import write_head
-    from lam3c_plugin.apps.labelled import encode_samples, find_splits
-    from lam3c_plugin.apps.probing import run_probes
-    from lam3c_plugin.standalone.errors import ConfigError
+    from lam3c_plugin.analysis.classes import names_of_labels
+    from lam3c_plugin.analysis.heads import write_head
+    from lam3c_plugin.analysis.labelled import encode_samples, find_splits
+    from lam3c_plugin.analysis.probing import run_probes
+    from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder
+    from lam3c_plugin.errors import ConfigError
 
     if min(args.seeds, args.neighbours, args.bank) < 1 or min(args.train_points, args.val_points) < 0:
         raise ConfigError("--seeds, --neighbours and --bank are at least 1, --train-points and --val-points at least 0")
@@ -94,8 +94,8 @@ def _report(args: argparse.Namespace, encoder: Any, result: Any, names: list[str
     """Prints the tables and writes them, and everything as JSON."""
     import json
 
-    from lam3c_plugin.apps.files import save_text
-    from lam3c_plugin.apps.probing import class_table, few_label_table
+    from lam3c_plugin.analysis.probing import class_table, few_label_table
+    from lam3c_plugin.commands.shared.files import save_text
 
     tables = f"{few_label_table(result.rows, args.few)}\n\n{class_table(result.scores, names)}\n"
     print(f"{scenes[0]} training and {scenes[1]} validation scenes, {encoder.info.source}\n{tables}")
@@ -123,13 +123,13 @@ def _picture(args: argparse.Namespace, encoder: Any, scene: Path, result: Any, n
     """The first validation scene: its labels, and what each probe makes of it."""
     import numpy as np
 
-    from lam3c_plugin.apps.classes import label_colors, palette
-    from lam3c_plugin.apps.common import cell_features
-    from lam3c_plugin.apps.files import save_picture, save_ply, show_page
-    from lam3c_plugin.apps.heads import classify
-    from lam3c_plugin.apps.labelled import ignore_labels, read_labelled
-    from lam3c_plugin.apps.pages import color_layer, layer, layers_page
-    from lam3c_plugin.apps.pictures import turntable, with_legend
+    from lam3c_plugin.analysis.classes import label_colors, palette
+    from lam3c_plugin.analysis.heads import classify
+    from lam3c_plugin.analysis.labelled import ignore_labels, read_labelled
+    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
+    from lam3c_plugin.analysis.pictures import turntable, with_legend
+    from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
+    from lam3c_plugin.commands.shared.inputs import cell_features
 
     cloud = read_labelled(scene, args.labels)
     truth = ignore_labels(cloud.segment, args.ignore)

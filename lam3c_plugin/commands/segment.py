@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.apps.options import add_encoder_options, add_output_options
+from lam3c_plugin.commands.shared.options import add_encoder_options, add_output_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,10 +34,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from lam3c_plugin.apps.classes import class_names
-    from lam3c_plugin.apps.common import cell_features, for_each, input_paths, open_encoder, read_input
-    from lam3c_plugin.apps.heads import classify, find_head
-    from lam3c_plugin.standalone.errors import ConfigError
+    from lam3c_plugin.analysis.classes import class_names
+    from lam3c_plugin.analysis.heads import classify, find_head
+    from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder, read_input
+    from lam3c_plugin.errors import ConfigError
 
     if args.level != "full":
         raise ConfigError(f"--level {args.level}: probe heads read all levels; leave it out")
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
 def _write(args: argparse.Namespace, name: str, cloud: Any, segment: Any, share: Any, names: list[str]) -> None:
     import numpy as np
 
-    from lam3c_plugin.apps.classes import label_colors, palette
-    from lam3c_plugin.apps.files import save_npz, save_picture, save_ply, show_page
-    from lam3c_plugin.apps.pages import color_layer, layer, layers_page
-    from lam3c_plugin.apps.pictures import display_colors, to_uint8, turntable, with_legend
+    from lam3c_plugin.analysis.classes import label_colors, palette
+    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
+    from lam3c_plugin.analysis.pictures import display_colors, to_uint8, turntable, with_legend
+    from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply, show_page
 
     color, colors = label_colors(segment, len(names)), palette(len(names))
     counts = np.bincount(segment, minlength=len(names))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.apps.options import add_encoder_options, add_output_options
+from lam3c_plugin.commands.shared.options import add_encoder_options, add_output_options
 
 
 def add_parser(subparsers: Any) -> None:
@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import numpy as np
 
-    from lam3c_plugin.apps import similarity as core
-    from lam3c_plugin.apps.common import cell_features, naming, open_encoder, output_names, read_input
-    from lam3c_plugin.apps.files import save_npz, save_picture, save_ply
-    from lam3c_plugin.apps.pictures import display_colors, turntable
+    from lam3c_plugin.analysis import similarity as core
+    from lam3c_plugin.analysis.pictures import display_colors, turntable
+    from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply
+    from lam3c_plugin.commands.shared.inputs import cell_features, naming, open_encoder, output_names, read_input
     from lam3c_plugin.encode.files import full_coord
 
     cloud = read_input(args.input)
@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
 def _view(
     args: argparse.Namespace, name: str, cloud: Any, cells: tuple[Any, Any], similarity: Any, picked: Any, color: Any
 ) -> None:
-    from lam3c_plugin.apps import similarity as core
-    from lam3c_plugin.apps.files import show_page
-    from lam3c_plugin.apps.pages import similarity_page
+    from lam3c_plugin.analysis import similarity as core
+    from lam3c_plugin.analysis.pages import similarity_page
+    from lam3c_plugin.commands.shared.files import show_page
 
     unit, inverse = cells
     packed = core.pack(unit)

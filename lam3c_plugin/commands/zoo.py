@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lam3c_plugin.standalone.errors import CheckpointError
+from lam3c_plugin.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from lam3c_plugin.zoo import Card, Entry, Weights
+    from lam3c_plugin.checkpoints.weights import Weights
+    from lam3c_plugin.zoo import Card, Entry
 
 _EXAMPLES = """examples:
   lam3c zoo list
@@ -112,7 +113,9 @@ def _place(name: str) -> tuple[Path, Entry | None]:
 
 
 def _verify(name: str, wanted: str | None) -> str:
-    from lam3c_plugin.zoo import convert, read, store
+    from lam3c_plugin.checkpoints import convert
+    from lam3c_plugin.checkpoints.weights import read
+    from lam3c_plugin.zoo import store
 
     path, entry = _place(name)
     lock = store.read_lock(entry.name) if entry else None
@@ -137,7 +140,8 @@ def _verify(name: str, wanted: str | None) -> str:
 
 def run_info(args: argparse.Namespace) -> int:
     """Prints what a checkpoint is."""
-    from lam3c_plugin.zoo import entries, find, read, store
+    from lam3c_plugin.checkpoints.weights import read
+    from lam3c_plugin.zoo import entries, find, store
 
     path, entry = _place(args.name)
     if entry is None and not path.exists():
@@ -164,7 +168,8 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
-    from lam3c_plugin.zoo import convert, store
+    from lam3c_plugin.checkpoints import convert
+    from lam3c_plugin.zoo import store
 
     source = weights.source
     tensors = {**weights.backbone, **(weights.head or {})}
@@ -205,7 +210,7 @@ def _short(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------ convert and publish
 def run_convert(args: argparse.Namespace) -> int:
     """Writes a checkpoint in another format."""
-    from lam3c_plugin.zoo import convert
+    from lam3c_plugin.checkpoints import convert
 
     weights = _load(args)
     target = Path(args.target).expanduser()
@@ -222,7 +227,8 @@ def run_convert(args: argparse.Namespace) -> int:
 
 def run_publish(args: argparse.Namespace) -> int:
     """Writes a Hub folder and uploads it where a repository is named."""
-    from lam3c_plugin.zoo import convert, publish
+    from lam3c_plugin.checkpoints import convert
+    from lam3c_plugin.zoo import publish
 
     weights = _load(args)
     weights.check_usable()  # others shall be able to use it
@@ -238,7 +244,8 @@ def run_publish(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Weights:
-    from lam3c_plugin.zoo import open_weights, read
+    from lam3c_plugin.checkpoints.weights import read
+    from lam3c_plugin.zoo import open_weights
 
     weights = open_weights(args.checkpoint, part=args.part, config=_config(args), yes=args.yes)
     if args.head:

@@ -12,8 +12,8 @@ import torch
 
 from lam3c_plugin import host
 from lam3c_plugin.datasets.scene import read_scene
-from lam3c_plugin.standalone.datasets.folders import list_split
-from lam3c_plugin.standalone.errors import ConfigError, DataError
+from lam3c_plugin.embedded.datasets.folders import list_split
+from lam3c_plugin.errors import ConfigError, DataError
 
 LAYOUT = "<root>/<split>/<scene>/{coord,color,normal}.npy"
 CURE = "python data_tools/package.py CLOUDS... --out data/roomtours"

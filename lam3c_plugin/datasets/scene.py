@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from lam3c_plugin.standalone.errors import DataError
+from lam3c_plugin.errors import DataError
 
 
 def read_scene(folder: str, color_scale: float = 1.0) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ embedded engine it changes nothing. ``RandomDropColor`` and ``RandomDropNormal``
 from __future__ import annotations
 
 from lam3c_plugin import host
-from lam3c_plugin.standalone.transforms import Compose, RandomDropColor, RandomDropNormal
-from lam3c_plugin.standalone.transforms.compose import FALLBACK_REGISTRIES
+from lam3c_plugin.embedded.transforms import Compose, RandomDropColor, RandomDropNormal
+from lam3c_plugin.embedded.transforms.compose import FALLBACK_REGISTRIES
 
 if host.ENGINE == "pointcept" and host.TRANSFORMS not in FALLBACK_REGISTRIES:
     FALLBACK_REGISTRIES.append(host.TRANSFORMS)

@@ -1,6 +1,6 @@
 """Features of point clouds: :func:`load` a checkpoint, :meth:`Encoder.encode` a cloud of any size."""
 
-from .api import Encoded, Encoder, EncoderInfo, load
-from .backbone import LAM3CBackbone
+from lam3c_plugin.encode.api import Encoded, Encoder, EncoderInfo, load
+from lam3c_plugin.encode.backbone import LAM3CBackbone
 
 __all__ = ["Encoded", "Encoder", "EncoderInfo", "LAM3CBackbone", "load"]

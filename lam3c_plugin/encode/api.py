@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lam3c_plugin.standalone.errors import ConfigError
-from lam3c_plugin.standalone.geometry import PointCloudError
-from lam3c_plugin.standalone.ptv3 import PointTransformerV3
-
-from .clouds import CellCloud, as_columns, prepare, split_rows
-from .memory import GIB, choose_limit, machine_bytes, out_of_memory
-from .models import build_encoder, find_weights, random_backbone
-from .stages import Stage, run_stages
+from lam3c_plugin.embedded.geometry import PointCloudError
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3
+from lam3c_plugin.encode.clouds import CellCloud, as_columns, prepare, split_rows
+from lam3c_plugin.encode.memory import GIB, choose_limit, machine_bytes, out_of_memory
+from lam3c_plugin.encode.models import build_encoder, find_weights, random_backbone
+from lam3c_plugin.encode.stages import Stage, run_stages
+from lam3c_plugin.errors import ConfigError
 
 FULL = "full"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}

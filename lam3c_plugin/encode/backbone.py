@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lam3c_plugin.standalone.geometry import PointCloudError
-from lam3c_plugin.standalone.structure import Point
-
-from .api import FULL, level_number, stage_widths
-from .clouds import as_columns, prepare, split_rows
-from .models import build_encoder, find_weights, random_backbone
+from lam3c_plugin.embedded.geometry import PointCloudError
+from lam3c_plugin.embedded.structure import Point
+from lam3c_plugin.encode.api import FULL, level_number, stage_widths
+from lam3c_plugin.encode.clouds import as_columns, prepare, split_rows
+from lam3c_plugin.encode.models import build_encoder, find_weights, random_backbone
 
 
 class LAM3CBackbone(nn.Module):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lam3c_plugin.standalone.geometry import MAX_CELL, PointCloudError, check_clouds
-from lam3c_plugin.standalone.ptv3.rows import group_by_key
+from lam3c_plugin.embedded.geometry import MAX_CELL, PointCloudError, check_clouds
+from lam3c_plugin.embedded.ptv3.rows import group_by_key
 
 NORMALS = ("estimate", "zero")
 NEIGHBOURS = 32  # points to a plane, as in RoomTours
@@ -171,7 +171,7 @@ def unit_normals(normal: Tensor) -> Tensor:
 
 def estimate_unit_normals(coord: Tensor) -> Tensor:
     """Normals of points (M, 3) from planes through 32 neighbours, turned towards free space; on the CPU."""
-    from data_tools.clouds import estimate_normals  # SciPy: not needed where normals are given
+    from data_tools.clouds.io import estimate_normals  # SciPy: not needed where normals are given
 
     points = coord.cpu().numpy()
     normal = estimate_normals(points, NEIGHBOURS, workers=max(1, torch.get_num_threads()))

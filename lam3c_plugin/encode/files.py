@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clouds import CLOUD_SUFFIXES, Cloud, CloudError, drop_not_finite, read_cloud, write_ply
-from lam3c_plugin.standalone.errors import DataError, Lam3cError
-
-from .api import Encoder
+from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, drop_not_finite, read_cloud, write_ply
+from lam3c_plugin.encode.api import Encoder
+from lam3c_plugin.errors import DataError, Lam3cError
 
 RECORD = "encode.jsonl"
 FORMATS = ("npz", "ply")

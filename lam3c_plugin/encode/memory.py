@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lam3c_plugin.standalone.geometry import PointCloudError
+from lam3c_plugin.embedded.geometry import PointCloudError
 
 GIB = float(1 << 30)
 # bytes a point in a pass of a stage: per channel (features, queries, the MLP's hidden layer, ...), and of its geometry;

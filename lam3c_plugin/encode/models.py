@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lam3c_plugin.standalone.checkpoint import compare
-from lam3c_plugin.standalone.errors import CheckpointError, did_you_mean
-from lam3c_plugin.standalone.ptv3 import PointTransformerV3
-from lam3c_plugin.zoo import Weights, open_weights
-from lam3c_plugin.zoo.architecture import empty_backbone
+from lam3c_plugin.checkpoints.architecture import empty_backbone
+from lam3c_plugin.checkpoints.keys import compare
+from lam3c_plugin.checkpoints.weights import Weights
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3
+from lam3c_plugin.errors import CheckpointError, did_you_mean
+from lam3c_plugin.zoo import open_weights
 
 _COMMON: dict[str, Any] = {"in_channels": 9, "order": ["z", "z-trans", "hilbert", "hilbert-trans"], "mask_token": True}
 

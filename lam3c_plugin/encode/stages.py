@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lam3c_plugin.standalone.geometry import CloudGeometry
-from lam3c_plugin.standalone.ptv3 import GridPooling, PointTransformerV3
-from lam3c_plugin.standalone.ptv3.pooling import pooling_plan
-from lam3c_plugin.standalone.ptv3.rows import Groups, group_max
-from lam3c_plugin.standalone.structure import Point
+from lam3c_plugin.embedded.geometry import CloudGeometry
+from lam3c_plugin.embedded.ptv3 import GridPooling, PointTransformerV3
+from lam3c_plugin.embedded.ptv3.pooling import pooling_plan
+from lam3c_plugin.embedded.ptv3.rows import Groups, group_max
+from lam3c_plugin.embedded.structure import Point
 
 MIN_HALO = 4  # cells: as far as the convolutions of three blocks see, and one
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lam3c_plugin.hooks.common import bare_model, fixed_rng, steps_done
+from lam3c_plugin.hooks.frozen_features import frozen_features
+from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene, read_folder
 from lam3c_plugin.host import HOOKS, HookBase, comm
 from lam3c_plugin.viz import contact_sheet, pca_colors, render_points, save_png
-
-from .common import bare_model, fixed_rng, steps_done
-from .frozen import frozen_features
-from .scenes import configured_grid_size, first_scene, prepare_scene, read_folder
 
 
 @HOOKS.register_module()

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lam3c_plugin.errors import Lam3cError
+from lam3c_plugin.hooks.common import bare_model, rng_state, steps_done
 from lam3c_plugin.host import HOOKS, HookBase, comm
-from lam3c_plugin.standalone.errors import Lam3cError
-
-from .common import bare_model, rng_state, steps_done
 
 MEGABYTE = 2**20
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lam3c_plugin.standalone.errors import DataError
+from lam3c_plugin.errors import DataError
 
 TRIES = 20  # broken scenes at the head of a data set that are passed over
 

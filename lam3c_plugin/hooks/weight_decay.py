@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
+from lam3c_plugin.hooks.common import steps_done, total_steps
 from lam3c_plugin.host import HOOKS, HookBase
-
-from .common import steps_done, total_steps
 
 
 def cosine(base: float, final: float, step: int, steps: int) -> float:

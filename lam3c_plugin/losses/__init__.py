@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+from lam3c_plugin.errors import Lam3cError
 from lam3c_plugin.losses.clustering import ClusteringStats, clustering_loss, clustering_loss_reference
 from lam3c_plugin.losses.clustering_from_embeddings import (
     clustering_loss_from_embeddings,
@@ -10,7 +11,6 @@ from lam3c_plugin.losses.clustering_from_embeddings import (
 from lam3c_plugin.losses.consistency import noise_consistency_loss, noise_consistency_loss_reference
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss, laplacian_smoothing_loss_reference
 from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph
-from lam3c_plugin.standalone.errors import Lam3cError
 
 __all__ = [
     "ClusteringStats",

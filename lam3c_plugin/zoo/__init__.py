@@ -1,33 +1,14 @@
-"""The checkpoint zoo: names, downloads, verification, conversion (``lam3c zoo``; docs/zoo.md).
+"""The checkpoint zoo: names, downloads, verification (``lam3c zoo``; docs/zoo.md).
 
 path = resolve("lam3c-ptv3-base")
-weights = read(path)
+weights = lam3c_plugin.checkpoints.weights.read(path)
 weights.backbone_config, weights.backbone
 """
 
-from .added import add
-from .architecture import LEAST_SHARE, guess_config
-from .card import Card
-from .convert import write, write_folder
-from .index import Entry, find
-from .resolve import obtain, open_weights, resolve
-from .store import entries, home
-from .weights import Weights, read
+from lam3c_plugin.zoo.added import add
+from lam3c_plugin.zoo.card import Card
+from lam3c_plugin.zoo.index import Entry, find
+from lam3c_plugin.zoo.resolve import obtain, open_weights, resolve
+from lam3c_plugin.zoo.store import entries, home
 
-__all__ = [
-    "LEAST_SHARE",
-    "Card",
-    "Entry",
-    "Weights",
-    "add",
-    "entries",
-    "find",
-    "guess_config",
-    "home",
-    "obtain",
-    "open_weights",
-    "read",
-    "resolve",
-    "write",
-    "write_folder",
-]
+__all__ = ["Card", "Entry", "add", "entries", "find", "home", "obtain", "open_weights", "resolve"]

@@ -7,10 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lam3c_plugin.standalone.errors import CheckpointError
-
-from .index import LICENCE_URLS
-from .weights import Weights
+from lam3c_plugin.checkpoints.weights import Weights
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.zoo.index import LICENCE_URLS
 
 _CITATION = """@inproceedings{lam3c2026,
   title     = {3D sans 3D Scans: Scalable Pre-training from Video-Generated Point Clouds},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lam3c_plugin.standalone.errors import CheckpointError
+from lam3c_plugin.errors import CheckpointError
 
 TRIES = 5
 _TIMEOUT = 30  # seconds without a byte

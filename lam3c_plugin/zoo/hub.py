@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.standalone.errors import CheckpointError
-
-from .index import Entry
-from .opening import require
+from lam3c_plugin.checkpoints.opening import require
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.zoo.index import Entry
 
 TRIES = 3
 

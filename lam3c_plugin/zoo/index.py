@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from lam3c_plugin.standalone.errors import CheckpointError, did_you_mean
+from lam3c_plugin.errors import CheckpointError, did_you_mean
 
 FORMAT = "lam3c-zoo/1"
 KINDS = ("backbone", "head")

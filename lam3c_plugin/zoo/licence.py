@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from lam3c_plugin.standalone.errors import CheckpointError
-
-from .index import Entry
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.zoo.index import Entry
 
 
 def describe(entry: Entry) -> str:

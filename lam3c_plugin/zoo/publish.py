@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lam3c_plugin.standalone.errors import CheckpointError
-
-from .hub import failures
-from .opening import require
+from lam3c_plugin.checkpoints.opening import require
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.zoo.hub import failures
 
 
 def upload(folder: Path, repo: str, *, private: bool = False) -> str:

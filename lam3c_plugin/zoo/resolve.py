@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.standalone.errors import CheckpointError, near_names
-
-from . import fetch, hub, licence
-from .index import Entry, find
-from .opening import sniff
-from .store import Lock, entries, home, read_lock, sha256_of, write_lock
-from .weights import SUFFIXES, Weights, read
+from lam3c_plugin.checkpoints.opening import sniff
+from lam3c_plugin.checkpoints.weights import SUFFIXES, Weights, read
+from lam3c_plugin.errors import CheckpointError, near_names
+from lam3c_plugin.zoo import fetch, hub, licence
+from lam3c_plugin.zoo.index import Entry, find
+from lam3c_plugin.zoo.store import Lock, entries, home, read_lock, sha256_of, write_lock
 
 
 def resolve(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .index import FORMAT
+from lam3c_plugin.zoo.index import FORMAT
 
 _LAM3C = "aist-cvrt/lam3c-roomtours"
 _PAGE = f"https://huggingface.co/{_LAM3C}"

@@ -7,17 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lam3c_plugin.standalone.checkpoint import read_checkpoint, state_dict_of, strip_module
-from lam3c_plugin.standalone.errors import CheckpointError
-
-from .opening import open_safetensors, sniff
-from .resolve import resolve
-from .store import entries, read_lock
-from .weights import read
+from lam3c_plugin.checkpoints.keys import read_checkpoint, state_dict_of, strip_module
+from lam3c_plugin.checkpoints.opening import open_safetensors, sniff
+from lam3c_plugin.checkpoints.weights import read
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.zoo.resolve import resolve
+from lam3c_plugin.zoo.store import entries, read_lock
 
 
 def read_state(name_or_path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, without ``module.``, in whatever layout it has (``standalone.checkpoint``).
+    """The state dict of a checkpoint, without ``module.``, in whatever layout it has (``checkpoints.keys``).
 
     A run never downloads: every rank would, and nobody may be there to agree to a licence. PyTorch files are read as a
     run's own checkpoints are, by :func:`read_checkpoint`.

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lam3c_plugin.standalone.errors import CheckpointError
-
-from .index import Entry, parse_entry, parse_index
-from .shipped import INDEX
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.zoo.index import Entry, parse_entry, parse_index
+from lam3c_plugin.zoo.shipped import INDEX
 
 _BLOCK = 1 << 20
 

@@ -4,8 +4,7 @@ import pytest
 from lam3c_plugin import cli
 from lam3c_plugin.commands import doctor_checkout as doctor
 from lam3c_plugin.host_checkout import inspect_checkout
-
-from .fake_checkout import make_checkout
+from tests.commands.fake_checkout import make_checkout
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_write_makes_a_config_that_uninstall_removes(root, capsys):
     cli.main(["install", "--pointcept", str(root)])
     words = ("--gpus", 1, "--gpu-memory", 24, "--config", "pretrain-lam3c-v1m1-7-24gb", "--write")
     run(root, *words)
-    from lam3c_plugin.standalone.config import Config
+    from lam3c_plugin.embedded.config import Config
 
     for folder in ("configs/lam3c", "configs/scannet/lam3c"):
         cfg = Config.fromfile(root / folder / "pretrain-lam3c-v1m1-7-24gb-fit.py", import_custom_modules=False)

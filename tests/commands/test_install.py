@@ -8,10 +8,9 @@ import pytest
 
 from lam3c_plugin import cli
 from lam3c_plugin.commands import install as command
+from lam3c_plugin.embedded.config import Config
 from lam3c_plugin.host_checkout import inspect_checkout
-from lam3c_plugin.standalone.config import Config
-
-from .fake_checkout import FILES, make_checkout
+from tests.commands.fake_checkout import FILES, make_checkout
 
 BASE = "configs/lam3c/pretrain-lam3c-v1m1-0-base.py"
 TWIN = "configs/scannet/lam3c/pretrain-lam3c-v1m1-0-base.py"

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lam3c_plugin.embedded.optimizer import build_optimizer
+from lam3c_plugin.embedded.scheduler import build_scheduler
 from lam3c_plugin.host import DATASETS, HOOKS, MODELS, Config, build_model
-from lam3c_plugin.standalone.optimizer import build_optimizer
-from lam3c_plugin.standalone.scheduler import build_scheduler
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs/lam3c"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -231,7 +231,7 @@ def test_sonata_baseline_differs_by_its_model():
 
 
 def test_synthetic_classes_are_the_generator_s():
-    from data_tools.synthetic.palette import CLASSES
+    from data_tools.synthetic.rooms.palette import CLASSES
     from lam3c_plugin.labels import SYNTHETIC_24
 
     assert tuple(SYNTHETIC_24) == CLASSES
@@ -240,7 +240,7 @@ def test_synthetic_classes_are_the_generator_s():
 def test_old_pointcept_is_refused_in_one_line(monkeypatch):
     """v1.6.0 has neither PG-v1m2 nor accumulation: the configs say so when they are read."""
     import lam3c_plugin.host as host
-    from lam3c_plugin.standalone.errors import ConfigError
+    from lam3c_plugin.errors import ConfigError
 
     monkeypatch.setattr(host, "ENGINE", "pointcept")
     module = types.ModuleType("old_host")

@@ -12,7 +12,7 @@ import torch
 from lam3c_plugin import host
 from lam3c_plugin.datasets import RoomToursDataset, read_scene
 from lam3c_plugin.datasets.roomtours import choose_subset
-from lam3c_plugin.standalone.errors import ConfigError, DataError
+from lam3c_plugin.errors import ConfigError, DataError
 
 COUNT = 60
 

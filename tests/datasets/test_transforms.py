@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lam3c_plugin import host
-from lam3c_plugin.standalone import transforms as T
-from lam3c_plugin.standalone.errors import RegistryError
-from lam3c_plugin.standalone.transforms import compose
+from lam3c_plugin.embedded import transforms as T
+from lam3c_plugin.embedded.transforms import compose
+from lam3c_plugin.errors import RegistryError
 
 
 def test_it_runs_the_plugins_transforms():

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from data_tools.clouds import Cloud
-from data_tools.synthetic.generate import SyntheticSettings, make_room
+from data_tools.clouds.io import Cloud
+from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
 from lam3c_plugin.encode import Encoder
 
 GRID = 0.05

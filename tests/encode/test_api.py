@@ -9,11 +9,11 @@ import torch
 
 import lam3c_plugin
 from lam3c_plugin import zoo
+from lam3c_plugin.embedded.geometry import PointCloudError
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode import Encoder
 from lam3c_plugin.encode.models import SIZES, build_encoder
-from lam3c_plugin.standalone.errors import CheckpointError, ConfigError
-from lam3c_plugin.standalone.geometry import PointCloudError
-from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+from lam3c_plugin.errors import CheckpointError, ConfigError
 from tests.encode.rooms import GRID, inputs, room, tiny
 
 WIDTHS = (24, 48, 64, 96, 128)

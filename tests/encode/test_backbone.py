@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from lam3c_plugin import LAM3CBackbone
+from lam3c_plugin.embedded.geometry import PointCloudError
 from lam3c_plugin.encode import Encoder
-from lam3c_plugin.standalone.geometry import PointCloudError
 from tests.encode.rooms import GRID, inputs, room
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from lam3c_plugin.embedded.geometry import PointCloudError
+from lam3c_plugin.embedded.transforms import Compose
 from lam3c_plugin.encode.clouds import prepare, unit_colors, unit_normals
-from lam3c_plugin.recipes_downstream import val_transforms
-from lam3c_plugin.standalone.geometry import PointCloudError
-from lam3c_plugin.standalone.transforms import Compose
+from lam3c_plugin.recipes.downstream import val_transforms
 from tests.encode.rooms import GRID, room
 
 

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from data_tools.clouds import read_cloud, write_ply
-from data_tools.scene_folder import write_scene
+from data_tools.clouds.io import read_cloud, write_ply
+from data_tools.stages.scene_folder import write_scene
 from lam3c_plugin.cli import main
 from lam3c_plugin.encode.files import RECORD, FileSettings, encode_files, feature_colors, find_items, read_record
-from lam3c_plugin.standalone.errors import DataError
+from lam3c_plugin.errors import DataError
 from tests.encode.rooms import GRID, inputs, room, tiny
 
 SETTINGS = FileSettings("tiny", grid_size=GRID)

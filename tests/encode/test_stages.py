@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from lam3c_plugin.embedded.downstream import DefaultSegmentorV2
+from lam3c_plugin.embedded.geometry import PointCloudError
+from lam3c_plugin.embedded.structure import Point
 from lam3c_plugin.encode.clouds import prepare
 from lam3c_plugin.encode.memory import choose_limit, machine_bytes, pass_bytes
 from lam3c_plugin.encode.stages import cut, default_halo, run_stages
-from lam3c_plugin.standalone.downstream import DefaultSegmentorV2
-from lam3c_plugin.standalone.geometry import PointCloudError
-from lam3c_plugin.standalone.structure import Point
 from tests.encode.rooms import GRID, inputs, room, tiny
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from lam3c_plugin.embedded.structure import Point
+from lam3c_plugin.errors import DataError
 from lam3c_plugin.losses import ClusteringStats
-from lam3c_plugin.standalone.errors import DataError
-from lam3c_plugin.standalone.structure import Point
 
 
 class Writer:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lam3c_plugin.hooks import CollapseMonitor
-from lam3c_plugin.hooks.collapse_rules import CollapseRules
-from lam3c_plugin.hooks.diagnostics import gather_sums, local_sums
-from lam3c_plugin.hooks.measures import rankme
+from lam3c_plugin.hooks.collapse_monitor.diagnostics import gather_sums, local_sums
+from lam3c_plugin.hooks.collapse_monitor.measures import rankme
+from lam3c_plugin.hooks.collapse_monitor.rules import CollapseRules
 from tests.hooks.fakes import Linear, Observed, Trainer, batch, clustering_stats, graph_stats
 from tests.models.conftest import make_batch, make_model
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from lam3c_plugin import zoo
-from lam3c_plugin.hooks.encoder_loader import EncoderLoader, load_encoder
+from lam3c_plugin.checkpoints.convert import write
+from lam3c_plugin.checkpoints.weights import read
+from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.hooks.weight_loader import EncoderLoader, load_encoder
 from lam3c_plugin.host import HOOKS, build_model
-from lam3c_plugin.standalone.errors import CheckpointError
-from tests.standalone.test_segmentor import BACKBONE, segmentor
+from tests.embedded.test_segmentor import BACKBONE, segmentor
 
 
 def backbone(seed=1, **changes):
@@ -86,7 +88,7 @@ def test_converted_checkpoints_start_a_run(layout, tmp_path, monkeypatch):
         zoo.resolve("sonata-ptv3-base", source=tmp_path)
     else:
         weight = tmp_path / ("a.safetensors" if layout == "safetensors" else "hub" if layout == "folder" else "a.pth")
-        zoo.write(zoo.read(tmp_path / "sonata.pth"), weight, layout)
+        write(read(tmp_path / "sonata.pth"), weight, layout)
     model = segmentor()
     run(model, str(weight))
     assert_loaded(model, bare)

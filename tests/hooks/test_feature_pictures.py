@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from lam3c_plugin.embedded.structure import Point
+from lam3c_plugin.errors import DataError
 from lam3c_plugin.hooks import FeaturePictures
-from lam3c_plugin.hooks.frozen import point_features
+from lam3c_plugin.hooks.frozen_features import point_features
 from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene
-from lam3c_plugin.standalone.errors import DataError
-from lam3c_plugin.standalone.structure import Point
 from tests.hooks.fakes import Cfg, Rooms, Teacher, Trainer
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lam3c_plugin.hooks.measures import (
+from lam3c_plugin.hooks.collapse_monitor.measures import (
     effective_rank,
     feature_moments,
     feature_spread,

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from lam3c_plugin.hooks import OnlineProbe, online_probe
-from lam3c_plugin.hooks.probe_settings import TimeBudget
+from lam3c_plugin.embedded.structure import Point
+from lam3c_plugin.embedded.train import main as train
+from lam3c_plugin.errors import ConfigError, DataError
+from lam3c_plugin.hooks import OnlineProbe
+from lam3c_plugin.hooks.online_probe import hook as online_probe
+from lam3c_plugin.hooks.online_probe.settings import TimeBudget
 from lam3c_plugin.hooks.scenes import other_view, prepare_scene
-from lam3c_plugin.standalone.errors import ConfigError, DataError
-from lam3c_plugin.standalone.structure import Point
-from lam3c_plugin.standalone.train import main as train
 from tests.hooks.fakes import Cfg, Rooms, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,7 +180,7 @@ def test_a_run_is_the_same_with_it(tmp_path, part):
 
 RUN = """
 _base_ = ["{root}/configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py"]
-from lam3c_plugin.recipes import layerwise_learning_rates, view_transforms
+from lam3c_plugin.recipes.pretrain import layerwise_learning_rates, view_transforms
 max_steps, device, num_threads, num_worker = 3, "cpu", 1, 0
 param_dicts = layerwise_learning_rates((1, 1, 1, 1, 1), 0.002)
 scheduler = dict(max_lr=[0.002] + [group["lr"] for group in param_dicts])

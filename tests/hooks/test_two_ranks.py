@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lam3c_plugin.hooks import CollapseMonitor, NonFiniteGuard
-from lam3c_plugin.hooks.measures import rankme
+from lam3c_plugin.hooks.collapse_monitor.measures import rankme
 from tests.hooks.fakes import Observed, Trainer, batch
 from tests.hooks.test_collapse_monitor import healthy
 from tests.hooks.test_non_finite_guard import BAD, weights

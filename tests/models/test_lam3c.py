@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lam3c_plugin.embedded.geometry import CloudGeometry
 from lam3c_plugin.host import MODELS, Config, build_model
 from lam3c_plugin.losses import clustering_loss
-from lam3c_plugin.standalone.geometry import CloudGeometry
-
-from .conftest import BACKBONE, HEAD, make_batch, make_model
+from tests.models.conftest import BACKBONE, HEAD, make_batch, make_model
 
 DATA = Path(__file__).parent.parent / "data"
 CONFIGS = Path(__file__).parent.parent.parent / "configs/lam3c"

@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from benchmarks._waits import Waits
+from lam3c_plugin.embedded.ptv3.levels import prepare_levels
+from lam3c_plugin.embedded.ptv3.pooling import pooling_plan
+from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map
 from lam3c_plugin.host import Point
 from lam3c_plugin.ops.device import host_values, offset_on_device, pretend_gpu, remember, true_rows
-from lam3c_plugin.standalone.ptv3.levels import prepare_levels
-from lam3c_plugin.standalone.ptv3.pooling import pooling_plan
-from lam3c_plugin.standalone.ptv3.sparse_conv import kernel_map
-
-from .conftest import make_batch, make_model
+from tests.models.conftest import make_batch, make_model
 
 # sizes that only the data can tell: per pass of the backbone three (cells, cells of all levels, neighbours of all
 # levels), per search of neighbours three, per match one, one for the mask, five for the Laplacian graph

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from lam3c_plugin.embedded.ptv3 import patch_attention, submanifold_conv3d
+from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock
+from lam3c_plugin.embedded.ptv3.rows import Groups, expand_rows, group_max, group_mean, take_rows
+from lam3c_plugin.embedded.ptv3.sparse_conv import KernelMap, Tap
 from lam3c_plugin.losses import clustering_loss, noise_consistency_loss
 from lam3c_plugin.losses.clustering_from_embeddings import clustering_loss_from_embeddings
-from lam3c_plugin.standalone.ptv3 import patch_attention, submanifold_conv3d
-from lam3c_plugin.standalone.ptv3.patches import PatchRoute, SequenceBlock
-from lam3c_plugin.standalone.ptv3.rows import Groups, expand_rows, group_max, group_mean, take_rows
-from lam3c_plugin.standalone.ptv3.sparse_conv import KernelMap, Tap
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16])

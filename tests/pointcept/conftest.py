@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from lam3c_plugin import cli
-
-from . import hosts
+from tests.pointcept import hosts
 
 
 def pytest_collection_modifyitems(items):

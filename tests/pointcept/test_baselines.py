@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from . import hosts
-from .test_pretraining import train
+from tests.pointcept import hosts
+from tests.pointcept.test_pretraining import train
 
 TINY_SONATA = ("model.head_in_channels=112", "model.head_hidden_channels=32", "model.head_embed_channels=16")
 TINY_DECODER = (

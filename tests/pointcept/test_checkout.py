@@ -4,8 +4,7 @@ import os
 
 from lam3c_plugin import cli
 from lam3c_plugin.host_checkout import inspect_checkout, third_party_imports
-
-from . import hosts
+from tests.pointcept import hosts
 
 
 def test_git_sees_nothing_after_uninstall(tmp_path):

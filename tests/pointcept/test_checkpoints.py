@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from lam3c_plugin import zoo
+from lam3c_plugin.checkpoints.convert import write
+from lam3c_plugin.checkpoints.weights import read
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.host import build_model
-from lam3c_plugin.standalone.ptv3 import PointTransformerV3
-
-from . import hosts
-from .test_parity import BACKBONE, GRID, make_view
+from tests.pointcept import hosts
+from tests.pointcept.test_parity import BACKBONE, GRID, make_view
 
 CHANGES = {key: value for key, value in BACKBONE.items() if key not in ("type", "mask_token")}
 #: what a user of the host would write, by format
@@ -31,7 +31,7 @@ def batch(seed=3, points=2500):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A checkpoint of every format, made of one another by `zoo.write`, and the weights in them."""
+    """A checkpoint of every format, made of one another by `checkpoints.convert.write`, and the weights in them."""
     folder = tmp_path_factory.mktemp("checkpoints")
     config = {key: value for key, value in BACKBONE.items() if key != "type"}
     torch.manual_seed(0)
@@ -39,22 +39,22 @@ def files(tmp_path_factory):
         key: value + 0.02 * torch.randn_like(value) for key, value in PointTransformerV3(**config).state_dict().items()
     }
     torch.save({"config": config, "state_dict": state}, folder / "inference.pth")
-    weights = zoo.read(folder / "inference.pth")
+    weights = read(folder / "inference.pth")
     width = sum(BACKBONE["enc_channels"])
     weights.head = {"seg_head.weight": torch.randn(20, width), "seg_head.bias": torch.randn(20)}
     weights.head_config = {"backbone_out_channels": width, "num_classes": 20}
     made = {"inference": folder / "inference.pth"}
     for layout, name in (("training", "run.pth"), ("segmentor", "tuned.pth"), ("backbone", "zoo.pth")):
         made[layout] = folder / name
-        zoo.write(weights, made[layout], layout)
+        write(weights, made[layout], layout)
     plain = torch.load(made["training"], weights_only=True)
     plain["state_dict"] = {key.removeprefix("module."): value for key, value in plain["state_dict"].items()}
     made["plain"] = folder / "plain.pth"
     torch.save(plain, made["plain"])
     if importlib.util.find_spec("safetensors"):
         made["safetensors"], made["folder"] = folder / "a.safetensors", folder / "hub"
-        zoo.write(zoo.read(made["training"], config=weights.backbone_config), made["safetensors"], "safetensors")
-        zoo.write(zoo.read(made["segmentor"], config=weights.backbone_config), made["folder"], "folder")
+        write(read(made["training"], config=weights.backbone_config), made["safetensors"], "safetensors")
+        write(read(made["segmentor"], config=weights.backbone_config), made["folder"], "folder")
     return made, state
 
 

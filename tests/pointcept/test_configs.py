@@ -1,8 +1,7 @@
 """Every installed config builds in the host that has its parts."""
 
 from lam3c_plugin.host_checkout import inspect_checkout
-
-from . import hosts
+from tests.pointcept import hosts
 
 
 def build_all(host, pattern: str) -> tuple[list[str], list[str]]:

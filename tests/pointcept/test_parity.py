@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from lam3c_plugin.host import build_model
-
-from . import hosts
+from tests.pointcept import hosts
 
 GRID = 0.02
 BACKBONE = dict(

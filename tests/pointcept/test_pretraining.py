@@ -8,8 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lam3c_plugin.host_checkout import inspect_checkout
-
-from . import hosts
+from tests.pointcept import hosts
 
 NAME = "pretrain-lam3c-v1m1-0-base"
 SCHEDULES = ("mask_size", "mask_ratio", "teacher_temp", "momentum", "laplacian_weight")

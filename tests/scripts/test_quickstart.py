@@ -1,4 +1,4 @@
-"""The quick start's arguments, stages and folders; tests/standalone covers the training it starts."""
+"""The quick start's arguments, stages and folders; tests/embedded covers the training it starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lam3c_plugin.standalone.config import parse_value
+from lam3c_plugin.embedded.config import parse_value
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +92,7 @@ def test_without_a_video_a_made_up_flat_is_filmed_and_its_labels_are_used(quicks
     root = quickstart.prepare_data(quickstart.parse_arguments(["--video"]))
     film, chain = stages
     folder = Path(film[film.index("--out") + 1])
-    assert film[1] == "data_tools/synthetic/walkthrough.py"
+    assert film[1] == "data_tools/synthetic/walkthrough/film.py"
     assert {str(folder / "walkthrough.mp4"), str(folder / "labels.csv"), str(root)} <= set(chain)
     assert root != folder
 

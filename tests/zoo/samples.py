@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 
 DATA = Path(__file__).parents[1] / "data"
 TINY = dict(

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from lam3c_plugin import cli
+from lam3c_plugin.checkpoints import convert
+from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.commands.zoo import add_parser
-from lam3c_plugin.zoo import convert, read
 from tests.zoo.samples import TINY, finetuned, same, tiny_head, tiny_state, training
 
 CONFIG = json.dumps(TINY)

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from lam3c_plugin.standalone.errors import CheckpointError
+from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo import fetch
 from tests.zoo.servers import Site, serve
 

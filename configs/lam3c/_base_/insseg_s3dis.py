@@ -1,7 +1,7 @@
 """S3DIS instances: 13 classes, tested on area 5."""
 
 from lam3c_plugin.labels import S3DIS_13
-from lam3c_plugin.recipes_downstream import instance_val_transforms, train_transforms
+from lam3c_plugin.recipes.downstream import instance_val_transforms, train_transforms
 
 _base_ = ["./insseg.py"]
 

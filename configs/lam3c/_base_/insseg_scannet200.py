@@ -1,7 +1,7 @@
 """ScanNet200 instances: 198 classes; walls and floors are none."""
 
 from lam3c_plugin.labels import SCANNET_200
-from lam3c_plugin.recipes_downstream import instance_val_transforms, train_transforms
+from lam3c_plugin.recipes.downstream import instance_val_transforms, train_transforms
 
 _base_ = ["./insseg.py"]
 

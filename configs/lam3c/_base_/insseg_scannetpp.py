@@ -1,7 +1,7 @@
 """ScanNet++ instances: 84 of its 100 classes."""
 
 from lam3c_plugin.labels import SCANNETPP_100, SCANNETPP_STUFF
-from lam3c_plugin.recipes_downstream import instance_val_transforms, train_transforms
+from lam3c_plugin.recipes.downstream import instance_val_transforms, train_transforms
 
 _base_ = ["./insseg.py"]
 

@@ -6,7 +6,7 @@ change a few lines each; `docs/configs.md` says which is which.
 
 import importlib.util
 
-from lam3c_plugin.recipes import layerwise_learning_rates, view_transforms
+from lam3c_plugin.recipes.pretrain import layerwise_learning_rates, view_transforms
 
 custom_imports = dict(imports=["lam3c_plugin"], allow_failed_imports=False)
 

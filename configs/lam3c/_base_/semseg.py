@@ -3,7 +3,7 @@
 The datasets' bases add classes, folders and training views. Decoder probe and fine-tuning change three keys; Large two.
 """
 
-from lam3c_plugin.recipes_downstream import val_transforms, vote_config, vote_transforms
+from lam3c_plugin.recipes.downstream import val_transforms, vote_config, vote_transforms
 
 _base_ = ["./downstream.py", "./ptv3.py"]
 

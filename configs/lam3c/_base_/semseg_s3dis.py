@@ -1,7 +1,7 @@
 """S3DIS, 13 classes, tested on area 5."""
 
 from lam3c_plugin.labels import S3DIS_13
-from lam3c_plugin.recipes_downstream import train_transforms, vote_transforms
+from lam3c_plugin.recipes.downstream import train_transforms, vote_transforms
 
 _base_ = ["./semseg.py"]
 

@@ -1,7 +1,7 @@
 """ScanNet v2, 20 classes, as a linear probe; decoder probe and fine-tuning are variants beside this folder."""
 
 from lam3c_plugin.labels import SCANNET_20
-from lam3c_plugin.recipes_downstream import train_transforms
+from lam3c_plugin.recipes.downstream import train_transforms
 
 _base_ = ["./semseg.py"]
 

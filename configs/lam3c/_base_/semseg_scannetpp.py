@@ -1,7 +1,7 @@
 """ScanNet++, the 100 classes of its benchmark; training reads the 6 m chunks of the host's chunking script."""
 
 from lam3c_plugin.labels import SCANNETPP_100
-from lam3c_plugin.recipes_downstream import train_transforms, vote_transforms
+from lam3c_plugin.recipes.downstream import train_transforms, vote_transforms
 
 _base_ = ["./semseg.py"]
 

@@ -1,11 +1,11 @@
 """Made rooms with 24 classes, for the tiny model of the quick start: downstream on two CPU cores in a minute or two.
 
-Rooms: `python -m data_tools.synthetic.generate --out data/synthetic --noise clean --points 20000 --num 12`, and once
-more with `--split val --num 3 --seed 9000`.
+Rooms: `python -m data_tools.synthetic.rooms.generate --out data/synthetic --noise clean --points 20000 --num 12`, and
+once more with `--split val --num 3 --seed 9000`.
 """
 
 from lam3c_plugin.labels import SYNTHETIC_24
-from lam3c_plugin.recipes_downstream import train_transforms, val_transforms, vote_config
+from lam3c_plugin.recipes.downstream import train_transforms, val_transforms, vote_config
 
 _base_ = ["./semseg.py"]
 

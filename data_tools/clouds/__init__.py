@@ -1,0 +1,1 @@
+"""Point clouds: read, write, normals, up axis, search; NumPy and SciPy only."""

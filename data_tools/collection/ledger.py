@@ -1,0 +1,136 @@
+"""The ledger of tries: one JSON line a try, kept beside the videos; the folders' records say what is done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from data_tools.collection.failures import LOGIN, PERMANENT
+from data_tools.collection.sources import VideoSource
+from data_tools.stages.record import StageRecord, read_record
+
+AREA = ".download"  # beside the video folders: unfinished downloads, the ledger, the pause
+LEDGER = "ledger.jsonl"
+DONE = "done"
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add a JSON line in one write; after a line that a kill cut off, on a line of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(value, ensure_ascii=False) + "\n"
+    with path.open("a+b") as handle:
+        if handle.tell():
+            handle.seek(-1, os.SEEK_END)
+            if handle.read(1) != b"\n":
+                line = "\n" + line
+        handle.write(line.encode())
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file, a line each; damaged lines are passed over."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as handle:
+        for line in handle:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+class Ledger:
+    """Appends tries, and counts them."""
+
+    def __init__(self, videos: Path) -> None:
+        self.path = videos / AREA / LEDGER
+
+    def add(self, source: VideoSource, kind: str, category: str, reason: str, **facts: Any) -> None:
+        """Note one try of a video."""
+        entry = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "video_id": source.video_id,
+            "url": source.url,
+            "kind": kind,
+            "category": category,
+            "reason": reason,
+            **facts,
+        }
+        append_line(self.path, entry)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All tries, oldest first."""
+        return [entry for entry in read_lines(self.path) if "video_id" in entry]
+
+    def tries(self) -> Counter[str]:
+        """Tries of each video."""
+        return Counter(str(entry["video_id"]) for entry in self.entries())
+
+
+@dataclass
+class Coverage:
+    """How much of a manifest is there.
+
+    Attributes:
+        asked: videos of the manifest.
+        fetched, gone, rejected, waiting: of them; waiting has failed in passing or was not tried yet.
+        hours: playing time of the fetched.
+        reasons: "gone: removed" and the like -> videos.
+        tries: downloads tried, of all videos.
+        missing: (video_id, kind, reason) of what is not there.
+    """
+
+    asked: int = 0
+    fetched: int = 0
+    gone: int = 0
+    rejected: int = 0
+    waiting: int = 0
+    hours: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    tries: int = 0
+    missing: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        share = 100 * self.fetched / max(self.asked, 1)
+        head = (
+            f"asked {self.asked}, fetched {self.fetched} ({share:.1f} %, {self.hours:.1f} h), gone {self.gone}, "
+            f"rejected {self.rejected}, waiting {self.waiting}; {self.tries} tries"
+        )
+        return [head, *(f"  {count:6d}  {reason}" for reason, count in self.reasons.most_common())]
+
+
+def state_of(record: StageRecord | None) -> str:
+    """fetched, gone, rejected, waiting."""
+    if record is None:
+        return "waiting"
+    if record.status == DONE:
+        return "fetched"
+    if record.status == "rejected":
+        return "rejected"
+    return "gone" if record.permanent or record.result.get("failure") in (PERMANENT, LOGIN) else "waiting"
+
+
+def coverage(sources: Sequence[VideoSource], videos: Path) -> Coverage:
+    """Count what is there of a manifest, from the records and the ledger."""
+    report = Coverage(asked=len(sources))
+    tries = Ledger(videos).tries()
+    for source in sources:
+        report.tries += tries[source.video_id]
+        record = read_record(videos / source.video_id)
+        state = state_of(record)
+        setattr(report, state, getattr(report, state) + 1)
+        if state == "fetched":
+            report.hours += float(record.result.get("duration") or 0) / 3600
+            continue
+        category = str(record.result.get("category", "")) if record is not None else "not tried yet"
+        report.reasons[f"{state}: {category or 'other'}"] += 1
+        report.missing.append((source.video_id, state, record.reason if record is not None else "not tried yet"))
+    return report

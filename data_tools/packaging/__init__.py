@@ -1,0 +1,1 @@
+"""People's own clouds into scene folders."""

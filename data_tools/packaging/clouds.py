@@ -1,0 +1,338 @@
+"""One cloud to one scene folder: the checks, guesses and repairs behind ``package.py``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.clouds.gravity import UpGuess, find_up, rotation_to_z
+from data_tools.clouds.io import (
+    Cloud,
+    CloudError,
+    check_bounds,
+    drop_far,
+    drop_not_finite,
+    drop_repeats,
+    estimate_normals,
+    grid_subsample,
+    inner_viewpoints,
+    read_cloud,
+)
+from data_tools.stages.scene_folder import is_done, read_meta, safe_name, settings_hash, write_scene
+
+VERSION = 1  # part of the settings hash: raise it when the same cloud gives another folder
+METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+UNITS = ("auto", *METRES)
+AXES = {
+    "x": (1, 0, 0),
+    "y": (0, 1, 0),
+    "z": (0, 0, 1),
+    "-x": (-1, 0, 0),
+    "-y": (0, -1, 0),
+    "-z": (0, 0, -1),
+}
+UPS = ("auto", *AXES)
+LICENSES = {
+    "pi3": "CC BY-NC 4.0: these clouds come from pi3, whose weights are CC BY-NC 4.0; non-commercial use only.",
+    "cc-by-nc": "CC BY-NC 4.0, https://creativecommons.org/licenses/by-nc/4.0/",
+    "cc-by": "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/",
+    "mit": "MIT",
+}
+ROOM_HEIGHT, ROOM_WIDTH = 2.5, 5.0  # what a unit is judged by, metres
+SMALL_ROOM, LARGE_ROOM = 1.0, 60.0
+FAR_SHARE = 0.001  # more outliers than this are no outliers
+FINGERPRINT_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """What decides a scene's bytes, with its cloud.
+
+    Attributes:
+        unit: of the file's coordinates: "auto", "m", "cm", "mm".
+        up: the file's up axis: "auto" (any direction, from its surfaces), "x", "y", "z", "-x", "-y", "-z".
+        normals: "auto" (the file's, else estimated), "estimate", "keep" (the file's or none), "none".
+        labels: write segment and instance where the cloud has them.
+        grid: edge in metres of the cubes to keep one point of; 0 keeps all.
+        neighbours: points per plane of the estimated normals (32 in the RoomTours release).
+        normal_dtype: "float32" or "float16".
+    """
+
+    unit: str = "auto"
+    up: str = "auto"
+    normals: str = "auto"
+    labels: bool = False
+    grid: float = 0.0
+    neighbours: int = 32
+    normal_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail later.
+
+        Raises:
+            ValueError: an unknown name or a number out of range; one line.
+        """
+        if self.unit not in UNITS or self.up not in UPS:
+            raise ValueError(f"unit {self.unit!r} / up {self.up!r}: choose from {', '.join(UNITS)} / {', '.join(UPS)}")
+        if self.normals not in ("auto", "estimate", "keep", "none") or self.normal_dtype not in ("float32", "float16"):
+            raise ValueError(f"normals {self.normals!r} / dtype {self.normal_dtype!r} is unknown; see --help")
+        if not 0 <= self.grid < 1 or self.neighbours < 3:
+            raise ValueError(f"grid {self.grid} must be in [0, 1) metres and neighbours {self.neighbours} at least 3")
+
+    def digest(self) -> str:
+        """Hash that changes when a scene would."""
+        return settings_hash({"version": VERSION, **asdict(self)})
+
+
+@dataclass
+class Record:
+    """What happened to one cloud.
+
+    Attributes:
+        source: the path given.
+        scene: folder name.
+        status: "written", "skipped" (done before), "failed".
+        reason: why it failed, one line.
+        points: points written; dropped: points left out, by reason.
+        size: metres along x, y, z; unit: of the file; up: in words.
+        notes: what was found and done, in words.
+    """
+
+    source: str
+    scene: str = ""
+    status: str = "written"
+    reason: str = ""
+    points: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    size: list[float] = field(default_factory=list)
+    unit: str = ""
+    up: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def fingerprint(path: Path) -> str:
+    """Hash of a file's size and of its beginning, middle and end: equal for a copy, whatever its time stamps."""
+    hasher = hashlib.blake2b(digest_size=8)
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    for file in files:
+        size = file.stat().st_size
+        hasher.update(f"{file.name if path.is_dir() else ''}:{size}".encode())
+        with file.open("rb") as handle:
+            for start in sorted({0, max(0, size // 2), max(0, size - FINGERPRINT_BYTES)}):
+                handle.seek(start)
+                hasher.update(handle.read(FINGERPRINT_BYTES))
+    return hasher.hexdigest()
+
+
+def guess_unit(height: float, width: float) -> tuple[str, bool]:
+    """The unit in which a cloud of this height and width is most like a room, and whether it then is like one.
+
+    The height decides more than the width: ceilings differ less than floor plans.
+    """
+
+    def cost(scale: float) -> float:
+        tall = np.log(max(height * scale, 1e-9) / ROOM_HEIGHT) / 0.5
+        wide = np.log(max(width * scale, 1e-9) / ROOM_WIDTH) / 0.8
+        return float(tall**2 + wide**2)
+
+    unit = min(METRES, key=lambda name: cost(METRES[name]))
+    # a whole flat or a corner of a room is still in metres: other units must be ten times likelier to be believed
+    if SMALL_ROOM / 2 <= width <= LARGE_ROOM:
+        unit = "m"
+    fits = SMALL_ROOM <= width * METRES[unit] <= LARGE_ROOM
+    return (unit, True) if fits else ("m", False)
+
+
+def _clean(cloud: Cloud, record: Record) -> Cloud:
+    cloud, record.dropped["not finite"] = drop_not_finite(cloud)
+    if not len(cloud):
+        raise CloudError("holds no finite point; check the export")
+    cloud, record.dropped["repeated"] = drop_repeats(cloud)
+    if len(cloud) < 2:
+        raise CloudError(f"all {record.dropped['repeated'] + len(cloud)} points are equal; check the export")
+    near, far = drop_far(cloud)
+    if 0 < far <= max(1, FAR_SHARE * len(cloud)):
+        cloud, record.dropped["far outliers"] = near, far
+    record.dropped = {name: count for name, count in record.dropped.items() if count}
+    record.notes += [f"dropped {count} {name}" for name, count in record.dropped.items()]
+    return cloud
+
+
+def _level(cloud: Cloud, settings: PackageSettings, record: Record) -> tuple[np.ndarray, UpGuess | None]:
+    """Rotation (3, 3) that makes the cloud z-up, and the guess if there was one."""
+    if settings.up != "auto":
+        record.up = f"{settings.up} (given)"
+        return rotation_to_z(np.array(AXES[settings.up], dtype=np.float64)), None
+    guess = find_up(cloud.coord, cloud.normal)
+    if not guess.found:
+        record.up = "kept"
+        record.notes.append(f"up cannot be told ({guess.reason}); axes kept, give --up if z is not up")
+        return np.eye(3), guess
+    x, y, z = guess.up
+    tilt = float(np.degrees(np.arccos(np.clip(z, -1, 1))))
+    record.up = "z" if tilt < 0.5 else f"({x:.2f} {y:.2f} {z:.2f})"
+    if tilt >= 0.5:
+        record.notes.append(f"turned by {tilt:.1f} degrees to z-up ({guess.reason})")
+    return rotation_to_z(guess.up), guess
+
+
+def _scale(extent: np.ndarray, settings: PackageSettings, record: Record) -> float:
+    height, width = float(extent[2]), float(extent[:2].max())
+    if settings.unit != "auto":
+        record.unit = f"{settings.unit} (given)"
+        return METRES[settings.unit]
+    unit, fits = guess_unit(height, width)
+    record.unit = unit if fits else "m?"
+    if not fits:
+        record.notes.append(f"{width:.3g} wide is no room in m, cm or mm; taken as metres, give --unit if they are not")
+    elif unit != "m":
+        record.notes.append(f"{height:.3g} high and {width:.3g} wide: taken as {unit}, scaled to metres")
+    return METRES[unit]
+
+
+def _normals(cloud: Cloud, settings: PackageSettings, record: Record, workers: int) -> np.ndarray | None:
+    """Normals as the settings ask; those of a file that are zero are estimated."""
+    known = None if cloud.normal is None else np.abs(cloud.normal).sum(axis=1) > 0
+    if settings.normals == "none" or (settings.normals == "keep" and known is None):
+        return None
+    if settings.normals == "keep" or (settings.normals == "auto" and known is not None and known.all()):
+        return cloud.normal
+    view = inner_viewpoints(cloud.coord)
+    estimated = estimate_normals(cloud.coord, settings.neighbours, view, workers=workers)
+    if settings.normals == "estimate" or known is None or cloud.normal is None:
+        record.notes.append(f"normals estimated from {settings.neighbours} neighbours")
+        return estimated
+    record.notes.append(f"normals of {int((~known).sum())} points estimated")
+    return np.where(known[:, None], cloud.normal, estimated)
+
+
+def prepare_cloud(
+    cloud: Cloud, settings: PackageSettings, record: Record, workers: int = 1
+) -> tuple[Cloud, dict[str, Any]]:
+    """Clean, level, scale and complete a cloud.
+
+    Args:
+        cloud: as read; not changed.
+        settings: see `PackageSettings`.
+        record: what happened is written into it.
+        workers: threads of the neighbour search; the result does not depend on it.
+
+    Returns:
+        The cloud in metres, z up, floor at z = 0, x and y centred; and the part of meta.json that says how it was
+        made, with ``transform`` (4, 4): file coordinates to scene coordinates.
+
+    Raises:
+        CloudError: nothing usable is left.
+    """
+    record.notes += cloud.notes
+    cloud = _clean(cloud, record)
+    rotation, guess = _level(cloud, settings, record)
+    coord = cloud.coord.astype(np.float64) @ rotation.T
+    extent = np.ptp(np.quantile(coord, [0.002, 0.998], axis=0), axis=0)
+    scale = _scale(extent, settings, record)
+    coord *= scale
+    low, high = coord.min(axis=0), coord.max(axis=0)
+    floor = float(np.quantile(coord[:, 2], 0.002))
+    shift = -np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, floor])
+    out = cloud.select(np.arange(len(cloud)))
+    out.coord = (coord + shift).astype(np.float32)
+    if cloud.normal is not None:
+        out.normal = (cloud.normal.astype(np.float64) @ rotation.T).astype(np.float32)
+    check_bounds(out.coord)
+    if settings.grid > 0:
+        before = len(out)
+        out = grid_subsample(out, settings.grid)
+        record.notes.append(f"{before} -> {len(out)} points on a {settings.grid} m grid")
+    out.normal = _normals(out, settings, record, workers)
+    if out.color is None:
+        record.notes.append("no colour")
+    if not settings.labels:
+        out.segment = out.instance = None
+    transform = np.eye(4)
+    transform[:3, :3] = scale * rotation
+    transform[:3, 3] = shift - transform[:3, :3] @ cloud.origin
+    record.points, record.size = len(out), [round(float(v), 3) for v in np.ptp(out.coord, axis=0)]
+    up_meta = {} if guess is None else {"found": guess.found, "reason": guess.reason, "margin": round(guess.margin, 4)}
+    return out, {"transform": transform.tolist(), "unit": record.unit, "up": {"direction": record.up, **up_meta}}
+
+
+def package_cloud(
+    path: str | Path,
+    out_dir: str | Path,
+    settings: PackageSettings | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    extra: dict[str, Any] | None = None,
+    workers: int = 1,
+    source_name: str | None = None,
+) -> Record:
+    """Package one cloud as ``out_dir/<name>``; never raises for a bad cloud, the record says why it failed.
+
+    Args:
+        path: a cloud file, or a scene folder.
+        out_dir: the split's folder, ``<out>/<split>``.
+        settings: defaults guess everything.
+        name: scene folder; default from the file's name.
+        overwrite: do again what is done with these settings.
+        extra: goes into meta.json (where the cloud came from, factors applied before).
+        workers: threads of the neighbour search.
+        source_name: written into meta.json in place of the file's name and folder, so that the scene's bytes do not
+            depend on where the cloud lies.
+
+    Returns:
+        The record. OSError of the output (a full disk) is raised, since the next cloud would meet it too.
+    """
+    path, out_dir = Path(path), Path(out_dir)
+    settings = settings or PackageSettings()
+    record = Record(str(path), name or scene_stem(path))
+    folder = out_dir / record.scene
+    try:
+        mark = fingerprint(path)
+        named = {} if source_name is None else {"source_name": source_name}
+        digest = settings_hash({"settings": settings.digest(), "source": mark, "extra": extra or {}, **named})
+        if not overwrite and is_done(folder, digest):
+            return _skipped(record, folder)
+        cloud, made = prepare_cloud(read_cloud(path), settings, record, workers)
+    except (CloudError, MemoryError) as error:
+        record.status = "failed"
+        text = str(error) or "does not fit into memory; thin it out first"
+        record.reason = " ".join((text if str(path) in text else f"{path}: {text}").split())
+        return record
+    except OSError as error:
+        record.status = "failed"
+        record.reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
+        return record
+    place = {"file": path.name, "path_id": path_id(path)} if source_name is None else {"name": source_name}
+    meta = {
+        **(extra or {}),
+        **made,
+        "source": {**place, "fingerprint": mark},
+        "settings": asdict(settings),
+        "settings_hash": digest,
+        "dropped": record.dropped,
+        "notes": record.notes,
+    }
+    write_scene(folder, cloud, meta, settings.normal_dtype)
+    return record
+
+
+def _skipped(record: Record, folder: Path) -> Record:
+    meta = read_meta(folder) or {}
+    record.status, record.points = "skipped", int(meta.get("num_points", 0))
+    record.size, record.unit = list(meta.get("extent", [])), str(meta.get("unit", ""))
+    record.up = str(meta.get("up", {}).get("direction", ""))
+    return record
+
+
+def scene_stem(path: Path) -> str:
+    """Scene name of a path: the file's name without its ending, the folder's name for a scene folder."""
+    return safe_name(path.resolve().name if path.is_dir() else path.stem)
+
+
+def path_id(path: Path) -> str:
+    """Six hexadecimal digits of the folder a cloud lies in, to tell equal names apart."""
+    return hashlib.blake2b(str(path.resolve()).encode(errors="surrogateescape"), digest_size=3).hexdigest()

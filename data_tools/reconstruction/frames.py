@@ -1,0 +1,231 @@
+"""The frames of a scene: evenly spread, sharp, from a video in one decoding pass or from a folder of images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.reconstruction.base import Frames, ReconstructSettings
+from data_tools.reconstruction.geometry import scale_intrinsics
+from data_tools.stages.record import StageError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+BLURRED = 0.8  # a frame under this share of its neighbourhood's best sharpness gives way to the best
+MEASURED_SIDE = 320
+NUMBER = re.compile(r"^\d+(\.\d+)?$")
+
+
+@dataclass(frozen=True)
+class Still:
+    """One frame: its number, its time in seconds, its (H, W, 3) uint8 image."""
+
+    index: int
+    time: float
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class SceneFrames:
+    """What `read_frames` found.
+
+    Attributes:
+        frames: the frames chosen.
+        size: (width, height) of the source in pixels, as shown.
+        replaced: how many blurred frames a sharper neighbour stands for.
+        seen: how many frames were looked at.
+    """
+
+    frames: Frames
+    size: tuple[int, int]
+    replaced: int
+    seen: int
+
+
+def sharpness(image: np.ndarray) -> float:
+    """How sharp an image is, whatever its exposure.
+
+    Variance of the Laplacian over the squared mean, of the green of an image of at most 320 pixels (which averages
+    sensor noise away). The mean, not the contrast: blur lowers contrast as well, and on what is left of it noise would
+    pass for detail. Only images of about the same view compare.
+
+    Args:
+        image: (H, W, 3) uint8.
+
+    Returns:
+        A number >= 0; 0 for an image of one colour.
+    """
+    step = max(1, -(-max(image.shape[:2]) // MEASURED_SIDE))
+    height, width = (side // step * step for side in image.shape[:2])
+    green = image[:height, :width, 1]  # most of the brightness; a third of the reading
+    parts = (green[row::step, column::step] for row in range(step) for column in range(step))
+    grey = sum(part.astype(np.float32) for part in parts) / (step * step)
+    if min(grey.shape) < 3:
+        return 0.0
+    middle = grey[1:-1, 1:-1]
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle
+    return float(laplacian.var() / (middle.mean() ** 2 + 1.0))
+
+
+def count_frames(settings: ReconstructSettings, length: float, limit: int | None) -> int:
+    """How many frames a scene of ``length`` seconds gives, before it runs out of frames."""
+    most = settings.max_frames if limit is None else min(limit, settings.max_frames)
+    return max(1, min(max(round(length * settings.frame_rate), settings.min_frames), most))
+
+
+def choose(
+    stream: Iterable[Still], start: float, end: float, count: int, replace: bool
+) -> Iterator[tuple[Still, bool]]:
+    """One frame from each of ``count`` equal parts of the time from ``start`` to ``end``.
+
+    The one nearest to the part's middle, or, where that is blurred (see `BLURRED`), the part's sharpest. Parts without
+    a frame give none. Holds two images at a time.
+
+    Args:
+        stream: frames with rising times.
+        start, end: seconds.
+        count: of the parts.
+        replace: whether blurred frames give way.
+
+    Yields:
+        A frame and whether it stands for a blurred one.
+    """
+    gap = max(end - start, 1e-9) / count
+    part, near, best, best_value, near_value = -1, None, None, -1.0, -1.0
+    for still in stream:
+        here = min(max(int((still.time - start) / gap), 0), count - 1)
+        if here != part:
+            if near is not None:
+                yield _decide(near, near_value, best, best_value)
+            part, near, best, best_value = here, None, None, -1.0
+        value = sharpness(still.image) if replace else 0.0
+        middle = start + (part + 0.5) * gap
+        if near is None or abs(still.time - middle) < abs(near.time - middle):
+            near, near_value = still, value
+        if value > best_value:
+            best, best_value = still, value
+    if near is not None:
+        yield _decide(near, near_value, best, best_value)
+
+
+def _decide(near: Still, near_value: float, best: Still, best_value: float) -> tuple[Still, bool]:
+    blurred = near_value < BLURRED * best_value
+    return (best, True) if blurred else (near, False)
+
+
+def read_frames(
+    source: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None = None
+) -> SceneFrames:
+    """The frames of a scene.
+
+    Args:
+        source: a video, or a folder of images. Images are taken in the order of their names; where all names are
+            numbers, these are the times in seconds (else the position is), and ``start`` and ``end`` count from the
+            first.
+        start, end: seconds; None for the end of the source.
+        settings: how many, how large, whether blurred ones give way, known intrinsics of the full resolution.
+        limit: most frames the backend takes, or None.
+
+    Raises:
+        StageError: missing, unreadable, or fewer than 2 frames between the times; one line.
+    """
+    if end is not None and not end > start:
+        raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; give an end after the start")
+    if source.is_dir():
+        found, size, seen = _from_folder(source, start, end, settings, limit)
+    else:
+        found, size, seen = _from_video(source, start, end, settings, limit)
+    if len(found) < 2:
+        raise StageError(f"{source.name}: {len(found)} frame(s) from {start} s on; a cloud needs at least 2 views")
+    images = np.stack([still.image for still, _ in found])
+    camera = None
+    if settings.intrinsics is not None:
+        fx, fy, cx, cy = settings.intrinsics
+        full = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
+        camera = scale_intrinsics(full, (size[1], size[0]), images.shape[1:3])
+    index = np.array([still.index for still, _ in found], dtype=np.int64)
+    time = np.array([still.time for still, _ in found], dtype=np.float64)
+    return SceneFrames(Frames(images, index, time, camera), size, sum(flag for _, flag in found), seen)
+
+
+Found = tuple[list[tuple[Still, bool]], tuple[int, int], int]
+
+
+def _from_video(
+    source: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None
+) -> Found:
+    from data_tools.video.sampling import probe_video, sample_frames
+
+    info = probe_video(source)
+    last = info.duration if end is None else min(end, info.duration)
+    count, seen = count_frames(settings, max(last - start, 0.0), limit), 0
+
+    def stills() -> Iterator[Still]:
+        nonlocal seen
+        for frame in sample_frames(source, None, start, last, settings.max_side):
+            seen += 1
+            yield Still(frame.index, frame.time, frame.image)
+
+    found = list(choose(stills(), start, last, count, settings.replace_blurred))
+    return found, (info.width, info.height), seen
+
+
+def list_images(folder: Path) -> list[tuple[Path, float]]:
+    """The images of a folder with their times: the names' numbers, else positions; in the order of time.
+
+    Raises:
+        StageError: there is none.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not paths:
+        raise StageError(f"{folder.name}: no image in this folder; it takes {' '.join(IMAGE_SUFFIXES)}")
+    if all(NUMBER.match(path.stem) for path in paths):
+        return sorted(((path, float(path.stem)) for path in paths), key=lambda entry: (entry[1], entry[0].name))
+    return [(path, float(position)) for position, path in enumerate(paths)]
+
+
+def _from_folder(
+    folder: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None
+) -> Found:
+    entries = list_images(folder)
+    first = entries[0][1]
+    inside = [
+        (index, path, time)
+        for index, (path, time) in enumerate(entries)
+        if time - first >= start and (end is None or time - first <= end)
+    ]
+    most = settings.max_frames if limit is None else min(limit, settings.max_frames)
+    count, size = min(len(inside), most), (0, 0)
+
+    def stills() -> Iterator[Still]:  # a place in line stands for the time: images may come unevenly
+        nonlocal size
+        for place, (_, path, _) in enumerate(inside):
+            image, full = _read_image(path, settings.max_side)
+            if size not in ((0, 0), full):
+                raise StageError(
+                    f"{path.name}: {full[0]}x{full[1]}, the first image {size[0]}x{size[1]}; give one size"
+                )
+            size = full
+            yield Still(place, place + 0.5, image)
+
+    replace = settings.replace_blurred and len(inside) > count
+    chosen = choose(stills(), 0.0, float(len(inside)), max(count, 1), replace)
+    found = [(Still(inside[s.index][0], inside[s.index][2], s.image), flag) for s, flag in chosen]
+    return found, size, len(inside)
+
+
+def _read_image(path: Path, max_side: int) -> tuple[np.ndarray, tuple[int, int]]:
+    import cv2
+
+    raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if raw is None:
+        raise StageError(f"{path.name}: cannot be read as an image; remove it or copy it again")
+    height, width = raw.shape[:2]
+    scale = max_side / max(height, width)
+    if scale < 1:
+        smaller = (max(1, round(width * scale)), max(1, round(height * scale)))
+        raw = cv2.resize(raw, smaller, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(raw[..., ::-1]), (width, height)

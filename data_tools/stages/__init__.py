@@ -1,0 +1,1 @@
+"""What every stage shares: record, scene folder, run over many items."""

@@ -1,0 +1,229 @@
+"""The one writer of the scene folder format, shared by every tool that makes scenes.
+
+``<out>/<split>/<scene>/{coord.npy float32 (N, 3) metres z-up, color.npy uint8 0..255, normal.npy float32,
+[segment.npy, instance.npy int32], meta.json}``: what the host's ``DefaultDataset`` and ``RoomToursDataset`` read.
+A scene is written to ``<out>/.partial`` and renamed, so a folder under its own name is always whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.clouds.types import Cloud, CloudError
+
+FORMAT_VERSION = 1
+META = "meta.json"
+PARTIAL = ".partial"
+ARRAY_TYPES = {"coord": np.float32, "color": np.uint8, "normal": np.float32, "segment": np.int32, "instance": np.int32}
+STALE_SECONDS = 24 * 3600
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """16 hexadecimal digits that change when a setting does."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """A folder name of any text: unicode and blanks stay, separators, control characters and leading dots/dashes go."""
+    text = unicodedata.normalize("NFC", name)
+    text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text).strip()
+    text = text.lstrip(".-").rstrip(". ")
+    while len(text.encode()) > 180:  # file systems end at 255 bytes; temporary names add to it
+        text = text[:-1]
+    return text or "scene"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON (sorted keys, unicode kept) through a temporary name."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """A scene's meta.json, or None where it is missing or damaged."""
+    try:
+        value = json.loads((folder / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_done(folder: Path, digest: str | None = None) -> bool:
+    """Whether a scene folder is whole, and made with these settings if ``digest`` is given."""
+    meta = read_meta(folder)
+    if meta is None or (digest is not None and meta.get("settings_hash") != digest):
+        return False
+    return all((folder / f"{name}.npy").is_file() for name in meta.get("arrays", ["coord"]))
+
+
+def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: str = "float32") -> dict[str, Any]:
+    """Write a scene folder; an older one under the name is replaced.
+
+    Args:
+        folder: ``<out>/<split>/<scene>``.
+        cloud: coord in metres, z up; what it has of color, normal, segment, instance is written.
+        meta: goes into meta.json, with the format version, arrays and counts added. Keep time stamps out of it.
+        normal_dtype: "float32", or "float16" to halve it on disk.
+
+    Returns:
+        The meta.json written.
+
+    Raises:
+        CloudError: no point, or a coordinate that is not finite.
+        OSError: the disk is full or not writable; nothing is left under the scene's name that was not there.
+    """
+    if not len(cloud) or not np.isfinite(cloud.coord).all():
+        raise CloudError(f"{folder.name}: {len(cloud)} points, all must be finite; drop the others before writing")
+    arrays = {name: value for name, value in cloud.arrays().items() if name in ARRAY_TYPES}
+    types = {**ARRAY_TYPES, "normal": np.dtype(normal_dtype)}
+    meta = {
+        **meta,
+        "format_version": FORMAT_VERSION,
+        "name": folder.name,
+        "arrays": sorted(arrays),
+        "num_points": len(cloud),
+        "extent": [round(float(v), 4) for v in np.ptp(cloud.coord, axis=0)],
+    }
+    area = folder.parent.parent / PARTIAL
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stamp = f"{socket.gethostname()}-{os.getpid()}"
+    partial = area / f"{folder.name}~{stamp}"
+    try:
+        make_partial(partial)
+        for name, value in arrays.items():
+            np.save(partial / f"{name}.npy", np.ascontiguousarray(value, dtype=types[name]))
+        write_json(partial / META, meta)
+        take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        _remove_if_empty(area)
+    return meta
+
+
+def make_partial(partial: Path) -> None:
+    """An empty folder in the partial area, which another process may remove at the same time: it was empty."""
+    shutil.rmtree(partial, ignore_errors=True)
+    for left in reversed(range(100)):
+        try:
+            partial.mkdir(parents=True)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+
+
+def take_place(partial: Path, folder: Path, old: Path) -> None:
+    """Rename ``partial`` to ``folder``; what was there goes aside first and away after."""
+    if folder.is_dir() and not folder.is_symlink():
+        folder.replace(old)
+    elif folder.exists() or folder.is_symlink():
+        folder.unlink()
+    partial.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_if_empty(area: Path) -> None:
+    try:
+        area.rmdir()
+    except OSError:
+        return  # another process is writing there
+
+
+def clean_partial(split_dir: Path) -> int:
+    """Remove what killed processes of this machine left in the partial area; returns how many folders."""
+    area, removed = split_dir.parent / PARTIAL, 0
+    if not area.is_dir():
+        return 0
+    for entry in area.iterdir():
+        host, _, pid = entry.name.removesuffix("~old").rpartition("~")[2].rpartition("-")
+        is_dead = host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))
+        if is_dead or time.time() - entry.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(entry, ignore_errors=True)
+            removed += 1
+    _remove_if_empty(area)
+    return removed
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return True
+    if os.name != "posix":
+        return True  # os.kill(pid, 0) ends the process on Windows
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def scan_scenes(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """meta.json of all whole scenes below ``out``: split -> scene name -> meta."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    splits = sorted(p for p in out.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for split in splits:
+        metas = {p.name: read_meta(p) for p in sorted(split.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+        scenes = {name: meta for name, meta in metas.items() if meta is not None}
+        if scenes:
+            found[split.name] = scenes
+    return found
+
+
+def write_summary(out: Path, license_note: str = "", title: str = "") -> dict[str, Any]:
+    """Write ``stats.json`` and ``dataset_card.md`` over all scenes in ``out``; returns the statistics."""
+    stats: dict[str, Any] = {"splits": {}}
+    for split, scenes in scan_scenes(out).items():
+        points = np.array([meta.get("num_points", 0) for meta in scenes.values()])
+        extent = np.array([meta.get("extent", [0, 0, 0]) for meta in scenes.values()], dtype=np.float64)
+        stats["splits"][split] = {
+            "scenes": len(scenes),
+            "points": int(points.sum()),
+            "points_median": float(np.median(points)),
+            "extent_median": [round(float(v), 3) for v in np.median(extent, axis=0)],
+            "extent_max": [round(float(v), 3) for v in extent.max(axis=0)],
+            "with_color": sum("color" in meta.get("arrays", []) for meta in scenes.values()),
+            "with_normal": sum("normal" in meta.get("arrays", []) for meta in scenes.values()),
+            "with_segment": sum("segment" in meta.get("arrays", []) for meta in scenes.values()),
+        }
+    stats["license"] = license_note
+    write_json(out / "stats.json", stats)
+    card = out / f".dataset_card.md.{os.getpid()}.part"
+    card.write_text(_card(stats, title or out.name, license_note), encoding="utf-8")
+    card.replace(out / "dataset_card.md")
+    return stats
+
+
+def _card(stats: dict[str, Any], title: str, license_note: str) -> str:
+    lines = [
+        f"# {title}",
+        "",
+        "Indoor clouds, a folder a scene: `<split>/<scene>/{coord,color,normal[,segment,instance]}.npy`, `meta.json`.",
+        "`coord` float32 metres, z up; `color` uint8 0..255; `normal` unit vectors; labels int32, -1 unknown.",
+        "",
+        "| split | scenes | points | median points | median size (m) |",
+        "|---|---|---|---|---|",
+    ]
+    for split, row in stats["splits"].items():
+        size = " x ".join(f"{v:.1f}" for v in row["extent_median"])
+        lines.append(f"| {split} | {row['scenes']} | {row['points']:,} | {row['points_median']:,.0f} | {size} |")
+    lines += [
+        "",
+        "## License",
+        "",
+        license_note or "Not stated. Ask whoever made the clouds before you share them.",
+        "",
+    ]
+    return "\n".join(lines)

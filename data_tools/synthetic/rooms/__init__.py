@@ -1,0 +1,1 @@
+"""Labelled rooms and the noise of their reconstruction, made from a seed."""

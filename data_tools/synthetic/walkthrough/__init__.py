@@ -1,0 +1,1 @@
+"""One furnished flat filmed, with its truth."""

@@ -1,0 +1,1 @@
+"""Videos: probe, decode, choose frames."""

@@ -1,0 +1,282 @@
+"""Video files: what they are, their frames by time, and writing one. PyAV (FFmpeg) does the work.
+
+Times are seconds after the start of the video stream and come from the file's time stamps, so variable frame rates are
+right. Pictures are RGB as shown: turned as a phone's file says, with square pixels. Frames come one by one: memory does
+not grow with the video.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.video.decode import (
+    DecodeReport,
+    RawFrame,
+    VideoError,
+    frame_rate,
+    geometry_of,
+    import_av,
+    open_video,
+    packet_times,
+    raw_frames,
+)
+
+__all__ = [
+    "DecodeReport",
+    "Frame",
+    "RawFrame",
+    "Ticker",
+    "VideoError",
+    "VideoInfo",
+    "probe_video",
+    "raw_frames",
+    "read_times",
+    "sample_frames",
+    "write_video",
+]
+
+TIME_BASE = Fraction(1, 90000)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts of a video file.
+
+    Attributes:
+        path: the file.
+        width, height: pixels as shown (after rotation, square pixels).
+        rotation: degrees counter-clockwise from the stored to the shown picture: 0, 90, 180, 270.
+        fps: average frames a second.
+        duration: seconds of the video stream, as the file says (a truncated file says more than it holds).
+        num_frames: as the file says, or None.
+        codec: FFmpeg's name of it.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rotation: int
+    fps: float
+    duration: float
+    num_frames: int | None
+    codec: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a video.
+
+    Attributes:
+        index: number of the frame in the video.
+        time: seconds after the video's start.
+        image: (H, W, 3) uint8 RGB.
+    """
+
+    index: int
+    time: float
+    image: np.ndarray
+
+
+class Ticker:
+    """Picks frames at a rate from rising times, each frame once at most.
+
+    Args:
+        rate: frames a second; None picks every frame.
+        start: first time wanted, seconds.
+        tolerance: how much too early a frame may be, seconds (half a frame, to pick the nearest).
+    """
+
+    def __init__(self, rate: float | None, start: float = 0.0, tolerance: float = 0.0) -> None:
+        if rate is not None and not rate > 0:
+            raise ValueError(f"a rate of {rate} frames a second; it must be above 0")
+        self.rate, self.start, self.tolerance, self.next = rate, start, tolerance, 0
+
+    def is_due(self, time: float) -> bool:
+        """Whether the frame at ``time`` is picked."""
+        if self.rate is None:
+            return True
+        passed = int(np.floor((time - self.start + self.tolerance) * self.rate + 1e-6))
+        if passed < self.next:
+            return False
+        self.next = passed + 1
+        return True
+
+
+def probe_video(path: Path | str) -> VideoInfo:
+    """Facts of a video; decodes its first picture, so that an unreadable file is found out here.
+
+    Raises:
+        VideoError: missing, 0 bytes, not a video, no video stream, no picture that decodes.
+    """
+    path = Path(path)
+    frames = raw_frames(path)
+    first = next(frames)  # raises where nothing decodes
+    frames.close()
+    container, stream = open_video(path)
+    try:
+        fps, codec, count = frame_rate(stream), stream.codec_context.name, stream.frames or None
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if duration <= 0 and container.duration:
+            duration = container.duration / import_av().time_base
+        geometry = geometry_of(stream, first.picture)
+    finally:
+        container.close()
+    if duration <= 0:
+        times = packet_times(path)
+        last = float(times[-1]) if times is not None else max(frame.time for frame in raw_frames(path))
+        duration = last + 1 / fps
+    return VideoInfo(path, geometry.width, geometry.height, geometry.turns * 90, fps, duration, count, codec)
+
+
+def sample_frames(
+    path: Path | str,
+    rate: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    max_side: int | None = None,
+    report: DecodeReport | None = None,
+) -> Iterator[Frame]:
+    """Frames of ``start <= time <= end`` at a rate, in one decoding pass.
+
+    Args:
+        path: video file.
+        rate: frames a second, picked by time stamp (the nearest frame, each once at most); None for every frame.
+        start: seconds. Decoding begins at the key frame before it.
+        end: seconds; None for the video's end.
+        max_side: longer side of the images in pixels, at most; scaled in the same step as the colour conversion.
+        report: filled while frames come: damaged frames, last time.
+
+    Yields:
+        Frames with rising times; frames that are not picked are decoded, not converted.
+
+    Raises:
+        VideoError: the file cannot be read, or nothing in it decodes.
+    """
+    path = Path(path)
+    half = _half_frame(path)
+    ticker = Ticker(rate, start, half)
+    for raw in raw_frames(path, start, report):
+        if end is not None and raw.time > end + 1e-6:
+            return
+        if raw.time >= start - min(half, 1e-3) and ticker.is_due(raw.time):
+            yield Frame(raw.index, raw.time, raw.pixels(max_side))
+
+
+def read_times(path: Path | str, times: Sequence[float], max_side: int | None = None) -> list[Frame]:
+    """The frames nearest to given times, in one pass over their range.
+
+    Args:
+        path: video file.
+        times: seconds, in any order; times after the end give the last frame.
+        max_side: longer side of the images in pixels, at most.
+
+    Returns:
+        A frame for every time, in the order given; the same object where two times share a frame.
+
+    Raises:
+        VideoError: as ``sample_frames``.
+    """
+    order = sorted(range(len(times)), key=lambda i: times[i])
+    found: dict[int, Frame] = {}
+    last: RawFrame | None = None
+    made: Frame | None = None
+
+    def give(raw: RawFrame) -> Frame:
+        nonlocal made
+        if made is None or made.index != raw.index:
+            made = Frame(raw.index, raw.time, raw.pixels(max_side))
+        return made
+
+    if not order:
+        return []
+    for raw in raw_frames(Path(path), max(0.0, times[order[0]])):
+        while order and times[order[0]] <= raw.time:
+            wanted = times[order[0]]
+            is_before = last is not None and wanted - last.time <= raw.time - wanted
+            found[order.pop(0)] = give(last if is_before else raw)
+        last = raw
+        if not order:
+            break
+    for position in order:
+        found[position] = give(last)
+    return [found[position] for position in range(len(times))]
+
+
+def write_video(
+    path: Path | str,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    times: Sequence[float] | None = None,
+    crf: int = 18,
+    rotation: int = 0,
+    pixel_format: str = "yuv420p",
+) -> int:
+    """Write an H.264 video (MPEG-4 where FFmpeg has no x264); the same frames give the same bytes.
+
+    Args:
+        path: .mp4, .mkv, .mov …; written under a temporary name and renamed.
+        frames: (H, W, 3) uint8 RGB each, of one size; an odd row or column is cut off.
+        fps: frames a second.
+        times: seconds of every frame, rising, for a variable frame rate; ``fps`` is then only the nominal one.
+        crf: quality, 0 (lossless) to 51; 18 is visually lossless.
+        rotation: degrees counter-clockwise that players turn the pictures by: 0, 90, 180, 270.
+        pixel_format: of the file.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        ValueError: no frame.
+        OSError: the disk is full or not writable; nothing is left under the name.
+    """
+    av = import_av()
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    count = 0
+    try:
+        with av.open(f"file:{partial}", "w") as container:
+            stream = None
+            for count, image in enumerate(frames, start=1):
+                image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+                if stream is None:
+                    stream = _add_stream(av, container, image, fps, crf, rotation, pixel_format)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                seconds = (count - 1) / fps if times is None else times[count - 1]
+                frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
+                container.mux(stream.encode(frame))
+            if stream is None:
+                raise ValueError(f"{path.name}: no frame to write")
+            container.mux(stream.encode(None))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _add_stream(av, container, image, fps, crf, rotation, pixel_format):  # noqa: ANN001, ANN202 (PyAV's own types)
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(100000))
+    stream.height, stream.width = image.shape[:2]
+    stream.pix_fmt = pixel_format
+    stream.codec_context.time_base = TIME_BASE
+    stream.codec_context.thread_count = 1  # the bytes must not depend on the machine
+    # cpu-independent: x264's float assembly gives other bytes from where its buffers happen to lie
+    h264 = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
+    stream.options = h264 if codec == "libx264" else {"qscale": "3"}
+    if rotation:
+        stream.set_display_rotation(rotation)
+    return stream
+
+
+def _half_frame(path: Path) -> float:
+    container, stream = open_video(path)
+    try:
+        return 0.5 / frame_rate(stream)
+    finally:
+        container.close()  # not before: PyAV's streams do not outlive it

@@ -1,0 +1,1 @@
+"""Experiments with a protocol, runs and a page each."""

@@ -1,0 +1,110 @@
+"""One job in a process of its own: ``python -m experiments.learning.worker OUT JOB``, started by the runner.
+
+It reads the job's ``job.json`` and writes ``result.json`` when all is done. When the runner goes away, however that
+happens, its end of this process's input closes: the job then stops as on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_tools.chain.locks import BusyError, run_lock
+from data_tools.stages.scene_folder import write_json
+from experiments.learning import data, finetune, pretrain, probes, terms
+from lam3c_plugin.errors import Lam3cError, run_main
+
+Work = Callable[[Mapping[str, Any], Path, Path], dict[str, Any]]
+WORK: dict[str, Work] = {
+    "data": data.run,
+    "random": pretrain.run_random,
+    "pretrain": pretrain.run,
+    "probe": probes.run,
+    "finetune": finetune.run,
+    "terms": terms.run,
+}
+SPENT = "spent.json"
+PATIENCE = 180.0  # seconds for the last worker of a killed runner to save and end
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Does the job; returns the exit code."""
+    out, job = (sys.argv[1:] if argv is None else argv)[:2]
+    # the engine's training takes the signal itself, saves and ends; everything else ends here and now
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    _stop_with_runner()
+    with _folder_of_my_own(Path(out) / "jobs" / job):
+        return work(Path(out), job)
+
+
+def work(out: Path, job: str) -> int:
+    """Does a job of which ``job.json`` is there, in this process, and writes its result.
+
+    The seconds of earlier tries that were stopped count as well (those of a SIGKILL are lost).
+    """
+    folder = out / "jobs" / job
+    description = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    spent = _read(folder / SPENT)
+    wall = time.perf_counter()
+    try:
+        result = WORK[description["kind"]](description["spec"], folder, out)
+    finally:
+        now = {
+            "seconds": round(spent.get("seconds", 0.0) + time.perf_counter() - wall, 2),
+            "cpu_seconds": round(spent.get("cpu_seconds", 0.0) + _cpu_seconds(), 2),
+        }
+        write_json(folder / SPENT, now)
+    write_json(folder / "result.json", {**description, **result, **now})
+    return 0
+
+
+@contextmanager
+def _folder_of_my_own(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Waits until no other worker is at the job."""
+    deadline = time.monotonic() + patience
+    while True:
+        lock = run_lock(folder / ".lock")
+        try:
+            lock.__enter__()
+            break
+        except BusyError as error:
+            if time.monotonic() > deadline:
+                raise Lam3cError(f"{str(error).split(';')[0]}; end that process and start again") from error
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _stop_with_runner() -> None:
+    def wait() -> None:
+        while sys.stdin.buffer.raw.read(1):  # type: ignore[attr-defined] - unbuffered: nothing is lost to a fork
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

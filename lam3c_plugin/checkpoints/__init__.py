@@ -1,0 +1,1 @@
+"""Any file of weights read as data: keys mapped, architecture guessed, converted."""

@@ -1,0 +1,60 @@
+"""What ``lam3c encode`` left, to look at: a picture and a page of the features' principal components."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
+from lam3c_plugin.analysis.pictures import display_colors, turntable
+from lam3c_plugin.commands.shared.files import save_picture, show_page
+from lam3c_plugin.commands.shared.inputs import read_input
+from lam3c_plugin.encode.files import feature_colors
+from lam3c_plugin.errors import DataError
+
+
+def output_colors(output: Path) -> np.ndarray:
+    """Colours (N, 3) uint8 of the points of a file that ``lam3c encode`` wrote (.npz or .ply).
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if output.suffix == ".ply":
+        color = read_input(output).color
+        if color is None:
+            raise DataError(f"{output} has no colours; encode again with --overwrite")
+        return color
+    try:
+        with np.load(output, allow_pickle=False) as archive:
+            color = feature_colors(archive["feat"].astype(np.float32))
+            return color[archive["inverse"]] if "inverse" in archive else color
+    except Exception as error:  # NumPy raises whatever the damage makes of it
+        raise DataError(f"{output}: cannot be read ({error!s:.80}); encode again with --overwrite") from error
+
+
+def show_encoded(
+    source: Path, output: Path, *, size: tuple[int, int], max_points: int, open_it: bool = True
+) -> tuple[Path, str]:
+    """Writes ``NAME.png`` (four sides) and ``NAME.html`` beside an output, and opens the page where there is a display.
+
+    Args:
+        source: the cloud that was encoded.
+        output: its features.
+        size: of one picture, (width, height) in pixels.
+        max_points: of the page.
+        open_it: whether to open the page.
+
+    Returns:
+        the picture, and what became of the page.
+
+    Raises:
+        DataError: a file cannot be read or written.
+    """
+    cloud, color = read_input(source), output_colors(output)
+    if len(color) != len(cloud):
+        raise DataError(f"{output} has {len(color)} points, {source} {len(cloud)}; encode again with --overwrite")
+    picture = save_picture(output.with_suffix(".png"), turntable(cloud.coord, [display_colors(cloud), color], size))
+    layers = [layer(cloud, "components", color), *color_layer(cloud)]
+    html = layers_page(cloud, layers, f"{output.stem}: features", "Principal components of the features.", max_points)
+    return picture, show_page(output.with_suffix(".html"), html, open_it)

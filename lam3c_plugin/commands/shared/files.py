@@ -1,0 +1,80 @@
+"""Results on the disk: under a temporary name until they are whole, failures in one line; pages shown in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.clouds.io import Cloud, write_ply
+from lam3c_plugin.errors import DataError
+from lam3c_plugin.viz import save_png
+
+
+@contextmanager
+def _writing(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """A temporary name beside ``path`` that becomes it when the block ends well.
+
+    Raises:
+        DataError: the folder or file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if temporary.exists():
+            temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}; check the folder given with --out") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def save_ply(path: Path, cloud: Cloud, color: np.ndarray, segment: np.ndarray | None = None) -> Path:
+    """The cloud with other colours (N, 3) uint8 and perhaps labels, at its own coordinates."""
+    with _writing(path):
+        return write_ply(path, Cloud(cloud.coord, color, cloud.normal, segment=segment, origin=cloud.origin))
+
+
+def save_picture(path: Path, image: np.ndarray) -> Path:
+    """An (H, W, 3) uint8 image as PNG."""
+    with _writing(path):
+        return save_png(path, image)
+
+
+def save_npz(path: Path, **arrays: Any) -> Path:
+    """Named arrays, compressed."""
+    with _writing(path, ".part.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    return path
+
+
+def save_text(path: Path, text: str) -> Path:
+    """A text file in UTF-8."""
+    with _writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def has_display() -> bool:
+    """Whether a browser could show a window here."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def show_page(path: Path, html: str, open_it: bool = True) -> str:
+    """Writes a page, opens it where there is a display, and says what happened."""
+    save_text(path, html)
+    if not open_it:
+        return f"page: {path}"
+    if not has_display():
+        return f"page: {path} (no display here: open it in a browser)"
+    return f"page: {path} ({'opened' if webbrowser.open(path.resolve().as_uri()) else 'open it in a browser'})"

@@ -1,0 +1,159 @@
+"""What a training checkpoint holds, and how a run goes on from one, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lam3c_plugin.checkpoints.keys import (
+    copy_atomic,
+    load_weights,
+    read_checkpoint,
+    save_atomic,
+    state_dict_of,
+    strip_module,
+)
+from lam3c_plugin.embedded import comm
+from lam3c_plugin.embedded.engine.defaults import checkpoint_path
+from lam3c_plugin.embedded.engine.rng import get_rng_state, set_rng_state
+from lam3c_plugin.embedded.hooks.default import unwrap
+from lam3c_plugin.errors import CheckpointError
+
+# Everything beside the host's own keys lies under this one, so that the host can read our checkpoints.
+EXTRAS = "lam3c"
+
+
+def capture(trainer: Any) -> dict[str, Any]:
+    """The run's state after the current micro-batch; every rank has to call it.
+
+    The host's keys (``epoch``: finished epochs) and, beside them, the place in the epoch, the random states of all
+    ranks, and the gradients of an accumulation that an epoch's end has left unfinished.
+    """
+    done = trainer.batches_done
+    finished = done >= len(trainer.train_loader)
+    model = unwrap(trainer.model)
+    pending = trainer.accumulated
+    return {
+        "epoch": trainer.epoch + 1 if finished else trainer.epoch,
+        "state_dict": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": trainer.scheduler.state_dict(),
+        "scaler": _scaler_state(trainer),
+        "best_metric_value": float(trainer.best_metric_value),
+        EXTRAS: {
+            "version": 1,
+            "iter_in_epoch": 0 if finished else done,
+            "step": trainer.step,
+            "seed": int(trainer.cfg.seed),
+            "total_steps": int(trainer.cfg.scheduler.total_steps),
+            "iter_per_epoch": len(trainer.train_loader),
+            "accumulated": pending,
+            "gradients": {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if pending else {},
+            "rng": comm.all_gather(get_rng_state()),
+        },
+    }
+
+
+def _scaler_state(trainer: Any) -> dict[str, Any] | None:
+    """The scaler's state; for bfloat16, which needs none, what the host's scaler would start from."""
+    if trainer.scaler is None:
+        return None
+    return trainer.scaler.state_dict() or {
+        "scale": 65536.0,
+        "growth_factor": 2.0,
+        "backoff_factor": 0.5,
+        "growth_interval": 2000,
+        "_growth_tracker": 0,
+    }
+
+
+def save(trainer: Any, copies: tuple[str, ...] = ()) -> str:
+    """Write ``model/model_last.pth`` (all ranks call it, rank 0 writes) and give it further names in its folder.
+
+    Raises:
+        CheckpointError: it cannot be written; the previous file is intact.
+    """
+    content = capture(trainer)
+    path = checkpoint_path(trainer.cfg.save_path)
+    if comm.is_main_process():
+        trainer.logger.info(f"Saving checkpoint to {path}")
+        save_atomic(content, path)
+        for name in copies:
+            copy_atomic(path, path.with_name(name))
+    return str(path)
+
+
+def resume(trainer: Any, path: str) -> None:
+    """Load a training checkpoint into a trainer: weights, optimiser, schedule, place and random states.
+
+    One that the host wrote resumes at the epoch it names.
+
+    Raises:
+        CheckpointError: unreadable, of another architecture, or without the optimiser's state.
+    """
+    checkpoint = read_checkpoint(path)
+    load_weights(unwrap(trainer.model), state_dict_of(checkpoint, path), strict=True, source=path)
+    lacking = [key for key in ("epoch", "optimizer", "scheduler") if key not in checkpoint]
+    if lacking:
+        raise CheckpointError(
+            f"{path} holds weights but no {' and no '.join(lacking)}: start from it with weight=... and without resume"
+        )
+    try:
+        trainer.optimizer.load_state_dict(checkpoint["optimizer"])
+        trainer.scheduler.load_state_dict(checkpoint["scheduler"])
+        if trainer.scaler is not None and trainer.scaler.is_enabled() and checkpoint.get("scaler"):
+            trainer.scaler.load_state_dict(checkpoint["scaler"])
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} was written with another optimizer or scheduler: {error}") from error
+    trainer.start_epoch = int(checkpoint["epoch"])
+    trainer.best_metric_value = checkpoint.get("best_metric_value", trainer.best_metric_value)
+    _resume_place(trainer, checkpoint.get(EXTRAS) or {}, path)
+    trainer.logger.info(
+        f"Resuming at epoch {trainer.start_epoch + 1}, batch {trainer.start_iter + 1}, after {trainer.step} steps"
+    )
+
+
+def _resume_place(trainer: Any, extras: Mapping[str, Any], path: str) -> None:
+    """The place in the epoch, pending gradients and random states, where the checkpoint has them and they fit."""
+    if not extras:
+        trainer.logger.info(f"{path} has no place in the epoch and no random states: going on at its epoch")
+        return
+    batches = len(trainer.train_loader)
+    if extras["iter_per_epoch"] != batches:
+        trainer.logger.warning(
+            f"an epoch had {extras['iter_per_epoch']} batches and has {batches} now: the run goes on, but not exactly"
+        )
+        trainer.start_iter = min(int(extras["iter_in_epoch"] * batches / max(1, extras["iter_per_epoch"])), batches - 1)
+    else:
+        trainer.start_iter = int(extras["iter_in_epoch"])
+    if extras["seed"] != trainer.cfg.seed:
+        trainer.logger.warning(f"the run was started with seed {extras['seed']} and goes on with {trainer.cfg.seed}")
+    total = int(trainer.cfg.scheduler.total_steps)
+    if extras["total_steps"] != total:
+        trainer.logger.warning(
+            f"the schedules spanned {extras['total_steps']} steps and span {total} now; "
+            "the learning rate keeps the old span (its state is in the checkpoint)"
+        )
+    trainer.accumulated = int(extras["accumulated"])
+    gradients = strip_module(extras["gradients"])
+    for name, parameter in unwrap(trainer.model).named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter.device, copy=True)
+    states = extras["rng"]
+    if len(states) == comm.get_world_size():
+        trainer.restore_rng = lambda: set_rng_state(states[comm.get_rank()])
+    else:
+        trainer.logger.warning(
+            f"{len(states)} ranks wrote {path}, {comm.get_world_size()} go on: not exactly the same run"
+        )
+
+
+def warn_if_idle(trainer: Any) -> None:
+    """Say so when the checkpoint to resume had already finished its run."""
+    if trainer.start_epoch >= trainer.max_epoch or trainer.step >= int(trainer.cfg.scheduler.total_steps):
+        trainer.logger.warning(
+            f"nothing to do: the run of {trainer.max_epoch} epochs was finished; raise epoch (or max_steps) to go on"
+        )
+
+
+__all__ = ["EXTRAS", "capture", "resume", "save", "warn_if_idle"]

@@ -1,0 +1,139 @@
+"""Attention inside patches of a serialised cloud, by ``scaled_dot_product_attention``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock, pack, patch_route, unpack
+from lam3c_plugin.embedded.structure import Point, PointModule
+
+
+def patch_attention(
+    qkv: Tensor, route: PatchRoute, num_heads: int, scale: float, dropout: float = 0.0, upcast: bool = False
+) -> Tensor:
+    """Multi-head attention among the points of each patch.
+
+    Args:
+        qkv: (N, 3 C) queries, keys and values of the points, each C channels split over the heads.
+        route: the patches along one curve.
+        num_heads: H, divides C.
+        scale: factor on the products of queries and keys.
+        dropout: share of attention weights dropped.
+        upcast: compute in float32 whatever the type of ``qkv``, autocast or not.
+
+    Returns:
+        (N, C) of the type of ``qkv``. Differentiable; :func:`patch_attention_plain` is the same thing written out.
+    """
+    packed = pack(qkv, route)
+    out = [_attend(packed, block, num_heads, scale, dropout, upcast) for block in route.blocks]
+    return unpack(out[0] if len(out) == 1 else torch.cat(out), route)
+
+
+def _attend(packed: Tensor, block: SequenceBlock, heads: int, scale: float, dropout: float, upcast: bool) -> Tensor:
+    """One block of sequences, (count * length, 3 C) of the packed slots -> (count * length, C)."""
+    rows = packed[block.start : block.start + block.count * block.length]
+    qkv = rows.view(block.count, block.length, 3, heads, -1)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (count, H, length, C / H)
+    if upcast:
+        with torch.autocast(qkv.device.type, enabled=False):
+            out = F.scaled_dot_product_attention(
+                q.float(), k.float(), v.float(), attn_mask=block.valid, dropout_p=dropout, scale=scale
+            ).to(qkv.dtype)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=block.valid, dropout_p=dropout, scale=scale)
+    return out.transpose(1, 2).reshape(rows.shape[0], -1)
+
+
+def patch_attention_plain(
+    qkv: Tensor, order: Tensor, offset: Tensor, patch_size: int, num_heads: int, scale: float
+) -> Tensor:
+    """:func:`patch_attention` written out: cloud by cloud, patch by patch, head by head.
+
+    Args:
+        qkv: (N, 3 C).
+        order: (N,) row at each place of the curve.
+        offset: (B,) running sums of the clouds' sizes.
+        patch_size, num_heads, scale: as there.
+    """
+    channels = qkv.shape[1] // 3
+    q, k, v = (part.view(-1, num_heads, channels // num_heads) for part in qkv.split(channels, dim=1))
+    out: list[Tensor | None] = [None] * len(qkv)
+    start = 0
+    for end in offset.tolist():
+        for first in range(start, end, patch_size):
+            own = order[first : min(first + patch_size, end)].tolist()
+            patch = list(own)
+            if end - start > patch_size and len(own) < patch_size:  # fill up with the points one patch earlier
+                patch += order[first - patch_size + len(own) : first].tolist()
+            for row in own:
+                heads = []
+                for head in range(num_heads):
+                    weights = torch.softmax(scale * (k[patch, head] @ q[row, head]), dim=0)
+                    heads.append(weights @ v[patch, head])
+                out[row] = torch.cat(heads)
+        start = end
+    return torch.stack(out)
+
+
+class SerializedAttention(PointModule):
+    """Attention among K consecutive points of a curve (PTv3).
+
+    Args:
+        channels: C.
+        num_heads: H, divides C.
+        patch_size: K.
+        qkv_bias: bias of the input projection.
+        qk_scale: factor on the products of queries and keys; (C / H)^-0.5 by default.
+        attn_drop, proj_drop: dropout of the attention weights and of the output.
+        order_index: which of the point's curves.
+        enable_rpe: must be False; relative position tables were never part of these weights.
+        enable_flash: accepted for the host's configs. Patches always follow its rule, and the kernel is PyTorch's
+            choice; unlike the host's, float32 features are not rounded to bfloat16 for it.
+        upcast_attention: compute the attention in float32.
+        upcast_softmax: accepted; every kernel takes the softmax in float32 anyway.
+
+    Raises:
+        ValueError: ``enable_rpe``, or heads that do not divide the channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        patch_size: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+        order_index: int = 0,
+        enable_rpe: bool = False,
+        enable_flash: bool = True,
+        upcast_attention: bool = False,
+        upcast_softmax: bool = False,
+    ) -> None:
+        super().__init__()
+        if enable_rpe:
+            raise ValueError("enable_rpe=True is not supported: set it to False (no published weights use it)")
+        if channels % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide {channels} channels")
+        if patch_size < 1:
+            raise ValueError(f"patch_size must be at least 1, got {patch_size}")
+        self.channels = channels
+        self.num_heads = num_heads
+        self.patch_size = patch_size
+        self.scale = qk_scale or (channels // num_heads) ** -0.5
+        self.order_index = order_index
+        self.attn_drop = attn_drop
+        self.upcast_attention = upcast_attention
+        self.qkv = nn.Linear(channels, channels * 3, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, point: Point) -> Point:
+        route = patch_route(point.locate(), self.patch_size, point.curves[self.order_index])
+        dropout = self.attn_drop if self.training else 0.0
+        feat = patch_attention(self.qkv(point.feat), route, self.num_heads, self.scale, dropout, self.upcast_attention)
+        point.feat = self.proj_drop(self.proj(feat))
+        return point

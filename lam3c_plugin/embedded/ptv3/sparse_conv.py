@@ -1,0 +1,225 @@
+"""Submanifold 3x3x3 convolution over occupied cells, without spconv.
+
+A submanifold convolution writes only where there is a point, so it is one small matrix product for each of the 27
+kernel entries, over the pairs of cells that lie at that offset. The pairs are found once a stage (:class:`KernelMap`)
+and shared by its blocks; half of them are enough, since a pair seen from its other end is the opposite entry's.
+
+**Cells with several points.** One point represents a cell: the one with the lowest row. Neighbours read the
+representative's features, and every point reads the representatives around it, the centre entry that of its own cell.
+Points of one cell therefore get the same result, and the features of the others do not enter the convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from lam3c_plugin.embedded.geometry import CloudGeometry
+from lam3c_plugin.embedded.ptv3.rows import Groups, expand_rows, group_by_key, take_rows
+from lam3c_plugin.embedded.structure import Point, PointModule
+from lam3c_plugin.ops.device import true_rows
+
+CENTRE = 13  # of the 27 kernel entries, entry (a, b, c) being number 9 a + 3 b + c at offset (a - 1, b - 1, c - 1)
+# The offsets above the centre, number 14 to 26, in four columns along z and the upper half of the centre's own.
+_COLUMNS = ((0, 1), (1, -1), (1, 0), (1, 1))
+
+
+class Tap(NamedTuple):
+    """Pairs of cells at one offset: ``upper[i]`` lies at the offset of kernel entry ``entry`` from ``lower[i]``."""
+
+    entry: int
+    lower: Tensor  # (P,) int32, each cell at most once
+    upper: Tensor  # (P,) int32, each cell at most once
+
+
+class KernelMap(NamedTuple):
+    """Which cells a 3x3x3 kernel joins. Cells are numbered by cloud, x, y, z."""
+
+    num_cells: int
+    points: Groups | None  # the points of each cell; None where row i is cell i
+    taps: tuple[Tap, ...]  # entries 14 to 26 that join any cells
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs over all 27 entries: the multiply-adds of the convolution are this times C_in times C_out."""
+        return self.num_cells + 2 * sum(tap.lower.shape[0] for tap in self.taps)
+
+
+def kernel_map(geometry: CloudGeometry) -> KernelMap:
+    """The kernel map of a stage, made on the first call; a GPU is waited for once or twice (see `kernel_maps`)."""
+    return geometry.memo("kernel_map", lambda: _build_kernel_maps([geometry])[0])
+
+
+def kernel_maps(geometries: Sequence[CloudGeometry]) -> None:
+    """Makes the kernel maps of several stages, with one read-back for all of them."""
+    missing = [geometry for geometry in geometries if not geometry.knows("kernel_map")]
+    if not missing:
+        return
+    with torch.no_grad(), torch.inference_mode(False):
+        built = _build_kernel_maps(missing)
+    for geometry, kmap in zip(missing, built, strict=True):
+        geometry.memo("kernel_map", lambda kmap=kmap: kmap)
+
+
+def _build_kernel_maps(geometries: Sequence[CloudGeometry]) -> list[KernelMap]:
+    candidates = [_candidates(geometry) for geometry in geometries]
+    counts = torch.stack([found.sum(1) for _, _, found in candidates]).tolist()
+    return [_kernel_map(*parts, taps) for parts, taps in zip(candidates, counts, strict=True)]
+
+
+def _candidates(geometry: CloudGeometry) -> tuple[Groups | None, Tensor, Tensor]:
+    """Points of each cell; the cell met at each of 13 offsets from each cell, (13, cells); whether it is there."""
+    keys, points = geometry.keys(), None
+    if not geometry.cells_sorted:
+        sizes = geometry.cells_by_factor.get(1)
+        points = group_by_key(keys, None if sizes is None else sum(sizes))
+        keys = keys[points.first]
+    num_cells = keys.shape[0]
+    # the sentinel answers searches that run past the end; no key equals it
+    padded = torch.cat([keys, keys.new_full((1,), torch.iinfo(torch.int64).max)])
+    place = torch.arange(1, num_cells + 1, device=keys.device)
+    places, hits = [place], [padded[place] == keys + 1]
+    for dx, dy in _COLUMNS:
+        # the three cells of a column are neighbours in the sorted keys too: one search, then steps
+        wanted = keys + (dx << (2 * geometry.depth)) + (dy * (1 << geometry.depth)) - 1
+        place = torch.searchsorted(padded, wanted)
+        for _ in range(3):
+            places.append(place)
+            hits.append(padded[place] == wanted)
+            place = place + hits[-1]
+            wanted = wanted + 1
+    return points, torch.stack(places), torch.stack(hits)
+
+
+def _kernel_map(points: Groups | None, places: Tensor, found: Tensor, counts: list[int]) -> KernelMap:
+    num_cells = found.shape[1]
+    rows = true_rows(found.view(-1), sum(counts))
+    # int32: half the memory, and a CPU adds such rows directly where int64 ones are sorted on every call
+    lower = (rows % num_cells).int().split(counts)
+    upper = places.view(-1)[rows].int().split(counts)
+    taps = (Tap(CENTRE + 1 + i, lower[i], upper[i]) for i in range(len(counts)) if counts[i])
+    return KernelMap(num_cells, points, tuple(taps))
+
+
+def _directions(taps: tuple[Tap, ...]) -> list[tuple[int, Tensor, Tensor]]:
+    """(kernel entry, cells written, cells read) of the 26 entries around the centre."""
+    both = []
+    for tap in taps:
+        both.append((tap.entry, tap.lower, tap.upper))
+        both.append((2 * CENTRE - tap.entry, tap.upper, tap.lower))
+    return both
+
+
+class _SubmanifoldConv(Function):
+    """Over cells: gather, multiply, add, one kernel entry at a time, so that no more than one gathered copy lives.
+
+    Within an entry every cell is written at most once: the additions never race and their order is fixed. Half
+    precision is summed in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kmap: KernelMap) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.kmap, ctx.bias_type = kmap, None if bias is None else bias.dtype
+        w = weight.view(weight.shape[0], 27, -1)
+        out = x @ w[:, CENTRE].t()
+        total = out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
+        for entry, written, read in _directions(kmap.taps):
+            product = x.index_select(0, read) @ w[:, entry].t()
+            total.index_add_(0, written, product.to(total.dtype))
+        if bias is not None:
+            total += bias
+        return total.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        want_x, want_w, want_b, _ = ctx.needs_input_grad
+        grad = grad.contiguous()
+        w = weight.view(weight.shape[0], 27, -1)
+        grad_x = grad @ w[:, CENTRE] if want_x else None
+        total = grad_x.float() if want_x and grad_x.dtype in (torch.bfloat16, torch.float16) else grad_x
+        grad_w = torch.zeros_like(w) if want_w else None
+        if want_w:
+            grad_w[:, CENTRE] = grad.t() @ x
+        for entry, written, read in _directions(ctx.kmap.taps):
+            part = grad.index_select(0, written)
+            if want_x:
+                total.index_add_(0, read, (part @ w[:, entry]).to(total.dtype))
+            if want_w:
+                grad_w[:, entry] = part.t() @ x.index_select(0, read)
+        grad_b = grad.sum(0).to(ctx.bias_type) if want_b else None
+        return (
+            total.to(x.dtype) if want_x else None,
+            grad_w.view_as(weight) if want_w else None,
+            grad_b,
+            None,
+        )
+
+
+def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: KernelMap) -> Tensor:
+    """Submanifold 3x3x3 convolution of point features.
+
+    Args:
+        x: (N, C_in) features of the points.
+        weight: (C_out, 3, 3, 3, C_in); entry (a, b, c) meets the cell at offset (a - 1, b - 1, c - 1).
+        bias: (C_out,) or None. Weight has the type of ``x``; bias too, or float32.
+        kmap: of these points.
+
+    Returns:
+        (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias;
+        :func:`submanifold_conv3d_plain` is the same thing written out.
+    """
+    if kmap.points is None:
+        return _SubmanifoldConv.apply(x, weight, bias, kmap)
+    representative = take_rows(x, kmap.points.first)
+    return expand_rows(_SubmanifoldConv.apply(representative, weight, bias, kmap), kmap.points)
+
+
+def submanifold_conv3d_plain(x: Tensor, weight: Tensor, bias: Tensor | None, cells: Tensor, batch: Tensor) -> Tensor:
+    """:func:`submanifold_conv3d` written out: for every point, every kernel entry, look the neighbour up."""
+    table: dict[tuple[int, ...], int] = {}
+    places = [(cloud, *cell) for cloud, cell in zip(batch.tolist(), cells.tolist(), strict=True)]
+    for row, place in enumerate(places):
+        table.setdefault(place, row)
+    out = []
+    for cloud, i, j, k in places:
+        result = torch.zeros_like(weight[:, 0, 0, 0, 0]) if bias is None else bias
+        for a in range(3):
+            for b in range(3):
+                for c in range(3):
+                    row = table.get((cloud, i + a - 1, j + b - 1, k + c - 1))
+                    if row is not None:
+                        result = result + weight[:, a, b, c] @ x[row]
+        out.append(result)
+    return torch.stack(out)
+
+
+class SubmanifoldConv3d(PointModule):
+    """3x3x3 submanifold convolution as a layer; parameters as spconv's ``SubMConv3d`` keeps them.
+
+    Args:
+        in_channels, out_channels: widths.
+        bias: add one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, point: Point) -> Point:
+        x, weight, bias = point.feat, self.weight, self.bias
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            x, weight = x.to(dtype), weight.to(dtype)  # the bias joins the float32 sum as it is
+        point.feat = submanifold_conv3d(x, weight, bias, kernel_map(point.locate()))
+        return point

@@ -1,0 +1,1 @@
+"""The collapse monitor: measures, rules, the hook."""

@@ -1,0 +1,198 @@
+"""The small parts of the chain: words of the command line, names, tables, tallies."""
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from data_tools import build_roomtours
+from data_tools.chain import finish, options
+from data_tools.chain.items import SceneItem, VideoItem, shard_of, split_of
+from data_tools.chain.local import LocalExecutor
+from data_tools.chain.locks import BusyError, run_lock
+from data_tools.chain.plan import within
+from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
+from data_tools.chain.states import Row, Source, States, merged_rows, read_rows
+from tests.data_tools.chain.chain_fakes import FAKES
+from tests.data_tools.chain.chain_run import make_videos
+
+
+@pytest.mark.parametrize(
+    ("text", "slots"), [("auto", ["4", "7"]), ("0", []), ("1", ["4"]), ("0,0,1", ["0", "0", "1"]), ("3,", ["3"])]
+)
+def test_gpu_slots(text, slots):
+    assert options.gpu_slots(text, ["4", "7"]) == slots
+
+
+@pytest.mark.parametrize("text", ["3", "many", ","])
+def test_gpu_slots_that_are_not_there(text):
+    with pytest.raises(ValueError, match="--gpus"):
+        options.gpu_slots(text, ["4", "7"])
+
+
+@pytest.mark.parametrize("text", ["4/4", "1", "-1/4", "a/b", "1/0"])
+def test_a_shard_is_i_of_n(text):
+    assert parse_shard("3/4") == (3, 4)
+    with pytest.raises(ValueError, match="from 0 to n-1"):
+        parse_shard(text)
+
+
+def test_settings_are_set_by_name():
+    settings = options.stage_settings("sfm", "none", True, [])
+    assert settings["reconstruct"].deterministic
+    changes = ["postprocess.limits.min_score=0.1", "reconstruct.max_frames=250", "postprocess.scale=none"]
+    changed = options.with_changes(settings, [*changes, "segment.rooms=('bedroom', 'kitchen')", "package.labels=true"])
+    assert changed["postprocess"].limits.min_score == 0.1
+    assert changed["postprocess"].scale == "none"
+    assert changed["reconstruct"].max_frames == 250
+    assert changed["segment"].rooms == ("bedroom", "kitchen")
+    assert changed["package"].labels is True
+    assert settings["reconstruct"].max_frames == 400
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("reconstruct.frames=3", "no field 'frames'; there are: backend"),
+        ("render.size=3", "STAGE of collect, segment"),
+        ("reconstruct", "STAGE.FIELD=VALUE"),
+        ("segment.rate=1000", "rate 1000"),
+        ("package.labels=3", "yes/no"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        options.stage_settings("sfm", "none", False, [change])
+
+
+def test_auto_says_what_it_took_and_why(monkeypatch):
+    monkeypatch.setattr(options, "has_backend", lambda name: True)
+    assert options.choose_backend("auto", ["0"])[0] == "pi3"
+    assert options.choose_backend("auto", []) == ("sfm", "there is no GPU; sfm needs neither weights nor a GPU")
+    assert options.choose_backend("vggt", []) == ("vggt", "given")
+    monkeypatch.setattr(options, "has_backend", lambda name: False)
+    assert "not installed" in options.choose_backend("auto", ["0"])[1]
+    with pytest.raises(ValueError, match="not installed here"):
+        options.choose_backend("vggt", ["0"])
+    assert options.choose_backend("vggt", [], is_ray=True)[0] == "vggt"
+    monkeypatch.setattr(options.importlib.util, "find_spec", lambda name: None)
+    assert options.choose_labels("auto")[0] == "none"
+    assert options.choose_labels("clip") == ("clip", "given")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["no_such_file.mp4"],
+        ["{v}", "--shard", "4/4"],
+        ["{v}", "--split", "../x"],
+        ["{v}", "--val-share", "1"],
+        ["{v}", "--set", "x=1"],
+        ["{v}", "--gpus", "many"],
+        ["{v}", "--labels", "nowhere.csv"],
+    ],
+)
+def test_wrong_arguments_end_with_2_and_one_line(tmp_path, capsys, argv):
+    make_videos(tmp_path, v="room 1 1")
+    words = [word.format(v=tmp_path / "v.mp4") for word in argv]
+    assert build_roomtours.main(words if "--labels" in words else [*words, "--labels", "none"], FAKES) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
+    for name, text in (("x", "one"), ("y", "two"), ("z", "one")):
+        make_videos(tmp_path / name, tour=text)
+    videos, problems = read_videos([str(tmp_path / name) for name in ("x", "y", "z")] + [str(tmp_path / "nothing")])
+    assert len({video.video_id for video in videos}) == len(videos) == 2
+    assert all(video.video_id.startswith("tour-") for video in videos)
+    assert "nothing" in problems[0]
+    twice, _ = read_videos([str(tmp_path / "x"), str(tmp_path / "z")])
+    assert [video.video_id for video in twice] == ["tour"]
+
+
+def test_a_name_that_another_file_has_is_not_taken_over(tmp_path):
+    first = make_videos(tmp_path / "x", tour="one") / "tour.mp4"
+    second = make_videos(tmp_path / "y", tour="two") / "tour.mp4"
+    states = States(None)
+    states.put_source(Source(str(first.resolve()), 3, 0, "print of one", "tour"))
+    (video,) = apart_from_earlier([VideoItem("tour", second)], states)
+    assert video.video_id.startswith("tour-")
+    assert apart_from_earlier([VideoItem("tour", first)], states)[0].video_id == "tour"
+    first.unlink()  # moved away: the name is free
+    assert apart_from_earlier([VideoItem("tour", second)], states)[0].video_id == "tour"
+
+
+def test_ranges_of_a_manifest_cut_scenes():
+    video = VideoItem("v", ranges=((50.0, 70.0), (0.0, 12.0), (19.0, 20.5)))
+    scenes = [SceneItem("v_000", 5.0, 20.0, "bedroom"), SceneItem("v_001", 40.0, 90.0)]
+    parts = within(scenes, video)
+    assert [(p.scene_id, p.start, p.end) for p in parts] == [("v_000", 5.0, 12.0), ("v_001", 50.0, 70.0)]
+    assert parts[0].label == "bedroom"
+
+
+def test_shards_and_splits_depend_on_the_name_alone():
+    names = [f"video{i}" for i in range(400)]
+    counts = [sum(shard_of(name, 4) == i for name in names) for i in range(4)]
+    assert sum(counts) == 400
+    assert min(counts) > 60
+    assert 10 < sum(split_of(name, "train", 0.1) == "val" for name in names) < 80
+
+
+def test_tables_of_shards_are_read_as_one_and_merged(tmp_path):
+    common, own = tmp_path / "roomtours.sqlite", tmp_path / "states/0_of_2.sqlite"
+    row = Row("v", "v_000", "package", "failed", "because", key="k")
+    first = States(common)
+    first.put(row)
+    first.put(replace(row, scene="v_001"))
+    assert first.put(row).attempts == 2
+    first.close()
+    second = States(own, [common])
+    assert second.get("v", "v_000", "package").reason == "because"
+    second.put(replace(row, status="done", reason="", key="other"))
+    second.drop([("v", "v_001", "package")])
+    assert set(merged_rows([common, own])) == set(merged_rows([common]))  # not written yet, at most half a second late
+    assert second.close(common)
+    assert {item: r.status for item, r in merged_rows([common]).items()} == {row.item: "done"}
+    assert len(read_rows(common)) == 2  # the one that is gone stays as such
+
+
+def test_a_table_that_cannot_be_written_keeps_its_rows(tmp_path):
+    states = States(tmp_path / "t.sqlite")
+    blocker = sqlite3.connect(tmp_path / "t.sqlite", isolation_level=None)
+    states._connection.execute("PRAGMA busy_timeout = 10")
+    blocker.execute("BEGIN EXCLUSIVE")
+    states.put(Row("v", "", "segment", "done"))
+    assert states.get("v", "", "segment").status == "done"
+    blocker.execute("ROLLBACK")
+    assert states.close()
+    assert len(read_rows(tmp_path / "t.sqlite")) == 1
+
+
+def test_a_lock_names_its_holder(tmp_path):
+    with (
+        run_lock(tmp_path / "a.lock"),
+        pytest.raises(BusyError, match="is at work here"),
+        run_lock(tmp_path / "a.lock"),
+    ):
+        raise AssertionError("both hold it")
+    with run_lock(tmp_path / "a.lock"):
+        pass
+
+
+def test_counts_and_reasons_without_names():
+    rows = [
+        Row("v", f"v_00{i}", "postprocess", "rejected", f"/data/v_00{i}/cloud.ply: score 0.{i} is under 0.25", True)
+        for i in range(3)
+    ]
+    text = finish.counts_table([*rows, Row("v", "", "segment", "done"), Row("w", "", "segment", "failed", "w: broken")])
+    assert "     3  postprocess rejected: …: score # is under #" in text
+    assert "     1  segment failed: …: broken" in text
+    assert "CC BY-NC" in finish.license_note(["pi3", "sfm"])
+    assert "CC BY-NC" not in finish.license_note(["sfm"])
+
+
+def test_gpu_workers_see_one_gpu_and_the_others_none():
+    executor = LocalExecutor({}, 2, ["0", "1"], threads=3)
+    seen = {slot.name: slot.env["CUDA_VISIBLE_DEVICES"] for slot in executor._slots}
+    assert seen == {"cpu0": "", "cpu1": "", "net0": "", "gpu0": "0", "gpu1": "1"}
+    assert {slot.env["OMP_NUM_THREADS"] for slot in executor._slots} == {"3"}

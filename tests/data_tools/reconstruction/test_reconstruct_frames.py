@@ -1,0 +1,165 @@
+"""Choice of frames: how many, evenly, sharp, from videos and folders."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools.reconstruction import ReconstructSettings
+from data_tools.reconstruction.frames import Still, choose, count_frames, list_images, read_frames, sharpness
+from data_tools.stages.record import StageError
+
+SETTINGS = ReconstructSettings(min_frames=8, max_frames=20, frame_rate=2.0, max_side=128)
+
+
+def texture(shift=0, height=96, width=128):
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 256, (height, width + 400, 3)).astype(np.float32), (0, 0), 1.2)
+    return np.clip((wide[:, shift : shift + width] - 128) * 3 + 128, 0, 255).astype(np.uint8)
+
+
+def blur(image, length):
+    return cv2.blur(image, (length, 1))
+
+
+def test_sharpness_falls_with_motion_blur_not_with_exposure():
+    image = texture()
+    assert sharpness(blur(image, 9)) < 0.6 * sharpness(image)
+    assert sharpness(blur(image, 21)) < sharpness(blur(image, 9))
+    darker = (image * 0.5).astype(np.uint8)
+    assert sharpness(darker) == pytest.approx(sharpness(image), rel=0.1)
+    assert sharpness(np.full((50, 60, 3), 9, np.uint8)) == 0
+    assert sharpness(np.zeros((2, 2, 3), np.uint8)) == 0
+    large = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
+    noisy = np.clip(large + np.random.default_rng(1).normal(0, 12, large.shape), 0, 255).astype(np.uint8)
+    blurred = np.clip(blur(large, 41) + np.random.default_rng(1).normal(0, 12, large.shape), 0, 255).astype(np.uint8)
+    assert sharpness(blurred) < sharpness(noisy)  # noise of the sensor does not pass for detail
+
+
+@pytest.mark.parametrize(
+    ("length", "limit", "wanted"), [(1, None, 8), (6, None, 12), (60, None, 20), (60, 15, 15), (0, None, 8), (60, 4, 4)]
+)
+def test_count_follows_rate_within_limits(length, limit, wanted):
+    assert count_frames(SETTINGS, length, limit) == wanted
+
+
+def test_blurred_frames_give_way_within_their_part():
+    bad = {5, 15, 16, 25, 26, 27}
+    stills = [Still(i, i / 10, blur(texture(i), 15) if i in bad else texture(i)) for i in range(40)]
+    even = list(choose(stills, 0.0, 4.0, 4, replace=False))
+    assert [still.index for still, _ in even] == [5, 15, 25, 35]
+    chosen = list(choose(stills, 0.0, 4.0, 4, replace=True))
+    assert [flag for _, flag in chosen] == [True, True, True, False]
+    for part, (still, _) in enumerate(chosen):
+        assert still.index not in bad
+        assert 10 * part <= still.index < 10 * part + 10
+    assert chosen[3][0].index == 35
+
+
+def test_no_more_frames_than_there_are():
+    stills = [Still(i, i / 10, texture(i)) for i in range(5)]
+    assert [s.index for s, _ in choose(stills, 0.0, 0.5, 200, replace=True)] == [0, 1, 2, 3, 4]
+    assert list(choose([], 0.0, 1.0, 5, replace=True)) == []
+
+
+def test_choice_holds_few_images():
+    alive = 0
+    most = 0
+
+    class Counted(np.ndarray):
+        def __del__(self):
+            nonlocal alive
+            if self.base is not None:
+                alive -= 1
+
+    def stills():
+        nonlocal alive, most
+        for i in range(200):
+            image = texture(i % 50).view(Counted)
+            alive += 1
+            most = max(most, alive)
+            yield Still(i, i / 10, image)
+
+    for still, _ in choose(stills(), 0.0, 20.0, 4, replace=False):
+        del still
+    assert most <= 8
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    av = pytest.importorskip("av")
+    assert av
+    from data_tools.video.sampling import write_video
+
+    path = tmp_path_factory.mktemp("video") / "walk.mp4"
+    images = [blur(texture(2 * i), 17) if i % 10 == 5 else texture(2 * i) for i in range(100)]
+    write_video(path, images, fps=10)
+    return path
+
+
+def test_video_gives_even_sharp_frames_with_their_numbers(video):
+    found = read_frames(video, 0.0, None, replace(SETTINGS, min_frames=10, max_frames=10))
+    frames = found.frames
+    assert len(frames) == 10
+    assert found.size == (128, 96)
+    assert found.seen == 100
+    assert found.replaced >= 8
+    assert (frames.index % 10 != 5).all()
+    assert (frames.index // 10).tolist() == list(range(10))
+    np.testing.assert_allclose(frames.time, frames.index / 10, atol=1e-3)
+    plain = read_frames(video, 0.0, None, replace(SETTINGS, min_frames=10, max_frames=10, replace_blurred=False))
+    assert plain.replaced == 0
+    assert np.abs(plain.frames.index % 10 - 5).max() <= 1
+
+
+def test_video_range_size_and_known_camera(video):
+    settings = replace(SETTINGS, max_side=64, intrinsics=(100.0, 100.0, 63.5, 47.5))
+    frames = read_frames(video, 2.0, 5.0, settings).frames
+    assert frames.images.shape[1:] == (48, 64, 3)
+    assert frames.time.min() >= 2.0
+    assert frames.time.max() <= 5.0
+    np.testing.assert_allclose(frames.intrinsics, [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
+    assert len(read_frames(video, 9.0, 9.55, settings).frames) == 6  # all there are
+    with pytest.raises(StageError, match="a cloud needs at least 2 views"):
+        read_frames(video, 9.85, None, settings)
+    with pytest.raises(StageError, match="holds nothing"):
+        read_frames(video, 5.0, 5.0, settings)
+
+
+def test_folder_takes_times_from_names(tmp_path):
+    for name in ("10.5", "9.25", "11"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), texture())
+    (tmp_path / "notes.txt").write_text("no image", encoding="utf-8")
+    assert [time for _, time in list_images(tmp_path)] == [9.25, 10.5, 11.0]
+    frames = read_frames(tmp_path, 0.0, 1.3, SETTINGS).frames
+    assert frames.time.tolist() == [9.25, 10.5]
+    cv2.imwrite(str(tmp_path / "last.jpg"), texture())
+    entries = list_images(tmp_path)
+    assert [path.name for path, _ in entries] == ["10.5.png", "11.png", "9.25.png", "last.jpg"]
+    assert [time for _, time in entries] == [0, 1, 2, 3]
+
+
+def test_folder_longer_than_the_limit_is_thinned_and_sharp(tmp_path):
+    for i in range(60):
+        image = blur(texture(i), 15) if i % 3 == 1 else texture(i)
+        cv2.imwrite(str(tmp_path / f"{i:04d}.png"), image[..., ::-1])
+    found = read_frames(tmp_path, 0.0, None, SETTINGS)
+    assert len(found.frames) == 20
+    assert (found.frames.index % 3 != 1).all()
+    assert found.replaced == 20
+    assert np.array_equal(found.frames.images[0], texture(int(found.frames.index[0])))
+
+
+def test_bad_folders_are_told_in_one_line(tmp_path):
+    with pytest.raises(StageError, match="no image in this folder"):
+        read_frames(tmp_path, 0.0, None, SETTINGS)
+    cv2.imwrite(str(tmp_path / "a.png"), texture())
+    with pytest.raises(StageError, match="1 frame"):
+        read_frames(tmp_path, 0.0, None, SETTINGS)
+    cv2.imwrite(str(tmp_path / "b.png"), texture(height=100))
+    with pytest.raises(StageError, match=r"b\.png: 128x100, the first image 128x96"):
+        read_frames(tmp_path, 0.0, None, SETTINGS)
+    (tmp_path / "b.png").write_bytes(b"")
+    with pytest.raises(StageError, match=r"b\.png: cannot be read as an image"):
+        read_frames(tmp_path, 0.0, None, SETTINGS)

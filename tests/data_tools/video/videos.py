@@ -1,0 +1,180 @@
+"""Made-up videos for tests: rooms that a camera pans over, and every kind of faulty file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.video.sampling import write_video
+
+SIZE = (240, 320)
+FPS = 15.0
+SKY = -1  # seed of the picture that shows no room
+
+
+def panorama(seed: int, height: int = 240, width: int = 1280) -> np.ndarray:
+    """(H, W, 3) uint8: a wall with furniture-like boxes in a tint of its own; for ``SKY`` sky over grass."""
+    rng = np.random.default_rng(abs(seed))
+    if seed == SKY:
+        image = np.empty((height, width, 3))
+        image[: height // 2], image[height // 2 :] = (120, 170, 230), (70, 140, 60)
+        boxes, tint = 25, np.array((60, 150, 50))
+    else:
+        tint = rng.integers(90, 220, 3)
+        image = np.broadcast_to(tint, (height, width, 3)).astype(float)
+        image[int(height * 0.75) :] = tint[::-1] * 0.6
+        boxes = 70
+    for _ in range(boxes):
+        y, x = rng.integers(0, height - 20), rng.integers(0, width - 20)
+        h, w = rng.integers(15, height // 2), rng.integers(10, 90)
+        low = height // 2 if seed == SKY else 0
+        image[max(low, y) : y + h, x : x + w] = np.clip(tint * rng.uniform(0.2, 1.3) + rng.integers(-50, 50, 3), 0, 255)
+    image += rng.normal(0, 6, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def pan(seed: int, seconds: float, fps: float = FPS, size: tuple[int, int] = SIZE, speed: float = 20.0) -> Iterator:
+    """Frames (H, W, 3) of a camera that pans to and fro over a panorama, ``speed`` pixels a second."""
+    wide = panorama(seed, size[0], 4 * size[1])
+    room = wide.shape[1] - size[1]
+    for i in range(round(seconds * fps)):
+        x = int(i / fps * speed) % (2 * room)
+        x = x if x < room else 2 * room - x
+        yield wide[:, x : x + size[1]].copy()
+
+
+def tour(plan: list[tuple[int, float]], fps: float = FPS, size: tuple[int, int] = SIZE) -> Iterator:
+    """Frames of several places with hard cuts: rows (seed, seconds)."""
+    for seed, seconds in plan:
+        yield from pan(seed, seconds, fps, size)
+
+
+def walk(plan: list[tuple[int, float]], fps: float = FPS, size: tuple[int, int] = SIZE) -> Iterator:
+    """Frames of one camera that pans from one place to the next without a cut; each place fills its seconds."""
+    height, width = size
+    parts = [panorama(seed, height, 2 * width) for seed, _ in plan]
+    wide = np.concatenate([parts[0][:, :width], *parts, parts[-1][:, -width:]], axis=1)
+    for number, (_, seconds) in enumerate(plan):
+        count = round(seconds * fps)
+        for i in range(count):
+            middle = round(width + 2 * width * (number + i / count))
+            yield wide[:, middle - width // 2 : middle - width // 2 + width].copy()
+
+
+def write_tour(path: Path, plan: list[tuple[int, float]], fps: float = FPS) -> Path:
+    """A small video with hard cuts between places."""
+    write_video(path, tour(plan, fps), fps)
+    return path
+
+
+def write_empty(path: Path) -> Path:
+    """0 bytes."""
+    path.write_bytes(b"")
+    return path
+
+
+def write_text(path: Path) -> Path:
+    """A web page under a video's name."""
+    path.write_text("<html>not a video</html>\n" * 50)
+    return path
+
+
+def write_one_frame(path: Path) -> Path:
+    """A video of one frame."""
+    write_video(path, pan(1, 1 / FPS), FPS)
+    return path
+
+
+def write_truncated(path: Path, seconds: float = 30.0, keep: float = 0.6, seed: int = 1) -> Path:
+    """A file whose end is missing; for .mkv the header still states the whole length, an .mp4 has lost its index."""
+    write_video(path, pan(seed, seconds), FPS)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    return path
+
+
+def write_damaged(path: Path) -> Path:
+    """20 s with garbage in the middle."""
+    write_video(path, pan(1, 20), FPS)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 800] = np.random.default_rng(0).integers(0, 256, 800, dtype=np.uint8).tobytes()
+    path.write_bytes(content)
+    return path
+
+
+def write_audio_only(path: Path, seconds: float = 2.0) -> Path:
+    """A sound track without pictures."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        for i in range(int(seconds * 16000 / 1024)):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, i * 1024
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_variable_rate(path: Path, seconds: float = 24.0, change_at: float = 12.0) -> tuple[Path, list[float]]:
+    """A video whose frames come at 10 and at 30 a second in turns, with a cut; returns the frames' times too."""
+    times, now = [], 0.0
+    while now < seconds:
+        times.append(now)
+        now += 1 / 10 if int(now / 3) % 2 else 1 / 30
+    places = {seed: panorama(seed, SIZE[0], 4 * SIZE[1]) for seed in (1, 2)}
+    frames = (places[1 if t < change_at else 2][:, (x := int(t * 20)) : x + SIZE[1]].copy() for t in times)
+    write_video(path, frames, 30, times=times)
+    return path, times
+
+
+def write_4k(path: Path, seconds: float = 12.0, fps: float = 1.0) -> Path:
+    """3840 x 2160."""
+    wide = np.kron(panorama(3, 135, 260), np.ones((16, 16, 1), np.uint8))
+    write_video(path, (wide[:, 8 * i : 8 * i + 3840] for i in range(round(seconds * fps))), fps, crf=35)
+    return path
+
+
+def write_rotated(path: Path, seconds: float = 12.0, rotation: int = 90) -> Path:
+    """A phone's file: stored on its side, with the turn in its metadata."""
+    write_video(path, pan(4, seconds), FPS, rotation=rotation)
+    return path
+
+
+def write_no_room(path: Path, seconds: float = 15.0) -> Path:
+    """Sky and grass only."""
+    write_video(path, pan(SKY, seconds), FPS)
+    return path
+
+
+def write_noise(path: Path, seconds: float = 12.0) -> Path:
+    """Noise, new in every frame."""
+    rng = np.random.default_rng(0)
+    write_video(path, (rng.integers(0, 256, (120, 160, 3), np.uint8) for _ in range(round(seconds * FPS))), FPS)
+    return path
+
+
+class TintClassifier:
+    """Labels a frame by the tint of the nearest panorama: "right" labels without CLIP.
+
+    Args:
+        places: seed -> label.
+    """
+
+    def __init__(self, places: dict[int, str]) -> None:
+        self.names = sorted(set(places.values()))
+        self.calls = 0
+        self.labels = list(places.values())
+        self.means = np.array([panorama(seed).reshape(-1, 3).mean(0) for seed in places])
+
+    def classify(self, images: list[np.ndarray]) -> np.ndarray:
+        """(n, names): 0.9 for the nearest tint."""
+        self.calls += len(images)
+        rows = np.full((len(images), len(self.names)), 0.1 / max(1, len(self.names) - 1), np.float32)
+        for row, image in zip(rows, images, strict=True):
+            nearest = int(np.abs(self.means - image.reshape(-1, 3).mean(0)).sum(1).argmin())
+            row[self.names.index(self.labels[nearest])] = 0.9
+        return rows / rows.sum(1, keepdims=True)

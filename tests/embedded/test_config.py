@@ -1,0 +1,215 @@
+"""Config files: bases, overrides, dumping, and the errors of each."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from lam3c_plugin.embedded.config import Config, DictAction, parse_value
+from lam3c_plugin.embedded.engine.defaults import load_config
+from lam3c_plugin.embedded.logger import get_root_logger
+from lam3c_plugin.errors import ConfigError
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def warnings():
+    """Texts of the warnings logged during the test."""
+    import logging
+
+    seen = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: seen.append(record.getMessage())
+    get_root_logger().addHandler(handler)
+    yield seen
+    get_root_logger().removeHandler(handler)
+
+
+def test_bases_nest_and_merge(tmp_path):
+    write(
+        tmp_path,
+        base__runtime="import os\nepoch = 100\nseed = None\ndef helper():\n    return 1\n",
+        base__model="model = dict(type='A', backbone=dict(depths=(1, 2), width=3), head=dict(type='H', k=1))\n",
+        base__both="_base_ = ['runtime.py', 'model.py']\nepoch = 10\n",
+        child="_base_ = 'cfg/base/both.py'\n"
+        "model = dict(backbone=dict(width=5), head=dict(_delete_=True, type='G'), new=dict(_delete_=True, x=1))\n"
+        "rates = [0.1 * 0.9**i for i in range(2)]\n",
+    )
+    (tmp_path / "cfg").symlink_to(tmp_path)
+    cfg = Config.fromfile(tmp_path / "child.py")
+    assert cfg.epoch == 10
+    assert cfg.model.to_dict() == {
+        "type": "A",
+        "backbone": {"depths": (1, 2), "width": 5},
+        "head": {"type": "G"},
+        "new": {"x": 1},
+    }
+    assert set(cfg) == {"epoch", "seed", "model", "rates"}
+    assert "_base_ =" in cfg.text
+
+
+def test_a_config_in_a_symlinked_folder_finds_its_base(tmp_path):
+    write(tmp_path, real__base="a = 1\n", real__sub__child="_base_ = '../base.py'\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/link").symlink_to(tmp_path / "real/sub")
+    assert Config.fromfile(tmp_path / "elsewhere/link/child.py").a == 1
+
+
+def test_overrides(tmp_path, warnings):
+    write(
+        tmp_path, c="epoch = 5\nmodel = dict(depths=(3, 3), sub=dict(a=1))\nhooks = [dict(type='A'), dict(type='B')]\n"
+    )
+    cfg = Config.fromfile(tmp_path / "c.py")
+    cfg.merge_from_dict(
+        {
+            "model.depths": (1, 1),
+            "model.sub.b": 2,
+            "hooks.1.type": "C",
+            "hooks.-2.x": 1,
+            "fresh.key": 1,
+            "model.sub.a": 7,
+        }
+    )
+    assert cfg.model.to_dict() == {"depths": (1, 1), "sub": {"a": 7, "b": 2}}
+    assert [dict(hook) for hook in cfg.hooks] == [{"type": "A", "x": 1}, {"type": "C"}]
+    assert cfg.fresh.key == 1
+    assert not warnings
+    cfg.merge_from_dict({"epoc": 3})
+    assert warnings == ["override epoc: new key 'epoc'; did you mean 'epoch'?"]
+    for key, words in (("hooks.7.type", "list of 2"), ("hooks.last", "no index"), ("epoch.x", "has no 'x' to set")):
+        with pytest.raises(ConfigError, match=words):
+            cfg.merge_from_dict({key: 1})
+
+
+def test_dump_loads_again(tmp_path):
+    settings = {
+        "a": None,
+        "b": [dict(type="X", keys_dict={"coord": "origin", "not an id": 1}), dict(type="Y")],
+        "c": (1,),
+        "d": {
+            "lr": 1e-3,
+            "inf": float("inf"),
+            "text": 'it\'s "quoted"\nand\\more',
+            "empty": {},
+            "none": [],
+            3: "three",
+        },
+        "e": [[0.2, 0.4], [0.8, 1.6]],
+        "f": dict(nested=dict(deep=[dict(a=(1, 2, dict(b=1)))] * 12)),
+        "custom_imports": dict(imports=["json"], allow_failed_imports=False),
+    }
+    cfg = Config(settings)
+    cfg.dump(tmp_path / "out.py")
+    again = Config.fromfile(tmp_path / "out.py")
+    assert again.to_dict() == cfg.to_dict() == settings
+    assert again.pretty_text == cfg.pretty_text
+    assert all(len(line) < 130 for line in cfg.pretty_text.splitlines())
+    with pytest.raises(ConfigError, match=r"x\.y is a object"):
+        Config(dict(x=dict(y=object()))).dump(tmp_path / "bad.py")
+
+
+def test_survives_pickle_and_copy():
+    cfg = Config(dict(a=dict(b=[dict(c=1)])), filename="x.py")
+    for other in (pickle.loads(pickle.dumps(cfg)), copy.deepcopy(cfg)):
+        assert other.a.b[0].c == 1
+        assert other.filename == "x.py"
+    cfg.a.total = 3
+    cfg.new = dict(x=1)
+    assert (cfg.a.total, cfg["new"].x, "new" in cfg, cfg.get("absent", 5)) == (3, 1, True, 5)
+    with pytest.raises(AttributeError, match="did you mean 'new'"):
+        _ = cfg.nw
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("False", False),
+        ("None", None),
+        ("(1,2)", (1, 2)),
+        ("(1,)", (1,)),
+        ("(1)", (1,)),
+        ("[a, b]", ["a", "b"]),
+        ("1,2", [1, 2]),
+        ("[(1,2),(3,4)]", [(1, 2), (3, 4)]),
+        ("exp/my run (2)", "exp/my run (2)"),
+        ("'a,b'", "a,b"),
+        ("(a", "(a"),
+        ("{'type': 'X', 'p': 0.5}", {"type": "X", "p": 0.5}),
+        ("PT-v3m2", "PT-v3m2"),
+        ("", ""),
+        ("[]", []),
+    ],
+)
+def test_parse_value(text, value):
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+def test_command_line_overrides():
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--options", nargs="+", action=DictAction)
+    args = parser.parse_args(["--options", "a.b=(1,1)", "save_path=x=y", "c=1,2"])
+    assert args.options == {"a.b": (1, 1), "save_path": "x=y", "c": [1, 2]}
+    with pytest.raises(ConfigError, match="key=value"):
+        parser.parse_args(["--options", "epoch"])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "config file not found: "),
+        ({"chld": "a = 1"}, "did you mean chld.py?"),
+        ({"child": "_base_ = 'missing.py'"}, "child.py builds on a missing file: "),
+        ({"child": "_base_ = 'bas.py'", "base": ""}, "did you mean base.py?"),
+        ({"child": "_base_ = 'child.py'"}, "builds on it in turn"),
+        ({"child": "_base_ = ['a.py', 'b.py']", "a": "x = 1", "b": "x = 2"}, "both set 'x'"),
+        ({"child": "a = 1\nb = (\n"}, "child.py:2: syntax error"),
+        ({"child": "a = 1\nb = aa\n"}, "child.py:2: NameError"),
+        ({"child": "_base_ = 'a.py'\nx = dict(y=1)", "a": "x = 2"}, "_delete_=True"),
+        ({"child": "custom_imports = dict(imports=['no_such_module'])"}, "cannot import 'no_such_module'"),
+    ],
+)
+def test_one_line_errors(tmp_path, files, words):
+    write(tmp_path, **files)
+    with pytest.raises(ConfigError) as raised:
+        Config.fromfile(tmp_path / "child.py")
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "child.py" in str(raised.value)
+
+
+def test_a_slip_in_a_file_is_reported(tmp_path, warnings):
+    parts = "model = {}\ndata = dict(train={})\noptimizer = {}\nscheduler = {}\n"
+    write(tmp_path, c=parts + f"num_workers = 3\nbase_lr = 1\nsave_path = {str(tmp_path / 'run')!r}\n")
+    cfg = load_config(tmp_path / "c.py", {"stop_after_steps": 3})
+    assert warnings == ["config key 'num_workers' means nothing to the engine; did you mean 'num_worker'?"]
+    assert isinstance(cfg.seed, int)
+    dumped = Config.fromfile(tmp_path / "run/config.py")
+    assert dumped.seed == cfg.seed
+    assert "stop_after_steps" not in dumped
+    write(tmp_path, d="model = {}\n")
+    with pytest.raises(ConfigError, match="has no data and no optimizer and no scheduler"):
+        load_config(tmp_path / "d.py")
+
+
+@pytest.mark.parametrize(("key", "near"), [("bacth_size", "batch_size"), ("modl.w", "model"), ("base.lr", "base_lr")])
+def test_a_command_line_setting_that_nothing_reads_is_refused(tmp_path, key, near):
+    parts = "model = {}\ndata = dict(train={})\noptimizer = {}\nscheduler = {}\nbase_lr = 1\n"
+    write(tmp_path, c=parts + f"save_path = {str(tmp_path / 'run')!r}\n")
+    with pytest.raises(ConfigError, match=f"there is no setting '{key.split('.')[0]}'; did you mean '{near}'"):
+        load_config(tmp_path / "c.py", {key: 1})
+    assert load_config(tmp_path / "c.py", {"remark": "mine", "batch_size": 4}).batch_size == 4
