@@ -27,6 +27,8 @@ if not __package__:
 
 from data_tools.clouds.io import Cloud, CloudError, estimate_normals, grid_subsample, read_cloud
 from data_tools.reconstruction.alignment import IDENTITY, Similarity, align_cameras, refine
+from data_tools.stages.command_line import run_main
+from data_tools.stages.files import write_json
 from data_tools.synthetic.walkthrough.truth import Truth, TruthError, read_truth
 
 NEAR_SURFACE = 0.05  # metres: a point this close to the true surface is right
@@ -341,16 +343,14 @@ def print_figures(figures: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
-        figures = measure(args)
-    except (TruthError, CloudError, ValueError, OSError, KeyError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_main(lambda: _run(args), "evaluate", (TruthError, CloudError, ValueError, OSError, KeyError))
+
+
+def _run(args: argparse.Namespace) -> int:
+    figures = measure(args)
     print_figures(figures)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, figures)
     return 0
 
 

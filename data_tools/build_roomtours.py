@@ -32,6 +32,7 @@ from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
+from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageError
 
 STAGES = StageTable(FUNCTIONS, read_scenes)
@@ -115,6 +116,10 @@ def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
 def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
     """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
     args = parse_args(argv)
+    return run_main(lambda: _run(args, stages), "build_roomtours", (BusyError, OSError, StageError), args.out)
+
+
+def _run(args: argparse.Namespace, stages: StageTable) -> int:
     places = Places(args.out.absolute(), (args.work or args.out / "_work").absolute())
     if args.status:
         print_status(places)
@@ -122,7 +127,7 @@ def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
     if args.clean:
         print(f"{clean(places)} folders deleted from {removed_area(places)}")
         return 0
-    try:
+    with usage_errors():
         settings, run = build(args)
         videos, problems = read_videos(args.inputs, settings.stages["segment"].labels)
         if run.shard is not None:
@@ -133,18 +138,7 @@ def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
             return 0
-    except (ValueError, OSError) as error:
-        print(f"build_roomtours: {error}", file=sys.stderr)
-        return 2
-    try:
-        code = run_chain(videos, places, settings, run, stages)
-    except KeyboardInterrupt:
-        print("build_roomtours: ended at once; start it again to go on", file=sys.stderr)
-        return 130
-    except (BusyError, OSError, StageError) as error:
-        print(f"build_roomtours: {error}", file=sys.stderr)
-        return 1
-    return code or bool(problems)
+    return run_chain(videos, places, settings, run, stages) or bool(problems)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,14 @@ from data_tools.collection.cities import CITIES, TEMPLATES
 from data_tools.collection.fetch import collect_video, standing_record, video_file
 from data_tools.collection.filters import WORDS, FilterSettings, read_words
 from data_tools.collection.ledger import coverage, state_of
-from data_tools.collection.manifest import Manifest, ManifestError, print_problems, read_manifest, scan_manifest
+from data_tools.collection.manifest import Manifest, print_problems, read_manifest, scan_manifest
 from data_tools.collection.patience import QueueStoppedError
 from data_tools.collection.preflight import check_tools
 from data_tools.collection.queue import collect_patiently, fetch_all
 from data_tools.collection.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
+from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import STATES, read_record
 
 __all__ = [
@@ -245,17 +246,12 @@ def run_report(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "collect", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         return {"search": run_search, "fetch": run_fetch, "report": run_report}[args.command](args)
-    except (ManifestError, ValueError) as error:
-        print(f"collect: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"collect: {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
-        return 2 if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) else 1
-    except KeyboardInterrupt:
-        print("collect: interrupted; start it again to go on", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":

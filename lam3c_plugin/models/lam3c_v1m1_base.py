@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lam3c_plugin.host import LOSSES, MODELS, Point, PointModel, build_model
 from lam3c_plugin.losses import ClusteringStats
-from lam3c_plugin.models.schedules import WarmupCosine
 from lam3c_plugin.models.views import generate_mask, jitter_masked, match_points, principal_rows, roll_index
 from lam3c_plugin.ops.device import host_values, offset_on_device
+from lam3c_plugin.ops.schedules import WarmupCosine
 
 CONSISTENCY_VIEWS = ("cross", "perturbed")
 DIAGNOSTIC_ROWS = 4096

@@ -21,7 +21,9 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from data_tools.clouds.io import Cloud, estimate_normals
-from data_tools.stages.scene_folder import clean_partial, is_done, settings_hash, write_scene, write_summary
+from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.files import clean_partial
+from data_tools.stages.scene_folder import is_done, settings_hash, write_scene, write_summary
 from data_tools.synthetic.rooms.build import build_room
 from data_tools.synthetic.rooms.noise import NOISE_LEVELS, NoiseLevel, blur_colors, disturb, thin_out
 from data_tools.synthetic.rooms.palette import CLASSES
@@ -174,7 +176,7 @@ def generate(
     """
     split_dir = Path(out) / split
     split_dir.mkdir(parents=True, exist_ok=True)
-    clean_partial(split_dir)
+    clean_partial(split_dir.parent)
     indices = range(first, first + num)
     arguments = (repeat(settings), indices, repeat(split_dir), repeat(labels), repeat(overwrite))
     if workers <= 1:
@@ -224,15 +226,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of the command line; 0 on success, 2 on settings that cannot be."""
+    """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "generate", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         settings = SyntheticSettings(
             args.seed, args.noise, args.points, args.density, args.views, args.kind, not args.all_surfaces, args.normals
         )
-    except ValueError as error:
-        print(f"generate: {error}", file=sys.stderr)
-        return 2
     names = generate(
         args.out, args.num, settings, args.split, args.workers, not args.no_labels, args.overwrite, args.first, _bar
     )

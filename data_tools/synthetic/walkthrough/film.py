@@ -26,8 +26,10 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from data_tools.clouds.io import Cloud, write_ply
+from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.files import write_json
 from data_tools.stages.record import StageError, StageRecord, run_stage
-from data_tools.stages.scene_folder import settings_hash, write_json
+from data_tools.stages.scene_folder import settings_hash
 from data_tools.synthetic.walkthrough.apartment import Apartment, build_apartment
 from data_tools.synthetic.walkthrough.bake import bake, build_scene, sample_surface
 from data_tools.synthetic.walkthrough.camera import PhoneCamera, exposure_gains
@@ -304,23 +306,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "walkthrough", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         width, height = (int(part) for part in args.size.lower().split("x"))
         settings = WalkSettings(
             args.seed, args.rooms, args.seconds, args.fps, width, height, args.fov, args.shutter, args.noise, args.crf,
             args.spacing,
         )  # fmt: skip
-    except ValueError as error:
-        print(f"walkthrough: {error}", file=sys.stderr)
-        return 2
     if args.deterministic:
         import cv2
 
         cv2.setNumThreads(1)
-    try:
-        record = make_walkthrough(args.out, settings, 1 if args.deterministic else args.jobs, args.overwrite, True)
-    except KeyboardInterrupt:
-        return 130
+    record = make_walkthrough(args.out, settings, 1 if args.deterministic else args.jobs, args.overwrite, True)
     if record.status != "done":
         print(f"walkthrough: {record.reason}", file=sys.stderr)
         return 1

@@ -13,9 +13,9 @@ import torch
 
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.config import Config
-from lam3c_plugin.embedded.engine.rng import random_seed, set_seed
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError, near_names
+from lam3c_plugin.ops.rng import random_seed, set_seed
 
 # The host's settings and meanings, then those of this engine alone.
 DEFAULTS: dict[str, Any] = {

@@ -15,9 +15,9 @@ from lam3c_plugin.checkpoints.keys import (
 )
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.engine.defaults import checkpoint_path
-from lam3c_plugin.embedded.engine.rng import get_rng_state, set_rng_state
 from lam3c_plugin.embedded.hooks.default import unwrap
 from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.ops.rng import get_rng_state, set_rng_state
 
 # Everything beside the host's own keys lies under this one, so that the host can read our checkpoints.
 EXTRAS = "lam3c"

@@ -29,9 +29,8 @@ from lam3c_plugin.embedded.optimizer import build_optimizer
 from lam3c_plugin.embedded.registry import TRAINERS, build_dataset, build_hooks, build_model
 from lam3c_plugin.embedded.scheduler import build_scheduler
 from lam3c_plugin.errors import ConfigError, Interrupted
-from lam3c_plugin.ops.device import remember
+from lam3c_plugin.ops.device import AMP_DTYPES, remember
 
-AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # no broadcast of buffers before every forward pass; the name changed with torch 2.15
 _BUFFER_SYNC = (
     "forward_sync_buffers"
