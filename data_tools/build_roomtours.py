@@ -26,13 +26,13 @@ if not __package__:
 
 from data_tools.chain import options as words
 from data_tools.chain.items import Places
-from data_tools.chain.locks import BusyError
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
 from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 
 STAGES = StageTable(FUNCTIONS, read_scenes)
@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--gpus", default="auto", help="auto (all), a number, or a GPU per slot such as 0,0,1")
     add("--shard", default="", help="i/n: work on one of n parts, by video (job arrays); i from 0 to n-1")
     add("--split", default="train", help="scenes go to OUT/SPLIT (default train)")
-    add("--val-share", type=float, default=0.0, help="share of the videos, by name, that goes to OUT/val")
+    add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
     keep = parser.add_mutually_exclusive_group()

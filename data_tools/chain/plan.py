@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.folders import has_files, mark_of, row_of_folder
-from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem, VideoItem, mark_file, split_of
+from data_tools.chain.folders import has_files, list_scenes, mark_of, row_of_folder
+from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem, VideoItem, mark_file
 from data_tools.chain.states import Row, Source, States
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.record import StageError, read_record, text_hash
+from data_tools.stages.splits import split_of
 
 MIN_PART_SECONDS = 2.0
 
@@ -79,11 +80,20 @@ class Planner:
         self.places, self.settings, self.states, self.run = places, settings, states, run
         self.read_scenes = read_scenes
         self._prints: dict[str, str] = {}
+        self._splits: dict[str, str] | None = None
         self._digests = {name: stage.digest() for name, stage in settings.stages.items()}
 
     def split(self, video: VideoItem) -> str:
-        """The split of a video's scenes."""
-        return split_of(video.video_id, self.settings.split, self.settings.val_share)
+        """The split of a video's scenes: where its first written one lies."""
+        if self._splits is None:
+            self._splits = {
+                name: folder.parent.name
+                for name, folders in list_scenes(self.places).items()
+                for stage, folder in folders[::-1]
+                if stage == "package"
+            }
+        kept = self._splits.get(video.video_id)
+        return kept or split_of(video.video_id, self.settings.split, self.settings.val_share)
 
     def folder(self, stage: str, video: VideoItem, name: str) -> Path:
         """The final folder of an item."""

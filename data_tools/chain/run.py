@@ -15,11 +15,11 @@ from data_tools.chain.engine import Engine, Tally
 from data_tools.chain.folders import clear_attempts, list_scenes, rebuild_rows
 from data_tools.chain.items import SCENE_STAGES, Places, SceneItem, StageFunction, VideoItem
 from data_tools.chain.local import Executor, LocalExecutor
-from data_tools.chain.locks import run_lock
 from data_tools.chain.plan import ChainSettings, Planner
 from data_tools.chain.progress import Bar, log_file
 from data_tools.chain.sources import apart_from_earlier
 from data_tools.chain.states import States, merged_rows
+from data_tools.stages.locks import run_lock
 
 
 @dataclass(frozen=True)

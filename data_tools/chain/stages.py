@@ -76,10 +76,8 @@ def package(call: Call) -> StageRecord:
         cure = "free space or limits on the disk" if error.errno in PASSING_ERRNO else "check the file and its rights"
         record.reason = f"{call.name}: {error.strerror or error}; {cure}, then start it again"
         return record
-    if done.status == "failed":  # the cloud itself is at fault
-        record.status, record.reason = "failed", done.reason
-        record.permanent = "into memory" not in done.reason
-    record.result, record.notes = {"points": done.points, "size": done.size}, done.notes
+    record.status, record.reason, record.permanent = done.status, done.reason, done.permanent
+    record.result, record.notes = {k: done.result[k] for k in ("points", "size") if k in done.result}, done.notes
     return record
 
 
