@@ -357,3 +357,15 @@ def test_compose_names_a_wrong_type():
     with pytest.raises(ConfigError, match="no argument 'gird_size'"):
         T.Compose([dict(type="GridSample", gird_size=1)])
     assert all(name in TRANSFORMS for name in T.__all__ if name[0].isupper() and name != "Compose")
+
+
+def test_every_inverse_row_is_of_its_own_cell_where_labelled_points_are_kept_too():
+    generator = np.random.default_rng(0)
+    coord = generator.uniform(0, 2, (5000, 3)).astype(np.float32)
+    labelled = np.array([3, 77, 1500, 4000, 4999])
+    scene = {"coord": coord, "sampled_index": labelled.copy(), "index_valid_keys": ["coord"]}
+    result = T.GridSample(0.1, return_inverse=True)(scene)
+    cells = np.floor(coord.astype(np.float64) / 0.1).astype(int)
+    kept = np.floor(result["coord"].astype(np.float64) / 0.1).astype(int)
+    assert np.array_equal(kept[result["inverse"]], cells)
+    assert np.array_equal(result["coord"][result["inverse"][labelled]], coord[labelled])

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     ],
     "train": {"type": "DefaultTrainer"},
     "max_steps": None,  # the run's length in optimiser steps, whatever `epoch` says; the schedules span it
+    "stretch_schedule": False,  # resume a run that was planned for another number of steps, its schedules stretched
     "stop_after_steps": None,  # pause there: save and exit as on Ctrl-C; the schedules do not change
     "device": "auto",
     "num_threads": None,
@@ -60,7 +61,7 @@ _BATCH_SIZES = ("batch_size", "batch_size_val", "batch_size_test")
 _REQUIRED = ("model", "data", "optimizer", "scheduler")
 EMPTY_EVENTS = 128  # bytes: TensorBoard's file without a value has 88 and the host's name
 # Settings of one launch that a resumed run must not inherit.
-_NOT_DUMPED = ("stop_after_steps",)
+_NOT_DUMPED = ("stop_after_steps", "stretch_schedule")
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
@@ -102,7 +103,7 @@ def make_run_folder(cfg: Config) -> None:
     """
     try:
         os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
-        if not cfg.resume:
+        if not cfg.resume or cfg.stretch_schedule:
             _dump(cfg)
     except OSError as error:
         raise ConfigError(f"cannot write the run folder {cfg.save_path}: {error.strerror or error}") from error
