@@ -177,13 +177,13 @@ def test_vertical_error_is_the_planted_angle(rng):
 
 
 def test_boundaries_are_compared_with_margins_given_back(truth):
-    truth.labels, truth.boundaries = ["outdoor", "living room", "kitchen"], [8.0, 30.0]
+    truth.scenes = [("outdoor", 0.0, 8.0), ("living room", 8.0, 30.0), ("kitchen", 30.0, 60.0)]
     scenes = [{"scene_id": "a", "start": 9.2, "end": 29.9, "label": "living room"}]
     dropped = [{"start": 8.2, "end": 9.2, "reason": "margin"}, {"start": 0.0, "end": 8.2, "reason": "outdoor"}]
-    rows = boundary_errors(scenes, truth, 60.0, dropped)
-    assert rows[0]["start_error"] == pytest.approx(0.2)
-    assert rows[0]["end_error"] == pytest.approx(-0.1)
-    assert rows[1]["found"] is None
+    rows = boundary_errors(scenes, truth, dropped)
+    assert [row["found"] for row in rows] == [None, "a", None]
+    assert rows[1]["start_error"] == pytest.approx(0.2)
+    assert rows[1]["end_error"] == pytest.approx(-0.1)
 
 
 def test_tum_tracks_are_read(tmp_path):
