@@ -43,11 +43,6 @@ class Doorway:
         """The middle of the opening."""
         return (self.y0 + self.y1) / 2
 
-    def corners(self) -> np.ndarray:
-        """Corners (4, 3) of the opening in the middle plane."""
-        places = ((self.y0, 0.0), (self.y1, 0.0), (self.y1, self.height), (self.y0, self.height))
-        return np.array([(self.x, y, z) for y, z in places])
-
 
 @dataclass(frozen=True)
 class Placed:
