@@ -27,6 +27,7 @@ if not __package__:
 from data_tools.chain import options as words
 from data_tools.chain.items import Places
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
@@ -64,11 +65,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--rebuild-states", action="store_true", help="make the table of states again from the folders")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
+    add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
     add("--no-report", action="store_true", help="do not write OUT/report")
     add("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
-    if not args.inputs and not args.status:
-        parser.error("name a video, a folder, an address or a list of videos (or --status)")
+    if not args.inputs and not args.status and not args.clean:
+        parser.error("name a video, a folder, an address or a list of videos (or --status, or --clean)")
     return args
 
 
@@ -121,6 +123,9 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
     places = Places(args.out.absolute(), (args.work or args.out / "_work").absolute())
     if args.status:
         print_status(places)
+        return 0
+    if args.clean:
+        print(f"{clean(places)} folders deleted from {removed_area(places)}")
         return 0
     with usage_errors():
         settings, run = build(args)

@@ -1,4 +1,4 @@
-"""What the folders say: keys, marks, records; publishing an attempt, rebuilding the table, removing what is stale."""
+"""What the folders say: keys, marks, records; publishing an attempt, rebuilding the table."""
 
 from __future__ import annotations
 
@@ -81,23 +81,32 @@ def publish(outcome: Outcome) -> None:
     """Give an attempt's folder its final name, or mark the one that turned out to be current.
 
     Only the process that plans does this, with the one outcome it accepted: an attempt that was given up and lives on
-    on a lost node can write into its own folder only.
+    on a lost node can write into its own folder only. A failure never takes the place of a finished result.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     call, record = outcome.call, outcome.record
+    if record is None:
+        return  # killed: what it left goes with the run's attempts
     final, has_mark = call.folder, bool(STAGES[call.stage].area)
-    if call.attempts is None or (record is not None and record.skipped):
-        if has_mark and final.is_dir():
+    keeps = record.status == "failed" and (not has_mark or is_finished(final, call.stage))
+    if call.attempts is None or record.skipped:
+        if has_mark and final.is_dir() and not keeps:
             _mark(final, call.key, outcome.folder if call.attempts is not None else final)
-    elif outcome.folder.is_dir():
+    elif outcome.folder.is_dir() and not keeps:
         if has_mark:
             _mark(outcome.folder, call.key, outcome.folder)
         final.parent.mkdir(parents=True, exist_ok=True)
         take_place(outcome.folder, final, outcome.folder.with_name(f"{final.name}~old"))
     if call.attempts is not None:
         shutil.rmtree(call.attempts / outcome.folder.parent.parent.name, ignore_errors=True)
+
+
+def is_finished(folder: Path, stage: str) -> bool:
+    """Whether a folder holds a result, and not the record of a failure."""
+    row = row_of_folder(folder, stage, "", "")
+    return row is not None and row.status == "done"
 
 
 def _mark(folder: Path, key: str, area: Path) -> None:

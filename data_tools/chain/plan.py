@@ -129,12 +129,19 @@ class Planner:
 
     def _scenes_step(self, video: VideoItem) -> Step:
         folder = self.folder("segment", video, video.video_id)
+        scenes = self.scenes_in(folder, video)
+        if scenes is None:
+            reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
+            return Step(end=Row(video.video_id, "", "segment", "failed", reason))
+        return Step(scenes=scenes)
+
+    def scenes_in(self, folder: Path, video: VideoItem) -> list[SceneItem] | None:
+        """The scenes of a segmentation that are asked for; None where they cannot be read."""
         try:
             scenes = self.read_scenes(folder)
         except (StageError, OSError, ValueError):
-            reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
-            return Step(end=Row(video.video_id, "", "segment", "failed", reason))
-        return Step(scenes=within(scenes, video) if video.ranges else scenes)
+            return None
+        return within(scenes, video) if video.ranges else scenes
 
     def _lacks_file(self, video: VideoItem) -> bool:
         """Whether a fetched video was deleted (for space, say) and is needed again."""
@@ -159,11 +166,22 @@ class Planner:
         for stage in reversed(SCENE_STAGES):
             row = self._look(stage, video, scene.scene_id, scene.scene_id, keys[stage])
             if row is not None and (row.status != "done" or not todo):
+                if row.status == "done":
+                    self._forget_failures(video, scene, keys)
                 return Step(end=row)
             if row is not None:
                 break
             todo = stage
         return Step(call=self._call(todo, video, scene, keys[todo]))
+
+    def _forget_failures(self, video: VideoItem, scene: SceneItem, keys: Mapping[str, str]) -> None:
+        """What failed with other settings says nothing of a scene that is finished with these."""
+        for stage in SCENE_STAGES:
+            row = self.states.get(video.video_id, scene.scene_id, stage)
+            if row is None or row.status == "done" or row.key == keys[stage]:
+                continue
+            if self._look(stage, video, scene.scene_id, scene.scene_id, keys[stage]) is None:
+                self.states.drop([row.item])
 
     def after(self, stage: str, video: VideoItem, scene: SceneItem) -> Step:
         """What follows a stage of a scene that went well in this run."""

@@ -188,6 +188,8 @@ def _finish(
     if stop.is_set:
         print(f"build_roomtours: stopped by {stop.name}; start it again to go on", file=sys.stderr)
         return 130
+    if tally.stopped:
+        print(f"build_roomtours: downloads: {tally.stopped}", file=sys.stderr)
     try:
         is_new = finish.refresh_summary(places, states)
         if options.report and (is_new or tally.ran or not (places.out / "report/index.html").is_file()):
@@ -200,7 +202,7 @@ def _finish(
         print(f"build_roomtours: see {_log_path(places, options)}, and --status for every reason", file=sys.stderr)
     page = places.out / "report" / "index.html"
     print(f"{f'look at {page}, or: ' if page.is_file() else ''}python data_tools/report.py {places.out} --serve")
-    return 1 if has_failed else 0
+    return 1 if has_failed or tally.stopped else 0
 
 
 def print_status(places: Places) -> None:

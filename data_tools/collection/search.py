@@ -22,7 +22,7 @@ from data_tools.collection.filters import Filter, FilterSettings
 from data_tools.collection.ledger import append_line, read_lines
 from data_tools.collection.manifest import write_manifest
 from data_tools.collection.pacing import Pause
-from data_tools.collection.queue import QueueStoppedError, Say, to_stderr
+from data_tools.collection.patience import QueueStoppedError, Say, to_stderr
 from data_tools.collection.settings import CollectSettings, common_options
 from data_tools.collection.sources import SourceError, VideoSource, source_from_id, source_from_url
 from data_tools.stages.files import replacing
@@ -86,7 +86,7 @@ class Lister:
         count: entries a query.
         settings: manners.
         factory: makes a ``YoutubeDL`` of its options; for tests.
-        say, pause: as in ``queue.Patience``.
+        say, pause: as in ``queue.Asker`` and ``patience.Patience``.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from lam3c_plugin.viz import pca_colors
 
-from lam3c_plugin.analysis.components import component_colors, principal_components
+from lam3c_plugin.analysis.components import component_colors, pca_colors, principal_components
 
 
 def features(count=400, width=12, seed=0):

@@ -7,12 +7,13 @@ import numpy as np
 from data_tools.reporting.viewer import thin_rows
 from lam3c_plugin.analysis import similarity as core
 from lam3c_plugin.commands.shared.pages import layer, layers_page, opening_normals, similarity_page
-from tests.analysis.made import corner
 from tests.analysis.test_similarity import unit_features
+from tests.rooms import box_room
 
 
 def test_normals_that_would_hide_the_room_are_left_out():
-    cloud = corner()
+    cloud = box_room()
+    cloud = cloud.select(cloud.normal @ (0.4, -0.6, 0.7) > 0)  # the floor, the block and the two walls at the back
     assert opening_normals(cloud) is cloud.normal
     cloud.normal = -cloud.normal
     assert opening_normals(cloud) is None
@@ -21,7 +22,7 @@ def test_normals_that_would_hide_the_room_are_left_out():
 
 
 def test_the_page_holds_the_packed_features_of_the_points_shown():
-    cloud = corner()
+    cloud = box_room()
     cells = np.arange(len(cloud)) // 2
     packed = core.pack(unit_features(len(cloud) // 2))
     layers = [("similarity", cloud.color, cloud.coord[:, 2])]
@@ -37,7 +38,7 @@ def test_the_page_holds_the_packed_features_of_the_points_shown():
 
 
 def test_values_of_a_layer_reach_the_page():
-    cloud = corner()
+    cloud = box_room()
     values = np.linspace(0, 1, len(cloud))
     html = layers_page(cloud, [layer(cloud, "height", cloud.color, values=values)], "a corner", "", 10_000)
     spec = json.loads(re.search(r'class="pv-data"[^>]*>(.*?)</script>', html, re.S).group(1))

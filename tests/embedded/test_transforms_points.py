@@ -10,19 +10,13 @@ from lam3c_plugin.embedded.registry import TRANSFORMS
 from lam3c_plugin.embedded.transforms import color as color_module
 from lam3c_plugin.embedded.transforms import geometry, sampling
 from lam3c_plugin.errors import ConfigError, DataError, RegistryError
+from tests.rooms import box_room, sample_of
 
 
 @pytest.fixture
 def scene():
-    rng = np.random.default_rng(0)
-    normal = rng.standard_normal((4000, 3)).astype(np.float32)
-    return {
-        "coord": (rng.random((4000, 3)) * [4, 3, 2.5] + [10, -5, 1]).astype(np.float32),
-        "color": (rng.random((4000, 3)) * 255).astype(np.float32),
-        "normal": normal / np.linalg.norm(normal, axis=1, keepdims=True),
-        "segment": rng.integers(0, 5, 4000).astype(np.int32),
-        "name": "room",
-    }
+    room = box_room(4000, (4.0, 3.0, 2.5))
+    return sample_of(room, coord=room.coord + np.float32([10, -5, 1]))
 
 
 ALL_POINT_TRANSFORMS = [

@@ -22,7 +22,7 @@ from lam3c_plugin.embedded.engine import state
 from lam3c_plugin.embedded.engine.data import batches, build_loader, shut_down
 from lam3c_plugin.embedded.engine.defaults import choose_device, setup_rank
 from lam3c_plugin.embedded.engine.signals import StopSignals, name_of
-from lam3c_plugin.embedded.events import EventStorage
+from lam3c_plugin.embedded.events import EventStorage, EventWriter
 from lam3c_plugin.embedded.hooks.default import HookBase
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.embedded.optimizer import build_optimizer
@@ -104,11 +104,7 @@ class Trainer:
 
     def build_writer(self) -> Any:
         """TensorBoard's writer on rank 0, else None."""
-        if not comm.is_main_process():
-            return None
-        from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
-
-        return SummaryWriter(self.cfg.save_path)
+        return EventWriter(self.cfg.save_path) if comm.is_main_process() else None
 
     def build_train_loader(self) -> DataLoader:
         """See :func:`~lam3c_plugin.embedded.engine.data.build_loader`."""
@@ -219,6 +215,8 @@ class Trainer:
             self.comm_info["iter"], self.comm_info["input_dict"] = number, batch
             self.before_step()
             self.run_step()
+            if self.writer is not None:
+                self.writer.open()
             self.batches_done += 1
             self.after_step()
             if self._finished():
