@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lam3c_plugin.host import LOSSES, MODELS, Point, PointModel, build_model
-from lam3c_plugin.losses import ClusteringStats
+from lam3c_plugin.losses import ClusteringStats, Similarity, SinkhornClusteringLoss
 from lam3c_plugin.models.schedules import WarmupCosine
+from lam3c_plugin.models.sinkhorn_head import SinkhornHead
 from lam3c_plugin.models.views import generate_mask, jitter_masked, match_points, principal_rows, roll_index
 from lam3c_plugin.ops.device import host_values, offset_on_device
 
@@ -273,9 +274,9 @@ class LAM3C(PointModel):
             self._consistency_term(data_dict, student, teacher, rolled, terms)
 
     def _mask_terms(self, student: Point, teacher: Point, rolled: Tensor | None, terms: dict[str, Any]) -> None:
-        assigned = self._assign(self.student["mask_head"], student.feat)
+        assigned = self._compare(self.student["mask_head"], student.feat)
         with torch.no_grad():
-            target = self._assign(self.teacher["mask_head"], teacher.feat)
+            target = self._compare(self.teacher["mask_head"], teacher.feat)
         if self.mask_loss_weight > 0:
             pairs = self._match(student, teacher.origin_coord, teacher.offset)
             value = self._cluster("mask", assigned, target, pairs, student)
@@ -286,10 +287,10 @@ class LAM3C(PointModel):
 
     def _unmask_term(self, data_dict: dict[str, Any], teacher: Point, terms: dict[str, Any]) -> None:
         student = self.up_cast(self.student["backbone"](self._view(data_dict, "local")))
-        assigned = self._assign(self.student["unmask_head"], student.feat)
+        assigned = self._compare(self.student["unmask_head"], student.feat)
         with torch.no_grad():
             principal, principal_offset = principal_rows(teacher.offset, self.num_global_view)
-            target = self._assign(self.teacher["unmask_head"], teacher.feat[principal])
+            target = self._compare(self.teacher["unmask_head"], teacher.feat[principal])
             ends = host_values(student.offset)[self.num_local_view - 1 :: self.num_local_view]
             scene_offset = offset_on_device(ends, student.offset.device)
             pairs = match_points(
@@ -313,30 +314,29 @@ class LAM3C(PointModel):
     def _match(self, student: Point, target_coord: Tensor, target_offset: Tensor) -> Tensor:
         return match_points(student.origin_coord, student.offset, target_coord, target_offset, self.match_max_r)
 
-    def _assign(self, head: nn.Module, feat: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the clustering loss works on: embeddings and prototypes, or (of other losses, heads) similarities."""
-        if hasattr(self.clustering_loss, "from_embeddings") and hasattr(head, "embed"):
-            return head.embed(feat), head.prototypes()
-        return head(feat), None
+    def _compare(self, head: nn.Module, feat: Tensor) -> Tensor | Similarity:
+        """What the clustering loss works on: similarities (N, K), as a product where head and loss are this package's.
+
+        A class of your own that overrides ``forward`` of either gives, or gets, the matrix.
+        """
+        as_they_are = ((head, SinkhornHead), (self.clustering_loss, SinkhornClusteringLoss))
+        if all(type(part).forward is kind.forward for part, kind in as_they_are):
+            return head.similarity(feat)
+        return head(feat)
 
     def _cluster(
-        self,
-        name: str,
-        student: tuple[Tensor, Tensor | None],
-        teacher: tuple[Tensor, Tensor | None],
-        pairs: Tensor,
-        point: Point,
+        self, name: str, student: Tensor | Similarity, teacher: Tensor | Similarity, pairs: Tensor, point: Point
     ) -> Tensor:
         stats = ClusteringStats() if self.collect_diagnostics else None
         rows, target_rows = pairs.unbind(1)
-        matched = (student[0][rows], teacher[0][target_rows])
-        settings = dict(num_clouds=len(point.offset), stats=stats)
-        if student[1] is None:
-            loss = self.clustering_loss(*matched, point.batch[rows], self.teacher_temp, **settings)
-        else:
-            loss = self.clustering_loss.from_embeddings(
-                *matched, student[1], teacher[1], point.batch[rows], self.teacher_temp, **settings
-            )
+        loss = self.clustering_loss(
+            student[rows],
+            teacher[target_rows],
+            point.batch[rows],
+            self.teacher_temp,
+            num_clouds=len(point.offset),
+            stats=stats,
+        )
         self._observe(**{name: stats})
         return loss
 
