@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 from data_tools.chain.items import CHAIN_MARK, SCENE_NAME, STAGES, Outcome, Places, mark_file
 from data_tools.chain.states import Row
+from data_tools.stages.files import PARTIAL, remove_leftovers, take_place, write_json
 from data_tools.stages.record import StageRecord, read_record
-from data_tools.stages.scene_folder import PARTIAL, read_meta, take_place, write_json
+from data_tools.stages.scene_folder import read_meta
 
 GONE = "~gone"
 NO_SPLITS = ("report", "_work")
-SCRAP_SECONDS = 3600
 
 
 def mark_of(folder: Path, stage: str) -> str:
@@ -106,26 +105,22 @@ def _mark(folder: Path, key: str, area: Path) -> None:
     area.mkdir(parents=True, exist_ok=True)
     write_json(area / CHAIN_MARK, {"key": key})
     if area != folder:
-        (area / CHAIN_MARK).replace(folder / CHAIN_MARK)
+        os.replace(area / CHAIN_MARK, folder / CHAIN_MARK)
 
 
-def clear_attempts(places: Places, run: str, is_alone: bool) -> None:
+def clear_attempts(places: Places, run: str) -> None:
     """Remove what an earlier, killed run left.
 
     Args:
         places: the folders.
         run: the run's name; attempts of other shards stay.
-        is_alone: no other shard can be at work, so scraps of the summary are nobody's.
     """
     for root in {places.work, places.out}:
         shutil.rmtree(root / ".attempts" / run, ignore_errors=True)
         for area in (root / ".attempts", root / PARTIAL):
             with suppress(OSError):  # not there, or another shard's
                 area.rmdir()
-    for scrap in places.out.glob(".*.part"):
-        with suppress(OSError):  # another shard's, renamed just now
-            if is_alone or time.time() - scrap.stat().st_mtime > SCRAP_SECONDS:
-                scrap.unlink()
+    remove_leftovers(places.out)
     for area in chain.from_iterable(_scene_areas(places).values()):
         for scrap in area.glob(f".*{GONE}"):
             shutil.rmtree(scrap, ignore_errors=True)

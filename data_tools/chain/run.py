@@ -119,7 +119,7 @@ def run_chain(
     """
     places.work.mkdir(parents=True, exist_ok=True)
     with run_lock(places.work / "locks" / f"{options.name}.lock"), log_file(_log_path(places, options)) as log:
-        clear_attempts(places, options.name, options.shard is None)
+        clear_attempts(places, options.name)
         states = open_states(places, options)
         videos = apart_from_earlier(videos, states)
         log.info("run over %d videos, executor %s, jobs %d", len(videos), options.executor, options.jobs)
@@ -128,7 +128,7 @@ def run_chain(
             code = _finish(videos, places, options, states, tally, stop)
             log.info("%s", finish.tally_line(tally))
         finally:
-            clear_attempts(places, options.name, options.shard is None)
+            clear_attempts(places, options.name)
             if not states.close(None if options.shard is None else places.table):
                 print("build_roomtours: the table of states could not be written whole", file=sys.stderr)
                 print("build_roomtours: free space; the next run mends it from the folders", file=sys.stderr)

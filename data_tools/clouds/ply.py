@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from data_tools.clouds.types import Cloud, CloudError, cloud_from_columns
+from data_tools.stages.files import replacing
 
 PLY_TYPES = {
     "char": "i1",
@@ -203,12 +203,7 @@ def write_ply(path: str | Path, cloud: Cloud) -> Path:
     words = {"f4": "float", "f8": "double", "u1": "uchar", "i4": "int"}
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}"]
     header += [f"property {words[kind]} {name}" for name, kind, _ in names] + ["end_header", ""]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write("\n".join(header).encode("ascii"))
-            file.write(table.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write("\n".join(header).encode("ascii"))
+        file.write(table.tobytes())
     return path

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_tools.collection.ledger import AREA
-from data_tools.stages.scene_folder import write_json
+from data_tools.stages.files import write_json
 
 try:
     import fcntl

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from data_tools.clouds.io import CLOUD_SUFFIXES
 from data_tools.packaging.clouds import PackageSettings, Record, fingerprint, package_cloud, path_id, scene_stem
+from data_tools.stages.files import clean_partial, write_json
 from data_tools.stages.run import in_processes
-from data_tools.stages.scene_folder import clean_partial, read_meta, write_json, write_summary
+from data_tools.stages.scene_folder import read_meta, write_summary
 
 FAILURES = "package_failures.json"
 HIDDEN = (".", "~")
@@ -125,7 +126,7 @@ def run_all(
         OSError: the output cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    clean_partial(out / split)
+    clean_partial(out)
     todo = plan(paths, out, split, val_share)
     records: dict[Job, Record] = {}
     try:

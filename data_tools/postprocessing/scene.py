@@ -15,6 +15,7 @@ from data_tools.postprocessing.preview import draw_preview
 from data_tools.postprocessing.quality import reject_reason
 from data_tools.postprocessing.scale import scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
+from data_tools.stages.files import write_json
 from data_tools.stages.record import (
     RejectedError,
     StageError,
@@ -24,7 +25,7 @@ from data_tools.stages.record import (
     text_hash,
     tool_versions,
 )
-from data_tools.stages.scene_folder import META, read_meta, safe_name, write_json
+from data_tools.stages.scene_folder import META, read_meta, safe_name
 
 STAGE = "postprocess"
 CLOUD, CAMERAS, PREVIEW = "cloud.ply", "cameras.npz", "preview.png"

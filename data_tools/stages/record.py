@@ -11,16 +11,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data_tools.stages.scene_folder import PARTIAL, clean_partial, make_partial, take_place, write_json
+from data_tools.stages.files import clean_partial, replacing_folder, write_json
 
 RECORD = "record.json"
 STATES = ("done", "rejected", "failed")
@@ -135,22 +133,17 @@ def run_stage(
         record.skipped = True
         return record
     record = StageRecord(stage, folder.name, settings_hash=settings_hash, input_hash=input_hash)
-    area = folder.parent / PARTIAL
-    stamp = f"{socket.gethostname()}-{os.getpid()}"
-    partial = area / f"{folder.name}~{stamp}"
     try:
-        make_partial(partial)
-        try:
-            work(partial, record)
-            _keep(partial, record)
-        except (StageError, OSError) as error:
-            _refuse(partial, record, error)
-        take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
+        with replacing_folder(folder, folder.parent) as partial:
+            try:
+                work(partial, record)
+                _keep(partial, record)
+            except (StageError, OSError) as error:
+                _refuse(partial, record, error)
     except OSError as error:  # the record itself cannot be written: report it, leave what was there
         _describe(record, error)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        clean_partial(folder)
+        clean_partial(folder.parent)
     return record
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.locks import BusyError, run_lock
-from data_tools.stages.scene_folder import write_json
+from data_tools.stages.files import write_json
 from experiments.learning import data, finetune, pretrain, probes, terms
 from lam3c_plugin.errors import Lam3cError, run_main
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_tools.stages.files import replacing
 from lam3c_plugin.errors import Lam3cError
 from lam3c_plugin.hooks.common import bare_model, rng_state, steps_done
 from lam3c_plugin.host import HOOKS, HookBase, comm
@@ -195,14 +195,10 @@ class NonFiniteGuard(HookBase):
             self.trainer.logger.info(f"{folder} holds {len(mine)} batches already (max_dumps); this one is not written")
             return
         path = folder / f"step_{self._step:06d}{suffix}.pt"
-        temporary = path.with_suffix(".pt.tmp")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(self._contents(reason), temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                torch.save(self._contents(reason), temporary)
         except (OSError, RuntimeError) as error:  # a full disk must not be what stops the run
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             self.trainer.logger.warning(f"the batch of step {self._step} could not be written to {path}: {error}")
             return
         self.trainer.logger.info(f"the batch of step {self._step} is in {path}")

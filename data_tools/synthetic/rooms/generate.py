@@ -21,7 +21,8 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from data_tools.clouds.io import Cloud, estimate_normals
-from data_tools.stages.scene_folder import clean_partial, is_done, settings_hash, write_scene, write_summary
+from data_tools.stages.files import clean_partial
+from data_tools.stages.scene_folder import is_done, settings_hash, write_scene, write_summary
 from data_tools.synthetic.rooms.build import build_room
 from data_tools.synthetic.rooms.noise import NOISE_LEVELS, NoiseLevel, blur_colors, disturb, thin_out
 from data_tools.synthetic.rooms.palette import CLASSES
@@ -174,7 +175,7 @@ def generate(
     """
     split_dir = Path(out) / split
     split_dir.mkdir(parents=True, exist_ok=True)
-    clean_partial(split_dir)
+    clean_partial(split_dir.parent)
     indices = range(first, first + num)
     arguments = (repeat(settings), indices, repeat(split_dir), repeat(labels), repeat(overwrite))
     if workers <= 1:

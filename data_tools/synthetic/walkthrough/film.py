@@ -26,8 +26,9 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from data_tools.clouds.io import Cloud, write_ply
+from data_tools.stages.files import write_json
 from data_tools.stages.record import StageError, StageRecord, run_stage
-from data_tools.stages.scene_folder import settings_hash, write_json
+from data_tools.stages.scene_folder import settings_hash
 from data_tools.synthetic.walkthrough.apartment import Apartment, build_apartment
 from data_tools.synthetic.walkthrough.bake import bake, build_scene, sample_surface
 from data_tools.synthetic.walkthrough.camera import PhoneCamera, exposure_gains

@@ -26,8 +26,9 @@ from data_tools.chain.run import StageTable
 from data_tools.chain.stages import package, provenance
 from data_tools.clouds.io import Cloud, read_cloud, write_ply
 from data_tools.packaging.clouds import PackageSettings, fingerprint
+from data_tools.stages.files import write_json
 from data_tools.stages.record import RejectedError, StageError, StageRecord, run_stage, text_hash
-from data_tools.stages.scene_folder import settings_hash, write_json
+from data_tools.stages.scene_folder import settings_hash
 
 CALLS = "CHAIN_FAKE_CALLS"  # environment: a folder that gets an empty file per call of a stage's work
 

@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 from data_tools.clouds.io import Cloud, write_ply
 from data_tools.packaging.clouds import PackageSettings, guess_unit, package_cloud
 from data_tools.packaging.run import plan
-from data_tools.stages.scene_folder import clean_partial, is_done, make_partial, read_meta, safe_name, write_scene
+from data_tools.stages.files import clean_partial, make_partial
+from data_tools.stages.scene_folder import is_done, read_meta, safe_name, write_scene
 from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -248,7 +249,7 @@ def test_killed_run_is_never_taken_as_done(tmp_path, room):
 def test_partial_folders_of_the_living_stay(tmp_path):
     mine = tmp_path / ".partial" / f"r~{os.uname().nodename}-{os.getpid()}"
     mine.mkdir(parents=True)
-    assert clean_partial(tmp_path / "train") == 0
+    assert clean_partial(tmp_path) == 0
     assert mine.is_dir()
 
 

@@ -13,8 +13,9 @@ from data_tools.postprocessing.cameras import read_cameras, write_cameras
 from data_tools.postprocessing.pipeline import process
 from data_tools.postprocessing.scene import package_scene, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import Limits, PostprocessSettings
+from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord, read_record
-from data_tools.stages.scene_folder import read_meta, write_json
+from data_tools.stages.scene_folder import read_meta
 from tests.data_tools.postprocessing.postprocess_rooms import moved, room
 
 TURN = Rotation.from_euler("xyz", [110, 25, 70], degrees=True).as_matrix()

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from data_tools.clouds.io import Cloud, write_ply
+from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord
-from data_tools.stages.scene_folder import write_json, write_scene
+from data_tools.stages.scene_folder import write_scene
 
 HOSTILE = "x<img src=1 onerror=alert(1)>&\"'#%41 é"
 

@@ -12,7 +12,7 @@ pytest.importorskip("av")
 
 from benchmarks.sfm_walkthrough import evaluate_cloud
 from data_tools.clouds.io import Cloud
-from data_tools.stages.scene_folder import PARTIAL
+from data_tools.stages.files import PARTIAL
 from data_tools.synthetic.walkthrough.apartment import build_apartment
 from data_tools.synthetic.walkthrough.bake import bake, build_scene
 from data_tools.synthetic.walkthrough.camera import exposure_gains
