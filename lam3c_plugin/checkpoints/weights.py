@@ -104,7 +104,7 @@ def read(path: str | os.PathLike[str], *, part: str = "student", config: Mapping
     """Read a checkpoint of any kind; files are opened as data and never run anything.
 
     Args:
-        path: a file (.pth, .safetensors), or a folder as ``convert.write_folder`` leaves it, or with one
+        path: a file (.pth, .safetensors), or a folder as ``zoo.publish.write_folder`` leaves it, or with one
             weights file in it.
         part: whose backbone of a training checkpoint: "student" (the zoo's choice) or "teacher".
         config: arguments of the backbone to take instead of (single ones: over) those in the file.

@@ -158,6 +158,7 @@ DATASETS = Registry("datasets")
 TRANSFORMS = Registry("transforms")
 HOOKS = Registry("hooks")
 TRAINERS = Registry("trainers")
+TESTERS = Registry("testers")
 OPTIMIZERS = Registry("optimizers")
 SCHEDULERS = Registry("schedulers")
 

@@ -15,6 +15,7 @@ from typing import Any
 from lam3c_plugin.errors import CheckpointError, did_you_mean
 
 FORMAT = "lam3c-zoo/1"
+INDEX_FILE = "lam3c-zoo.json"
 KINDS = ("backbone", "head")
 #: licences that ask for nothing but credit; all others are confirmed before the first download
 PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")

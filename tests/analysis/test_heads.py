@@ -4,11 +4,11 @@ import torch
 
 from lam3c_plugin.analysis import classes
 from lam3c_plugin.analysis.heads import Head, classify, find_head, read_head, write_head
-from lam3c_plugin.checkpoints.convert import write
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.encode import Encoder
 from lam3c_plugin.errors import CheckpointError, DataError
 from lam3c_plugin.labels import SCANNET_20
+from lam3c_plugin.zoo.publish import write
 
 
 def made_head(path, channels=360, names=("a", "b", "c")):

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
-from lam3c_plugin.checkpoints.convert import tensors_digest, write
+from lam3c_plugin.checkpoints.convert import tensors_digest
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode import load
 from lam3c_plugin.encode.models import SIZES, build_encoder
+from lam3c_plugin.zoo.publish import write
 from tests.zoo.samples import DATA, TOTAL, finetuned, same, training
 
 #: of the published files: PTv3's arguments as the zoo's .pth have them, tuples and all

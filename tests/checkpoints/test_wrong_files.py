@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lam3c_plugin import cli
-from lam3c_plugin.checkpoints.convert import write
 from lam3c_plugin.checkpoints.weights import read
+from lam3c_plugin.zoo.publish import write
 from tests.analysis.made import put_data, put_file
 from tests.checkpoints.test_weights import Evil
 from tests.zoo.samples import TINY, tiny_head, tiny_state

@@ -10,10 +10,9 @@ from lam3c_plugin.embedded.downstream.criteria import (
 from lam3c_plugin.embedded.downstream.evaluator import PreciseEvaluator, SemSegEvaluator
 from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts, SegmentationScores
 from lam3c_plugin.embedded.downstream.segmentor import DefaultSegmentorV2
-from lam3c_plugin.embedded.downstream.tester import TESTERS, SemSegTester
+from lam3c_plugin.embedded.downstream.tester import SemSegTester
 
 __all__ = [
-    "TESTERS",
     "CrossEntropyLoss",
     "DefaultSegmentorV2",
     "LovaszLoss",

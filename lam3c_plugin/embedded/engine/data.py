@@ -181,3 +181,11 @@ def batches(loader: DataLoader) -> Iterator[Any]:
         if len(lines) < 2:
             raise
         raise type(error)(lines[-1].split(": ", 1)[-1]) from None
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Give the batch with its tensors on ``device``."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }
