@@ -66,7 +66,9 @@ class Encoder:
     Args:
         backbone: the encoder.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        source, kind, notes: for :attr:`info`.
+        source: for :attr:`info`.
+        kind: likewise.
+        notes: likewise.
     """
 
     def __init__(

@@ -79,7 +79,8 @@ class LAM3CBackbone(nn.Module):
 
         Args:
             coord: (N, 3) metres; or a mapping with ``coord`` and any of the other arguments.
-            color: (N, 3) 0-255 or 0-1, or None. normal: (N, 3), or None for zeros.
+            color: (N, 3) 0-255 or 0-1, or None.
+        normal: (N, 3), or None for zeros.
             batch: (N,) cloud of each point; offset: (B,) running sums; neither: one cloud.
 
         Returns:

@@ -36,7 +36,11 @@ class FileSettings:
     Attributes:
         weights: the encoder's fingerprint.
         source: where it is from, in words; for the reader alone.
-        level, grid_size, chunk, normals, dtype: see :meth:`Encoder.encode`.
+        level: see :meth:`Encoder.encode`; so for the next four.
+        grid_size: metres.
+        chunk: metres, or "auto".
+        normals: how missing ones are made.
+        dtype: of the features.
         ignore_normals: estimate (or zero) them although the file has some.
         format: "npz" or "ply" (the points, coloured by the features' principal components).
         per: "point": a row of features for each point; "cell": for each cell, with each point's cell beside it.

@@ -216,7 +216,8 @@ def fused_cross_entropy(
 
     Args:
         student: gives the student's similarities (R, K) of a slice of rows.
-        kernel, scale: of the teacher, after `sinkhorn_scaling`; the kernel's cache is used up.
+        kernel: of the teacher, after `sinkhorn_scaling`; its cache is used up.
+        scale: what `sinkhorn_scaling` gave.
         weight: (N,) of the dtype of the computation.
         write: called with each slice and its gradient (R, K), weight / temperature * (softmax - target), valid until
             the next call; None: no gradient wanted.

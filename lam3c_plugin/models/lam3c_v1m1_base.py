@@ -34,19 +34,26 @@ class LAM3C(PointModel):
             ``pooling_parent`` and ``pooling_inverse``.
         head: config of the clustering head, ``dict(type="SinkhornHead", in_channels=...)``.
         teacher_custom: backbone arguments that differ for the teacher (``drop_path=0.0``).
-        clustering_loss, laplacian_loss, consistency_loss: configs of the registered losses.
-        num_global_view, num_local_view: views a scene in the batch.
-        mask_size_*, mask_ratio_*: edge of a mask patch in metres and share of masked patches, linear from ``_start``
-            to ``_base`` over ``_warmup_ratio`` of the run.
+        clustering_loss: config of the registered loss.
+        laplacian_loss: likewise.
+        consistency_loss: likewise.
+        num_global_view: global views a scene in the batch.
+        num_local_view: local ones.
+        mask_size_*: edge of a mask patch in metres, linear from ``_start`` to ``_base`` over ``_warmup_ratio`` of the
+            run.
+        mask_ratio_*: share of masked patches, likewise.
         mask_jitter: sigma in metres of the noise on masked points' coordinates, cut at two sigma; ``None`` for none.
         teacher_temp_*: temperature of the Sinkhorn targets, warmed up likewise.
-        mask_loss_weight, roll_mask_loss_weight, unmask_loss_weight: weights of the clustering terms; 0 leaves one out.
-        laplacian_weight_start, _base, _final, _warmup_ratio: lambda; linear from ``_start`` to ``_base``, then cosine
+        mask_loss_weight: weight of this clustering term; 0 leaves it out.
+        roll_mask_loss_weight: likewise.
+        unmask_loss_weight: likewise.
+        laplacian_weight_*: lambda; linear from ``_start`` to ``_base`` over ``_warmup_ratio`` of the run, then cosine
             to ``_final`` (default: stays). ``_warmup_ratio=1`` is the paper's linear rise over the whole run.
         consistency_weight: mu.
         consistency_view: "cross": the teacher's features of the scene's *other* global view, already there;
             "perturbed": one more teacher pass over the same views with ``consistency_noise`` metres of Gaussian noise.
-        momentum_base, momentum_final: EMA momentum, cosine over the run.
+        momentum_base: EMA momentum at the start.
+        momentum_final: that at the end of the run, by a cosine.
         match_max_r: largest distance in metres of a match, in the original coordinates.
         up_cast_level: pooling stages by which the encoder's features are up-cast.
 
@@ -206,8 +213,9 @@ class LAM3C(PointModel):
         """One step's losses.
 
         Args:
-            data_dict: the batch of ``pointcept.md``: ``{global,local}_{feat,coord,origin_coord,offset}``, with views of
-                a scene consecutive, and ``grid_size``. With ``return_point`` one batch of clouds for the backbone.
+            data_dict: the batch as the view transforms collate it, ``{global,local}_{feat,coord,origin_coord,offset}``
+                with the views of a scene consecutive, and ``grid_size``. With ``return_point`` one batch of clouds for
+                the backbone.
             return_point: return ``dict(point=...)`` with the teacher's up-cast features instead.
 
         Returns:

@@ -122,7 +122,8 @@ def vote_config(
     """``test_cfg``: every point is seen in each copy of the scan; by default 13: four turns at three scales, a flip.
 
     Args:
-        condition, grid_size: see :func:`train_transforms`.
+        condition: see :func:`train_transforms`.
+        grid_size: likewise.
         turns: about the vertical axis, in units of pi.
         scales: of further copies, each in all turns.
     """

@@ -46,7 +46,8 @@ def download(
     Args:
         url: https address.
         target: the file to make; ``<target>.part`` and ``.part.tag`` lie beside it meanwhile.
-        sha256, size: what it has to be, where known.
+        sha256: what it has to be, where known.
+        size: likewise, in bytes.
         wait: seconds before the first new try, doubled each time.
         progress: called with bytes there and bytes in all.
 

@@ -40,11 +40,15 @@ class Entry:
         name: lower case; what people type.
         kind: "backbone" or "head" (a linear layer on a backbone's features).
         summary: one line.
-        licence, licence_url: SPDX-like id, and where to read it.
-        hub, revision, files: Hub repository, commit (``None``: not pinned), and the spellings of the file's name.
+        licence: SPDX-like id.
+        licence_url: where to read it.
+        hub: Hub repository.
+        revision: commit in it; ``None``: not pinned.
+        files: the spellings of the file's name there.
         url: plain https address, instead of a Hub repository.
         path: local file, instead of both.
-        sha256, size: of the file; ``None``: not known when the index was written.
+        sha256: of the file; ``None``: not known when the index was written.
+        size: likewise, in bytes.
         config: arguments of the backbone, where the file has none.
         backbone: for a head, the name of the backbone it was trained on.
         scores: benchmark -> percent.

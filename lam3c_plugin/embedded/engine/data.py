@@ -25,7 +25,8 @@ class EpochBatchSampler:
     Args:
         size: samples in the dataset.
         batch_size: samples of a batch over all ranks.
-        rank, world_size: which share is this process'.
+        rank: which share is this process'.
+        world_size: number of shares.
         seed: of the run.
         drop_last: leave out a last, smaller batch; otherwise it is filled up to a multiple of the ranks.
         shuffle: a new order every epoch; else 0, 1, 2, ….

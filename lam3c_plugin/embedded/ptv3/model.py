@@ -21,7 +21,8 @@ class Embedding(PointModule):
     """Linear, LayerNorm, GELU; then the mask token takes the place of masked points' features.
 
     Args:
-        in_channels, embed_channels: widths.
+        in_channels: width of the input.
+        embed_channels: width of the result.
         mask_token: have a token. Without one a point with ``mask`` is refused (``PointCloudError``).
     """
 
@@ -61,8 +62,14 @@ class PointTransformerV3(PointModule):
         in_channels: C_in of ``feat``.
         order: curves, block i of a stage uses curve i modulo their number.
         stride: of the pooling before stages 1, 2, ...
-        enc_depths, enc_channels, enc_num_head, enc_patch_size: of each stage.
-        dec_depths, dec_channels, dec_num_head, dec_patch_size: of the decoder's stages, finest first.
+        enc_depths: blocks of each stage.
+        enc_channels: width of each stage.
+        enc_num_head: attention heads of each stage.
+        enc_patch_size: points of a patch of each stage.
+        dec_depths: blocks of the decoder's stages, finest first; so are the next three.
+        dec_channels: their widths.
+        dec_num_head: their attention heads.
+        dec_patch_size: points of their patches.
         mlp_ratio, qkv_bias, qk_scale, attn_drop, proj_drop, layer_scale, pre_norm, upcast_attention, upcast_softmax,
             enable_flash: see :class:`Block` and :class:`SerializedAttention`.
         drop_path: rate of the last block; the others' rise to it linearly from 0.

@@ -205,7 +205,8 @@ class SubmanifoldConv3d(PointModule):
     """3x3x3 submanifold convolution as a layer; parameters as spconv's ``SubMConv3d`` keeps them.
 
     Args:
-        in_channels, out_channels: widths.
+        in_channels: width of the input.
+        out_channels: width of the result.
         bias: add one.
     """
 

@@ -53,8 +53,9 @@ class CollapseMonitor(HookBase):
         window: measurements that ``coverage`` looks back on.
         log_interval: at most one line of values in the log in so many steps.
         warn_interval: the same warning comes at most once in so many steps.
-        grace_ratio, grace_steps: no warnings for this share of the run, and at least so many steps (schedules warm up,
-            features are still random), but for those about missing edges and non-finite values.
+        grace_ratio: no warnings for this share of the run (schedules warm up, features are still random), but for those
+            about missing edges and non-finite values.
+        grace_steps: nor for at least so many steps.
         thresholds: changes to :class:`~lam3c_plugin.hooks.collapse_monitor.rules.CollapseRules`, for instance
             ``dict(min_coverage=0.2)``; 0 turns a rule off.
 
