@@ -4,7 +4,7 @@ Everything in this package that needs an engine (registries, ``Point``, hooks, c
 here, under the names Pointcept uses. Which engine answers is decided once, at import:
 
 * ``LAM3C_ENGINE=pointcept``: Pointcept, or an error that says why it cannot be imported;
-* ``LAM3C_ENGINE=embedded``: :mod:`lam3c_plugin.embedded`, pure PyTorch;
+* ``LAM3C_ENGINE=embedded``: `lam3c_plugin.embedded`, pure PyTorch;
 * ``LAM3C_ENGINE=auto`` (default): Pointcept when a package of that name can be found, else the embedded engine.
   A Pointcept that is found but broken is an error, not a silent change of engine.
 """
@@ -110,7 +110,7 @@ def _survive_spawning(config_class: type) -> None:
     """Make a pickled ``Config`` name this module, so that whoever unpickles it has the plugin registered.
 
     Pointcept starts the ranks of a multi-GPU run with ``torch.multiprocessing.spawn``: they unpickle the config and
-    never see its ``custom_imports``. Unpickling now imports :mod:`lam3c_plugin` first, on every machine, for fresh
+    never see its ``custom_imports``. Unpickling now imports `lam3c_plugin` first, on every machine, for fresh
     and for resumed runs, and no file of the user's checkout changes.
     """
     if hasattr(config_class, "__getstate__") and hasattr(config_class, "__setstate__"):

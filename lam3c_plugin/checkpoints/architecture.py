@@ -41,7 +41,7 @@ def guess_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Depths, widths, input channels, MLP ratio, biases and mask token are read off the shapes. Heads, patch size, curves
     and strides leave no trace in a state dict: heads are those of the known sizes, else one for 16 channels
-    (:func:`heads_are_known`); the rest is what LAM3C and Sonata were trained with.
+    (`heads_are_known`); the rest is what LAM3C and Sonata were trained with.
 
     Raises:
         CheckpointError: these are not the weights of a PT-v3m2 encoder.

@@ -39,7 +39,7 @@ def default_format(target: Path, weights: Weights) -> str:
 
 
 def targets(weights: Weights, target: Path, layout: str) -> list[Path]:
-    """The files (or the folder) that :func:`write` will make."""
+    """The files (or the folder) that `write` will make."""
     if layout in ("backbone", "safetensors") and weights.head and weights.backbone:
         return [target, target.with_name(f"{target.stem}_head{target.suffix}")]
     return [target]

@@ -1,4 +1,4 @@
-"""Weights out of any kind of checkpoint: :func:`read` gives the backbone, its config and perhaps a head."""
+"""Weights out of any kind of checkpoint: `read` gives the backbone, its config and perhaps a head."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Weights:
         ]
 
     def check_usable(self) -> None:
-        """Insists on what features need: an encoder that fits its config to the last tensor, with numbers in it.
+        """Insist on what features need: an encoder that fits its config to the last tensor, with numbers in it.
 
         Raises:
             CheckpointError: there is no encoder, one of its tensors is missing, unknown or of another shape, or NaN.

@@ -36,7 +36,7 @@ class FileSettings:
     Attributes:
         weights: the encoder's fingerprint.
         source: where it is from, in words; for the reader alone.
-        level: see :meth:`Encoder.encode`; so for the next four.
+        level: see `Encoder.encode`; so for the next four.
         grid_size: metres.
         chunk: metres, or "auto".
         normals: how missing ones are made.

@@ -41,7 +41,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Puts the generators back to what :func:`rng_state` saw, for instance to replay a dumped batch."""
+    """Put the generators back to what `rng_state` saw, for instance to replay a dumped batch."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, *rest = state["numpy"]
@@ -53,7 +53,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def fixed_rng(seed: int = 0) -> Iterator[None]:
-    """Seeds every generator inside the block and leaves no trace outside of it."""
+    """Seed every generator inside the block and leave no trace outside of it."""
     state = rng_state()
     try:
         random.seed(seed)

@@ -170,12 +170,12 @@ class LAM3C(PointModel):
     # ---- schedules and the teacher -------------------------------------------------------------------------------
 
     def set_step(self, step: int, total_steps: int) -> None:
-        """Sets mask size and ratio, teacher temperature, momentum and lambda to those of optimiser step ``step``."""
+        """Set mask size and ratio, teacher temperature, momentum and lambda to those of optimiser step ``step``."""
         for name, schedule in self.schedules.items():
             setattr(self, name, schedule.at(step, total_steps))
 
     def before_step(self) -> None:
-        """Hook: takes the schedules to the trainer's optimiser step and logs them once a step."""
+        """Hook: take the schedules to the trainer's optimiser step and log them once a step."""
         trainer = self.trainer
         step = int(trainer.scheduler.last_epoch)
         self.set_step(step, int(trainer.cfg.scheduler.total_steps))
@@ -185,7 +185,7 @@ class LAM3C(PointModel):
                 trainer.writer.add_scalar(f"params/{name}", getattr(self, name), step + 1)
 
     def after_step(self) -> None:
-        """Hook: moves the teacher, once an optimiser step (not once a micro-batch, not after a skipped one)."""
+        """Hook: move the teacher, once an optimiser step (not once a micro-batch, not after a skipped one)."""
         if int(self.trainer.scheduler.last_epoch) > self._step:
             self.update_teacher()
 
@@ -198,7 +198,7 @@ class LAM3C(PointModel):
     # ---- forward -------------------------------------------------------------------------------------------------
 
     def up_cast(self, point: Point) -> Point:
-        """Concatenates ``up_cast_level`` times the parent's features with the child's through the pooling inverse."""
+        """Concatenate ``up_cast_level`` times the parent's features with the child's through the pooling inverse."""
         for _ in range(self.up_cast_level):
             if "pooling_parent" not in point:
                 raise ValueError(

@@ -22,7 +22,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def check_url(url: str, sha256: str | None) -> None:
-    """Refuses what anybody on the way could have changed.
+    """Refuse what anybody on the way could have changed.
 
     Raises:
         CheckpointError: http without a SHA-256 to compare (this machine's own addresses may).

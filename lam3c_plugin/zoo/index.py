@@ -1,7 +1,7 @@
 """The index of checkpoints: what there is, from where, under which licence; the shipped one and other people's.
 
 An index file is JSON, ``{"format": "lam3c-zoo/1", "entries": [{…}, …]}``; the fields of an entry are those of
-:class:`Entry`, with ``source`` as one of ``{"hub": "owner/name", "files": [...], "revision": …}``, ``{"url": "https://…"}``
+`Entry`, with ``source`` as one of ``{"hub": "owner/name", "files": [...], "revision": …}``, ``{"url": "https://…"}``
 and ``{"file": "model.safetensors"}`` (beside the index file, wherever that lies).
 """
 

@@ -121,7 +121,7 @@ def lovasz_softmax(probability: Tensor, target: Tensor, classes: Sequence[int] |
 
 
 def lovasz_softmax_reference(probability: Tensor, target: Tensor, classes: Sequence[int] | None = None) -> Tensor:
-    """:func:`lovasz_softmax`, point by point as the definition reads; for tests."""
+    """`lovasz_softmax`, point by point as the definition reads; for tests."""
     total, count = probability.sum() * 0.0, 0
     for index in range(probability.shape[1]):
         truth = {point for point, label in enumerate(target.tolist()) if label == index}

@@ -97,7 +97,7 @@ class InformationWriter(HookBase):
             trainer.writer.add_scalar(f"train_batch/{key}", value, self.curr_iter)
 
     def _read(self) -> dict[str, float]:
-        """Takes all unread outputs into the averages, fetched in one transfer; the last one's values."""
+        """Take all unread outputs into the averages, fetched in one transfer; the last one's values."""
         unread, self._unread = self._unread, []
         values: dict[str, float] = {}
         on_device = [output.on_device for output in unread if output.names]

@@ -67,7 +67,7 @@ class Block(PointModule):
         drop_path: share of points whose branch is dropped in training.
         layer_scale: start value of a learnt factor on both branches, or None for no factor.
         pre_norm: normalise before the branches; otherwise after the additions.
-        attention: further arguments of :class:`SerializedAttention`.
+        attention: further arguments of `SerializedAttention`.
     """
 
     def __init__(

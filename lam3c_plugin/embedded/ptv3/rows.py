@@ -116,6 +116,6 @@ def group_max(values: Tensor, groups: Groups) -> Tensor:
 
 
 def group_max_plain(values: Tensor, groups: Groups) -> Tensor:
-    """:func:`group_max`, one group after the other."""
+    """`group_max`, one group after the other."""
     spans = zip(groups.starts[:-1].tolist(), groups.starts[1:].tolist(), strict=True)
     return torch.stack([values[groups.order[start:end]].amax(0) for start, end in spans])

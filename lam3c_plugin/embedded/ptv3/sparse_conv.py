@@ -1,7 +1,7 @@
 """Submanifold 3x3x3 convolution over occupied cells, without spconv.
 
 A submanifold convolution writes only where there is a point, so it is one small matrix product for each of the 27
-kernel entries, over the pairs of cells that lie at that offset. The pairs are found once a stage (:class:`KernelMap`)
+kernel entries, over the pairs of cells that lie at that offset. The pairs are found once a stage (`KernelMap`)
 and shared by its blocks; half of them are enough, since a pair seen from its other end is the opposite entry's.
 
 **Cells with several points.** One point represents a cell: the one with the lowest row. Neighbours read the
@@ -56,7 +56,7 @@ def kernel_map(geometry: CloudGeometry) -> KernelMap:
 
 
 def kernel_maps(geometries: Sequence[CloudGeometry]) -> None:
-    """Makes the kernel maps of several stages, with one read-back for all of them."""
+    """Make the kernel maps of several stages, with one read-back for all of them."""
     missing = [geometry for geometry in geometries if not geometry.knows("kernel_map")]
     if not missing:
         return
@@ -174,7 +174,7 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
 
     Returns:
         (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias;
-        :func:`submanifold_conv3d_plain` is the same thing written out.
+        `submanifold_conv3d_plain` is the same thing written out.
     """
     if kmap.points is None:
         return _SubmanifoldConv.apply(x, weight, bias, kmap)
@@ -183,7 +183,7 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
 
 
 def submanifold_conv3d_plain(x: Tensor, weight: Tensor, bias: Tensor | None, cells: Tensor, batch: Tensor) -> Tensor:
-    """:func:`submanifold_conv3d` written out: for every point, every kernel entry, look the neighbour up."""
+    """`submanifold_conv3d` written out: for every point, every kernel entry, look the neighbour up."""
     table: dict[tuple[int, ...], int] = {}
     places = [(cloud, *cell) for cloud, cell in zip(batch.tolist(), cells.tolist(), strict=True)]
     for row, place in enumerate(places):

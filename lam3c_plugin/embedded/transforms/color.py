@@ -247,6 +247,6 @@ class RandomDropColor(_RandomDrop):
 
 @TRANSFORMS.register_module()
 class RandomDropNormal(_RandomDrop):
-    """As :class:`RandomDropColor`, for normals."""
+    """As `RandomDropColor`, for normals."""
 
     key = "normal"

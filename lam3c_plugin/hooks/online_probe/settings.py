@@ -13,7 +13,7 @@ from lam3c_plugin.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Settings of :class:`~lam3c_plugin.hooks.online_probe.hook.OnlineProbe`.
+    """Settings of `lam3c_plugin.hooks.online_probe.hook.OnlineProbe`.
 
     Args:
         data_root: folder of labelled scenes, with ``train`` and ``val`` (or scenes alone: a fifth of them validates);
@@ -95,7 +95,7 @@ class TimeBudget:
     """Says whether there is time for a probe: probes and their preparation together stay under a share of the run.
 
     Args:
-        max_share: of the seconds since :meth:`start`.
+        max_share: of the seconds since `start`.
         clock: seconds.
     """
 
@@ -121,7 +121,7 @@ class TimeBudget:
 
     @contextmanager
     def spending(self) -> Iterator[list[float]]:
-        """Counts the block's seconds, and leaves them in the list, also when the block fails."""
+        """Count the block's seconds, and leave them in the list, also when the block fails."""
         since, seconds = self._clock(), [0.0]
         try:
             yield seconds
