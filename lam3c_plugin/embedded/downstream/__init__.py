@@ -5,7 +5,6 @@ from lam3c_plugin.embedded.downstream.criteria import (
     CrossEntropyLoss,
     LovaszLoss,
     lovasz_softmax,
-    lovasz_softmax_reference,
 )
 from lam3c_plugin.embedded.downstream.evaluator import PreciseEvaluator, SemSegEvaluator
 from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts, SegmentationScores
@@ -22,5 +21,4 @@ __all__ = [
     "SemSegEvaluator",
     "SemSegTester",
     "lovasz_softmax",
-    "lovasz_softmax_reference",
 ]

@@ -173,32 +173,12 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
         kmap: of these points.
 
     Returns:
-        (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias;
-        `submanifold_conv3d_plain` is the same thing written out.
+        (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias.
     """
     if kmap.points is None:
         return _SubmanifoldConv.apply(x, weight, bias, kmap)
     representative = take_rows(x, kmap.points.first)
     return expand_rows(_SubmanifoldConv.apply(representative, weight, bias, kmap), kmap.points)
-
-
-def submanifold_conv3d_plain(x: Tensor, weight: Tensor, bias: Tensor | None, cells: Tensor, batch: Tensor) -> Tensor:
-    """`submanifold_conv3d` written out: for every point, every kernel entry, look the neighbour up."""
-    table: dict[tuple[int, ...], int] = {}
-    places = [(cloud, *cell) for cloud, cell in zip(batch.tolist(), cells.tolist(), strict=True)]
-    for row, place in enumerate(places):
-        table.setdefault(place, row)
-    out = []
-    for cloud, i, j, k in places:
-        result = torch.zeros_like(weight[:, 0, 0, 0, 0]) if bias is None else bias
-        for a in range(3):
-            for b in range(3):
-                for c in range(3):
-                    row = table.get((cloud, i + a - 1, j + b - 1, k + c - 1))
-                    if row is not None:
-                        result = result + weight[:, a, b, c] @ x[row]
-        out.append(result)
-    return torch.stack(out)
 
 
 class SubmanifoldConv3d(PointModule):
