@@ -43,9 +43,9 @@ else:
 from torch import Tensor, nn
 
 from benchmarks._harness import Result, interleaved, parser, peak_memory, report
+from benchmarks.clustering_loss import sonata_loss
 from benchmarks.ptv3_forward import GRID, room_cloud
 from lam3c_plugin.host import Config, build_model
-from lam3c_plugin.losses import clustering_loss_reference
 
 CONFIGS = ROOT / "configs/lam3c"
 COMPARED = ("mask_loss", "roll_mask_loss", "unmask_loss")
@@ -54,8 +54,8 @@ COMPARED = ("mask_loss", "roll_mask_loss", "unmask_loss")
 class PlainClusteringLoss(nn.Module):
     """The clustering loss as the formula reads: gathered similarities, dense targets, autograd."""
 
-    def forward(self, student: Tensor, teacher: Tensor, batch: Tensor, teacher_temp: float, **unused: Any) -> Tensor:
-        return clustering_loss_reference(student, teacher, batch, 0.1, teacher_temp)
+    def forward(self, student: Tensor, teacher: Tensor, batch: Tensor, teacher_temp: float, **others: Any) -> Tensor:
+        return sonata_loss(student, teacher, batch, 0.1, teacher_temp, others["num_clouds"])
 
 
 def make_batch(scenes: int, points: int, device: str) -> dict[str, Tensor]:

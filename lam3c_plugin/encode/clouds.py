@@ -76,7 +76,7 @@ def as_rows(values: Any, name: str, rows: int | None = None) -> Tensor:
 
 
 def as_columns(coord: Any, color: Any, normal: Any) -> list[Tensor | None]:
-    """Coordinates, colours and normals, (N, 3) each or None, on the device of the coordinates; see :func:`as_rows`."""
+    """Coordinates, colours and normals, (N, 3) each or None, on the device of the coordinates; see `as_rows`."""
     first = as_rows(coord, "coord")
     rest = (("color", color), ("normal", normal))
     return [
@@ -122,7 +122,7 @@ def _whole_numbers(values: Any, name: str) -> Tensor:
 
 
 def refuse_not_finite(values: Tensor, name: str, cure: str) -> None:
-    """Raises PointCloudError for NaN or infinity; the message counts the rows and names the first."""
+    """Raise PointCloudError for NaN or infinity; the message counts the rows and names the first."""
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
         bad = (~torch.isfinite(values)).any(1).nonzero().flatten().tolist()
         raise PointCloudError(f"{name} holds NaN or infinite values ({len(bad)} rows, first in row {bad[0]}): {cure}")
@@ -191,7 +191,7 @@ def centre_shift(coord: Tensor, apply_z: bool) -> Tensor:
 
 
 def grid_of(coord: Tensor, grid_size: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Sorts points (N, 3) float32 into cells of ``grid_size`` metres of a grid through the origin.
+    """Sort points (N, 3) float32 into cells of ``grid_size`` metres of a grid through the origin.
 
     Returns:
         cells (M, 3) int32 that hold points, counted from the lowest; rows (M,) the first point of each; inverse (N,).
@@ -228,11 +228,11 @@ def prepare(
 
     Args:
         coord: (N, 3) metres, z up, array or tensor of any numeric type; may be far from the origin in float64.
-        color: (N, 3), see :func:`unit_colors`; None: zeros, as training has them where it drops colours.
-        normal: (N, 3), see :func:`unit_normals`; None: as ``normals`` says.
+        color: (N, 3), see `unit_colors`; None: zeros, as training has them where it drops colours.
+        normal: (N, 3), see `unit_normals`; None: as ``normals`` says.
         grid_size: edge of a cell in metres.
         normals: ``"estimate"`` (from the points that stand for the cells) or ``"zero"``.
-        color_range: see :func:`unit_colors`.
+        color_range: see `unit_colors`.
         device: where the work is done and the result lies.
 
     Raises:

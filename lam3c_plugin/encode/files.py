@@ -40,11 +40,11 @@ class FileSettings:
     Attributes:
         weights: the encoder's fingerprint.
         source: where it is from, in words; for the reader alone.
-        level: see :meth:`Encoder.encode`.
-        grid_size: see :meth:`Encoder.encode`.
-        chunk: see :meth:`Encoder.encode`.
-        normals: see :meth:`Encoder.encode`.
-        dtype: see :meth:`Encoder.encode`.
+        level: see `Encoder.encode`.
+        grid_size: see `Encoder.encode`.
+        chunk: see `Encoder.encode`.
+        normals: see `Encoder.encode`.
+        dtype: see `Encoder.encode`.
         ignore_normals: estimate (or zero) them although the file has some.
         format: "npz" or "ply" (the points, coloured by the features' principal components).
         per: "point": a row of features for each point; "cell": for each cell, with each point's cell beside it.

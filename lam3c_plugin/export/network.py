@@ -1,8 +1,8 @@
 """PTv3's encoder as a graph of dense tensor operations, for ``torch.export`` and ONNX.
 
 Where points go (cells, curves, patches, neighbours, pooling) depends on the cloud through sorting and searching: no
-export format expresses that well. So the network is split. :func:`lookup_tables` works these index tables out in
-PyTorch; :class:`DenseEncoder` is everything with weights, and takes the tables as inputs. The latter is what is
+export format expresses that well. So the network is split. `lookup_tables` works these index tables out in
+PyTorch; `DenseEncoder` is everything with weights, and takes the tables as inputs. The latter is what is
 exported, for clouds of any size. Its numbers equal the encoder's up to rounding.
 """
 
@@ -148,7 +148,7 @@ class DenseBlock(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Embedding, blocks and pooling of an encoder over :class:`Tables`, and perhaps a linear head.
+    """Embedding, blocks and pooling of an encoder over `Tables`, and perhaps a linear head.
 
     ``forward(feat, *tables)``: (N, 9) cells' channels to (N, C) features of all levels, finest first, or (N, K) scores
     of a head.

@@ -74,7 +74,7 @@ class FeaturePictures(HookBase):
     # ---- drawing -------------------------------------------------------------------------------------------------
 
     def draw(self) -> Path | None:
-        """Draws the scene as the model sees it now; ``None`` off rank 0, after a failure, or if it was just drawn."""
+        """Draw the scene as the model sees it now; ``None`` off rank 0, after a failure, or if it was just drawn."""
         step = steps_done(self.trainer)
         if not comm.is_main_process() or step == self._drawn:
             return None

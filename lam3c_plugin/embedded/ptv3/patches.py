@@ -41,7 +41,7 @@ class PatchPlan(NamedTuple):
 
 
 class PatchRoute(NamedTuple):
-    """A :class:`PatchPlan` along one curve: rows of the point's features in place of places of the curve."""
+    """A `PatchPlan` along one curve: rows of the point's features in place of places of the curve."""
 
     blocks: tuple[SequenceBlock, ...]
     row: Tensor  # (M,) int64
