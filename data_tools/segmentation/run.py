@@ -220,7 +220,7 @@ def _facts(
     info: VideoInfo, scan: Scan, cuts: list[Cut], result: Segmentation, settings: SegmentSettings, print_of_file: str
 ) -> dict[str, Any]:
     kinds = [cut.kind for cut in cuts]
-    tools = ["av", "numpy", *(["open-clip-torch", "torch"] if settings.kind == "clip" else [])]
+    tools = ["av", "numpy", "scenedetect-headless", *(["open-clip-torch", "torch"] if settings.kind == "clip" else [])]
     return {
         "file": info.path.name,
         "fingerprint": print_of_file,

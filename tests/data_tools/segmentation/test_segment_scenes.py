@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_tools.segmentation.cuts import Cut, CutSignals, difference, find_cuts, tiny_of
+from data_tools.segmentation.cuts import Cut, CutSignals, Tiny, difference, find_cuts
 from data_tools.segmentation.labels import read_labels
 from data_tools.segmentation.scenes import find_scenes, most_likely_path, smooth
 from data_tools.segmentation.settings import SegmentSettings
@@ -80,11 +80,11 @@ def test_fade_through_black_is_one_fade():
 
 def test_difference_is_of_content_not_of_light_or_shift():
     one, two = (list(views(seed, 1, 30)) for seed in (1, 2))
-    first = tiny_of(0, one[0])
+    first = Tiny(0, one[0])
     assert difference(first, first) == pytest.approx(0, abs=1e-3)
-    assert difference(first, tiny_of(0, (one[0] * 0.6).astype(np.uint8))) < 0.1
-    assert difference(first, tiny_of(0, one[5])) < 0.1
-    assert difference(first, tiny_of(0, two[0])) > 0.4
+    assert difference(first, Tiny(0, (one[0] * 0.6).astype(np.uint8))) < 0.1
+    assert difference(first, Tiny(0, one[5])) < 0.1
+    assert difference(first, Tiny(0, two[0])) > 0.4
 
 
 def rows(plan, rate=3.0, sure=0.9):
