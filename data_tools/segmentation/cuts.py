@@ -11,6 +11,7 @@ run of frames that are mixtures of the frames around them. A fade is black or of
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,7 +32,7 @@ DISSOLVE_RESIDUAL = 0.08  # share of the middle frame that is not a mixture of t
 MANY = 24  # frames in that span and a bit: with more, every second one is tried
 DARK, FLAT = 18.0, 6.0  # mean and spread of grey levels of a black or one-coloured frame
 STRUCTURE_WEIGHT = 0.7
-KINDS = ("fade", "dissolve", "cut")
+KINDS = ("hole", "fade", "dissolve", "cut")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Cut:
 
     Attributes:
         start, end: seconds; equal for a hard cut.
-        kind: "cut", "dissolve", "fade".
+        kind: "cut", "dissolve", "fade"; "hole" where the file is damaged.
     """
 
     start: float
@@ -213,12 +214,13 @@ def _mixed_share(recent: list[Tiny], middle: int) -> float:
     return share if 0.15 < share < 0.85 and residual < DISSOLVE_RESIDUAL else float("nan")
 
 
-def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
+def find_cuts(signals: CutSignals, threshold: float = 0.25, holes: Sequence[tuple[float, float]] = ()) -> list[Cut]:
     """Shot changes in order.
 
     Args:
         signals: of the whole video.
         threshold: least difference of the pictures around a hard cut, 0..1.
+        holes: (start, end) seconds that are missing of the file.
 
     Returns:
         Hard cuts lie midway between two frames; dissolves and fades have a length. They do not overlap.
@@ -229,7 +231,8 @@ def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
     mixed = _falling(np.array(list(signals.mixed.values())))
     soft = fades + _runs(np.array(list(signals.mixed)), mixed, "dissolve", DISSOLVE / 2)
     middles = [float(times[i - 1] + times[i]) / 2 for i, value in signals.lasting.items() if value >= threshold]
-    return _join(soft + [Cut(middle, middle, "cut") for middle in middles])
+    lost = [Cut(start, end, "hole") for start, end in holes]
+    return _join(lost + soft + [Cut(middle, middle, "cut") for middle in middles])
 
 
 def _falling(share: NDArray) -> NDArray[np.bool_]:

@@ -34,7 +34,7 @@ COLORS = (
     "#8c6bb1",
     "#7f9f3f",
 )
-KIND_STYLE = {"cut": "-", "dissolve": "--", "fade": ":"}
+KIND_STYLE = {"hole": "-", "cut": "-", "dissolve": "--", "fade": ":"}
 
 
 def draw_timeline(

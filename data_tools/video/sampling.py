@@ -25,6 +25,7 @@ from data_tools.video.decode import (
     open_video,
     packet_times,
     raw_frames,
+    stated_duration,
 )
 
 __all__ = [
@@ -121,9 +122,7 @@ def probe_video(path: Path | str) -> VideoInfo:
     container, stream = open_video(path)
     try:
         fps, codec, count = frame_rate(stream), stream.codec_context.name, stream.frames or None
-        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if duration <= 0 and container.duration:
-            duration = container.duration / import_av().time_base
+        duration = stated_duration(container, stream)
         geometry = geometry_of(stream, first.picture)
     finally:
         container.close()

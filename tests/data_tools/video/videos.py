@@ -178,3 +178,43 @@ class TintClassifier:
             nearest = int(np.abs(self.means - image.reshape(-1, 3).mean(0)).sum(1).argmin())
             row[self.names.index(self.labels[nearest])] = 0.9
         return rows / rows.sum(1, keepdims=True)
+
+
+def write_zeroed(path: Path, seconds: float = 40.0, size: int = 65536, at: float = 0.5) -> Path:
+    """64 KiB of zeros in the middle, as a bad sector leaves."""
+    write_video(path, pan(1, seconds), FPS)
+    content = bytearray(path.read_bytes())
+    middle = int(len(content) * at)
+    content[middle : middle + size] = bytes(len(content[middle : middle + size]))
+    path.write_bytes(content)
+    return path
+
+
+def write_hdr(path: Path, planes: np.ndarray, curve: int, frames: int = 3) -> Path:
+    """A 10-bit BT.2020 video of one picture.
+
+    Args:
+        planes: (3, H, W) uint16 Y, Cb, Cr at full resolution; chroma is taken at every second pixel.
+        curve: FFmpeg's number of the transfer curve: 16 is PQ, 18 HLG.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=15, options={"crf": "4", "x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = planes.shape[2], planes.shape[1], "yuv420p10le"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = curve, 9, 9, 1
+        flat = np.concatenate([planes[0].ravel(), planes[1, ::2, ::2].ravel(), planes[2, ::2, ::2].ravel()])
+        for i in range(frames):
+            frame = av.VideoFrame(planes.shape[2], planes.shape[1], "yuv420p10le")
+            sizes = [(planes.shape[1], planes.shape[2]), *[(planes.shape[1] // 2, planes.shape[2] // 2)] * 2]
+            start = 0
+            for plane, (height, width) in zip(frame.planes, sizes, strict=True):
+                rows = np.zeros((height, plane.line_size // 2), np.uint16)
+                rows[:, :width] = flat[start : start + height * width].reshape(height, width)
+                start += height * width
+                plane.update(rows.tobytes())
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
