@@ -12,8 +12,8 @@ LEAST_HOLE = 0.5  # seconds, where they do not
 def find_holes(times: NDArray, stated: float, shown: NDArray | None = None) -> list[tuple[float, float]]:
     """Stretches without a picture that a whole file would have.
 
-    A picture stands for the usual time between two (where they come irregularly: for up to half a second, or three times
-    the usual time), and for as long as the file says that it is shown.
+    A picture stands for the usual time between two (where they come irregularly: for up to half a second, or three
+    times the usual time), and for as long as the file says that it is shown.
 
     Args:
         times: (F,) rising seconds of the pictures that decoded.

@@ -12,7 +12,6 @@ from data_tools.video.sampling import (
     Ticker,
     VideoError,
     probe_video,
-    read_times,
     sample_frames,
     write_video,
 )
@@ -61,20 +60,24 @@ def test_a_range_gives_the_frames_of_the_whole(clip, frames):
         assert np.array_equal(frame.image, frames[frame.index].image)
 
 
+def test_known_packet_times_save_a_reading_of_the_file(clip, monkeypatch):
+    report = DecodeReport()
+    assert len(list(sample_frames(clip, report=report))) == 150
+    wanted = [(frame.index, frame.time) for frame in sample_frames(clip, start=7.0, end=8.0)]
+    monkeypatch.setattr("data_tools.video.decode.packet_times", None)
+    part = sample_frames(clip, start=7.0, end=8.0, packets=report.packets)
+    assert [(frame.index, frame.time) for frame in part] == wanted
+
+
 def test_decoding_twice_gives_the_same_bytes(clip, frames):
     assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, sample_frames(clip), strict=True))
 
 
-def test_max_side_scales_down_only(clip):
-    assert next(sample_frames(clip, max_side=160)).image.shape == (120, 160, 3)
-    assert next(sample_frames(clip, max_side=1000)).image.shape == (240, 320, 3)
-
-
-def test_read_times_gives_the_nearest_frames_in_the_order_asked(clip, frames):
-    found = read_times(clip, [9.9, 3.01, 100.0, 0.0, 3.03])
-    assert [frame.index for frame in found] == [148, 45, 149, 0, 45]
-    assert np.array_equal(found[1].image, frames[45].image)
-    assert read_times(clip, []) == []
+def test_a_longer_side_scales_down_only_and_a_size_is_exact(clip):
+    assert next(sample_frames(clip, size=160)).image.shape == (120, 160, 3)
+    assert next(sample_frames(clip, size=1000)).image.shape == (240, 320, 3)
+    assert next(sample_frames(clip, size=(154, 112))).image.shape == (112, 154, 3)
+    assert next(sample_frames(clip, size=(640, 480))).image.shape == (480, 640, 3)
 
 
 def test_variable_rate_is_read_by_time_stamps(tmp_path):
@@ -82,8 +85,6 @@ def test_variable_rate_is_read_by_time_stamps(tmp_path):
     assert [frame.time for frame in sample_frames(path)] == pytest.approx(times, abs=1e-3)
     picked = [frame.time for frame in sample_frames(path, 2)]
     assert picked == pytest.approx(np.arange(len(picked)) / 2, abs=0.11)
-    found = read_times(path, [4.0])[0]
-    assert found.time == pytest.approx(4.0, abs=0.051)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -161,7 +162,6 @@ def test_damage_in_the_middle_costs_some_frames(tmp_path):
 def test_one_frame_is_a_video(tmp_path):
     path = videos.write_one_frame(tmp_path / "one.mp4")
     assert [frame.index for frame in sample_frames(path)] == [0]
-    assert len(read_times(path, [0.0, 5.0])) == 2
 
 
 def test_writing_gives_the_same_bytes_and_cleans_up(tmp_path):
