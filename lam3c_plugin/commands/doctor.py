@@ -39,6 +39,7 @@ TASKS = (
     Task("Pointcept with flash attention", ("flash_attn",), "pip install flash-attn --no-build-isolation"),
     Task("Pointcept's neighbour search on the GPU", ("pointops",), "pip install ./libs/pointops (Pointcept's folder)"),
     Task("package .las and .laz clouds", ("laspy",), 'pip install "laspy[lazrs]"'),
+    Task("meshes (.obj .stl .glb .off) as clouds", ("open3d",), 'pip install -e ".[open3d]"'),
     Task("download videos", ("yt_dlp",), 'pip install "yt-dlp[default]"'),
     Task("videos into rooms on a CPU (sfm)", ("av", "cv2", "pycolmap"), 'pip install -e ".[video]"'),
     Task("label the rooms of videos", ("av", "open_clip"), 'pip install -e ".[data]"'),
