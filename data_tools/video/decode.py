@@ -96,7 +96,9 @@ class RawFrame:
     geometry: Geometry
 
     def pixels(self, size: int | tuple[int, int] | None = None, form: str = "rgb24", fast: bool = False) -> np.ndarray:
-        """The picture as shown: (H, W, 3) uint8 RGB, or (H, W) for ``form`` "gray". HDR is tone-mapped.
+        """The picture as shown: (H, W, 3) uint8 RGB, or (H, W) for ``form`` "gray".
+
+        HDR is tone-mapped; of an interlaced picture one field is taken.
 
         Args:
             size: longer side in pixels, at most (never enlarges), or (width, height) exactly.
@@ -109,7 +111,10 @@ class RawFrame:
             width, height = height, width
         how = "FAST_BILINEAR" if fast else "BICUBIC" if grows else "AREA"
         kind = hdr.kind_of(self.picture)
-        image = _convert(self.picture, width, height, "rgb48le" if kind else form, how)
+        if self.picture.interlaced_frame:
+            image = _one_field(self.picture, width, height, "rgb48le" if kind else form)
+        else:
+            image = _convert(self.picture, width, height, "rgb48le" if kind else form, how)
         if kind:
             image = hdr.to_sdr(image, kind)
             image = image if form == "rgb24" else np.rint(image @ (0.299, 0.587, 0.114)).astype(np.uint8)
@@ -176,9 +181,10 @@ def stated_duration(container: InputContainer, stream: VideoStream) -> float:
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")  # Matroska: the container's counts sound, too
     minutes, _, seconds = rest.partition(":")
     try:
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
         return container.duration / import_av().time_base if container.duration else 0.0
+    return end - float((stream.start_time or 0) * stream.time_base)
 
 
 def frame_rate(stream: VideoStream) -> float:
@@ -325,3 +331,12 @@ def _convert(picture: VideoFrame, width: int, height: int, form: str, scaling: s
         )
     except (ValueError, TypeError, import_av().FFmpegError) as error:
         raise VideoError(f"pixel format {picture.format.name} cannot be converted: re-encode the video") from error
+
+
+def _one_field(picture: VideoFrame, width: int, height: int, form: str) -> np.ndarray:
+    """Every second row, at the size wanted: the rows between are of another moment."""
+    import cv2
+
+    field = np.ascontiguousarray(_convert(picture, picture.width, picture.height, form, "AREA")[::2])
+    shrinks = width <= field.shape[1] and height <= field.shape[0]
+    return cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("av")
 
+from data_tools.video.damage import find_holes
 from data_tools.video.sampling import (
     DecodeReport,
     Ticker,
@@ -115,6 +119,62 @@ def test_odd_pixel_formats(tmp_path, form):
     image, true = next(sample_frames(path)).image, next(videos.pan(1, 0.2))
     assert image.shape == true.shape
     assert np.abs(image.mean(-1) - true.mean(-1)).mean() < 12
+
+
+TINT = np.full((120, 160, 3), (200, 100, 50), np.uint8)
+
+
+def test_pixels_that_are_not_square_are_shown_square(tmp_path):
+    path = videos.write_with(tmp_path / "a.mp4", [TINT] * 3, "libx264", "yuv420p", sample_aspect_ratio=Fraction(4, 3))
+    info = probe_video(path)
+    assert (info.width, info.height) == (213, 120)
+    assert next(sample_frames(path)).image.shape == (120, 213, 3)
+    assert next(sample_frames(path, size=(56, 28))).image.shape == (28, 56, 3)
+
+
+@pytest.mark.parametrize("level", [4, 128, 250])
+def test_the_full_range_of_yuvj_is_kept(tmp_path, level):
+    grey = np.full_like(TINT, level)
+    path = videos.write_with(tmp_path / "a.mp4", [grey] * 3, "libx264", "yuvj420p")
+    assert np.abs(next(sample_frames(path)).image.astype(int) - level).max() <= 3
+
+
+@pytest.mark.parametrize(("suffix", "codec", "form"), [(".mov", "qtrle", "argb"), (".mkv", "ffv1", "bgra")])
+def test_what_is_transparent_keeps_its_colour(tmp_path, suffix, codec, form):
+    image = np.dstack([TINT, np.zeros((120, 160), np.uint8)])
+    path = videos.write_with(tmp_path / f"a{suffix}", [image] * 3, codec, form)
+    assert np.abs(next(sample_frames(path)).image.astype(int) - TINT).max() <= 1
+
+
+def test_a_gif_is_a_video(tmp_path):
+    path = videos.write_with(tmp_path / "a.gif", list(videos.pan(1, 2)), "gif", "rgb8")
+    frames = list(sample_frames(path))
+    assert len(frames) == 30
+    assert frames[-1].time == pytest.approx(29 / 15, abs=0.06)
+    assert np.abs(frames[0].image.astype(int) - next(videos.pan(1, 2))).mean() < 20  # 256 colours
+
+
+def test_of_interlaced_pictures_one_field_is_taken(tmp_path):
+    fields = [cv2.GaussianBlur(image, (0, 0), 1.5) for image in videos.pan(1, 1, 30, speed=300)]  # without its noise
+    woven = [even.copy() for even in fields[::2]]
+    for image, odd in zip(woven, fields[1::2], strict=True):
+        image[1::2] = odd[1::2]
+    options = {"x264_params": "interlaced=1:tff=1", "crf": 10}
+    path = videos.write_with(tmp_path / "a.mp4", woven, "libx264", "yuv420p", **options)
+    for frame, true in zip(sample_frames(path, size=(160, 120)), fields[::2], strict=True):
+        wanted = cv2.resize(true, (160, 120), interpolation=cv2.INTER_AREA).astype(int)
+        combed = cv2.resize(woven[frame.index], (160, 120), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(frame.image - wanted).mean() < 0.6 * np.abs(combed - wanted).mean()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_pictures_that_begin_after_the_sound_begin_at_zero_and_lack_nothing(tmp_path, suffix):
+    path = videos.write_with(tmp_path / f"a{suffix}", list(videos.pan(1, 3)), "libx264", "yuv420p", late=1.0)
+    report = DecodeReport()
+    times = [frame.time for frame in sample_frames(path, report=report)]
+    assert times[0] == 0
+    assert probe_video(path).duration == pytest.approx(3, abs=0.1)
+    assert find_holes(np.array(times), probe_video(path).duration, np.array(report.shown)) == []
 
 
 def test_missing_duration_is_found_by_decoding(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,41 @@ def write_hdr(path: Path, planes: np.ndarray, curve: int, frames: int = 3) -> Pa
                 start += height * width
                 plane.update(rows.tobytes())
             frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_with(
+    path: Path, images: list[np.ndarray], codec: str, form: str, late: float = 0.0, **context: object
+) -> Path:
+    """A video of any codec and pixel format.
+
+    Args:
+        images: (H, W, 3) or, with alpha, (H, W, 4) uint8.
+        late: seconds after the start of a sound track at which the pictures begin; it ends with them.
+        context: of the codec context, or, where it has no such attribute, an option of the encoder.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=15)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = form
+        own = {name for name in context if hasattr(stream.codec_context, name)}
+        for name in own:
+            setattr(stream.codec_context, name, context[name])
+        stream.options = {name.replace("_", "-"): str(value) for name, value in context.items() if name not in own}
+        if late:
+            sound = container.add_stream("aac", rate=16000)
+            for i in range(int((late + len(images) / 15) * 16000 / 1024)):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                frame.sample_rate, frame.pts = 16000, i * 1024
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[2] == 4 else "rgb24")
+            frame.pts, frame.time_base = i + round(15 * late), Fraction(1, 15)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
