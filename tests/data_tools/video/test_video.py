@@ -162,9 +162,9 @@ def test_of_interlaced_pictures_one_field_is_taken(tmp_path):
     options = {"x264_params": "interlaced=1:tff=1", "crf": 10}
     path = videos.write_with(tmp_path / "a.mp4", woven, "libx264", "yuv420p", **options)
     for frame, true in zip(sample_frames(path, size=(160, 120)), fields[::2], strict=True):
-        wanted = cv2.resize(true, (160, 120), interpolation=cv2.INTER_AREA).astype(int)
-        combed = cv2.resize(woven[frame.index], (160, 120), interpolation=cv2.INTER_AREA).astype(int)
-        assert np.abs(frame.image - wanted).mean() < 0.6 * np.abs(combed - wanted).mean()
+        wanted, combed = (cv2.resize(a, (160, 120), interpolation=cv2.INTER_AREA) for a in (true, woven[frame.index]))
+        found, wanted, combed = (image.mean(-1) for image in (frame.image, wanted, combed))  # the colour stays mixed
+        assert np.abs(found - wanted).mean() < 0.6 * np.abs(combed - wanted).mean()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
