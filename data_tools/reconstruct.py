@@ -127,7 +127,7 @@ def _finish(
         )
     cloud = build_cloud(prediction, keep, settings.max_points, settings.seed)
     write_scene_files(folder, cloud, prediction, frames, found.size)
-    record.notes += prediction.notes
+    record.notes += [*found.notes, *prediction.notes]
     record.result = {
         "backend": backend.name,
         "is_metric": prediction.is_metric,

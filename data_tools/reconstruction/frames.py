@@ -39,12 +39,14 @@ class SceneFrames:
         size: (width, height) of the source in pixels, as shown.
         replaced: how many blurred frames a sharper neighbour stands for.
         seen: how many frames were looked at.
+        notes: what was done to the pictures, in words.
     """
 
     frames: Frames
     size: tuple[int, int]
     replaced: int
     seen: int
+    notes: list[str]
 
 
 def sharpness(image: np.ndarray) -> float:
@@ -178,9 +180,9 @@ def read_frames(
     if end is not None and not end > start:
         raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; give an end after the start")
     if source.is_dir():
-        found, full, seen = _from_folder(source, start, end, settings, limit, size)
+        found, full, seen, notes = _from_folder(source, start, end, settings, limit, size)
     else:
-        found, full, seen = _from_video(source, start, end, settings, limit, size, packets)
+        found, full, seen, notes = _from_video(source, start, end, settings, limit, size, packets)
     if len(found) < 2:
         raise StageError(f"{source.name}: {len(found)} frame(s) from {start} s on; a cloud needs at least 2 views")
     images = np.stack([still.image for still, _ in found])
@@ -191,10 +193,10 @@ def read_frames(
         camera = scale_intrinsics(matrix, (full[1], full[0]), images.shape[1:3])
     index = np.array([still.index for still, _ in found], dtype=np.int64)
     time = np.array([still.time for still, _ in found], dtype=np.float64)
-    return SceneFrames(Frames(images, index, time, camera), full, sum(flag for _, flag in found), seen)
+    return SceneFrames(Frames(images, index, time, camera), full, sum(flag for _, flag in found), seen, notes)
 
 
-Found = tuple[list[tuple[Still, bool]], tuple[int, int], int]
+Found = tuple[list[tuple[Still, bool]], tuple[int, int], int, list[str]]
 
 
 def _from_video(
@@ -206,21 +208,24 @@ def _from_video(
     size: FrameSize,
     packets: np.ndarray | None,
 ) -> Found:
-    from data_tools.video.sampling import probe_video, sample_frames
+    from data_tools.video.sampling import DecodeReport, probe_video, sample_frames
 
     info = probe_video(source)
     last = info.duration if end is None else min(end, info.duration)
     count, seen = count_frames(settings, max(last - start, 0.0), limit), 0
-    wanted = size(settings, info.width, info.height)
+    wanted, report = size(settings, info.width, info.height), DecodeReport()
 
     def stills() -> Iterator[Still]:
         nonlocal seen
-        for frame in sample_frames(source, None, start, last, wanted, packets=packets):
+        for frame in sample_frames(source, None, start, last, wanted, report, packets):
             seen += 1
             yield Still(frame.index, frame.time, frame.image)
 
     found = list(choose(stills(), start, last, count, settings.replace_blurred))
-    return found, (info.width, info.height), seen
+    notes = [f"{report.hdr} video: colours brought to ordinary ones (BT.709)"] if report.hdr else []
+    if report.errors:
+        notes.append(f"{report.errors} damaged packets or frames left out")
+    return found, (info.width, info.height), seen, notes
 
 
 def list_images(folder: Path) -> list[tuple[Path, float]]:
@@ -264,7 +269,7 @@ def _from_folder(
     replace = settings.replace_blurred and len(inside) > count
     chosen = choose(stills(), 0.0, float(len(inside)), max(count, 1), replace)
     found = [(Still(inside[s.index][0], inside[s.index][2], s.image), flag) for s, flag in chosen]
-    return found, first_size, len(inside)
+    return found, first_size, len(inside), []
 
 
 def _read_image(path: Path, settings: ReconstructSettings, size: FrameSize) -> tuple[np.ndarray, tuple[int, int]]:

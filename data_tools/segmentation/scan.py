@@ -116,7 +116,7 @@ def scan_video(path: Path, info: VideoInfo, rate: float, classifier: Classifier 
     probabilities = np.concatenate(rows) if rows else None
     duration = report.last_time + (1 / info.fps)
     classified = 0 if probabilities is None else len(probabilities)
-    holes = find_holes(np.array(report.times), info.duration, np.array(report.shown))
+    holes = find_holes(np.array(report.times), info.duration, np.array(report.shown), report.packets)
     return Scan(duration, report.frames, classified, holes, report, signals, np.array(times), probabilities, thumbs)
 
 

@@ -27,6 +27,21 @@ def test_holes_of_a_regular_video():
     assert find_holes(times[:1], 0.0) == []
 
 
+def test_pictures_lost_one_by_one_are_counted_by_their_packets():
+    packets = np.arange(200) / 10
+    times = packets[np.random.default_rng(0).random(200) < 0.7]
+    lost = sum(end - start for start, end in find_holes(times, 20.0, None, packets))
+    assert len(times) / 10 + lost == pytest.approx(20, abs=0.11)
+
+
+def test_a_damaged_time_stamp_opens_no_hole():
+    times = np.arange(200) / 10
+    times[120:150] += 8  # a run of pictures with a wrong time; those after it are squeezed in behind
+    times[150:] = times[149] + np.arange(1, 51) / 100
+    holes = find_holes(times, 20.0, None, np.arange(200) / 10)
+    assert sum(end - start for start, end in holes) <= 0.5
+
+
 def test_a_variable_rate_has_no_holes_but_long_ones():
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.choice([1 / 30, 1 / 10, 0.3], 300))
@@ -54,7 +69,7 @@ def test_decoded_and_missing_make_the_whole(tmp_path, suffix, fps):
         path.write_bytes(content)
         report = DecodeReport()
         decoded = sum(1 for _ in raw_frames(path, report=report)) / fps
-        holes = find_holes(np.array(report.times), probe_video(path).duration, np.array(report.shown))
+        holes = find_holes(np.array(report.times), probe_video(path).duration, np.array(report.shown), report.packets)
         missing = sum(end - start for start, end in holes)
         assert missing > 1, name
         assert decoded + missing == pytest.approx(40, abs=0.5), name
