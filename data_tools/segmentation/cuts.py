@@ -93,16 +93,18 @@ def _chromaticity(rgb: NDArray[np.float32], bins: int = 12) -> NDArray[np.float3
 
 def difference(a: Tiny, b: Tiny) -> float:
     """How different two frames are, 0 (the same up to shift and exposure) to 1."""
+    color = float(np.sqrt(np.clip(1.0 - (a.histogram * b.histogram).sum(), 0.0, 1.0)))
+    return STRUCTURE_WEIGHT * _structure(a, b) + (1 - STRUCTURE_WEIGHT) * color
+
+
+def _structure(a: Tiny, b: Tiny) -> float:
     flat = a.spread < FLAT, b.spread < FLAT
     if all(flat):
-        structure = min(1.0, abs(float(a.grey.mean() - b.grey.mean())) / 128)
-    elif any(flat):
-        structure = 1.0
-    else:
-        peak = np.fft.irfft2(a.spectrum * b.spectrum.conj(), s=a.grey.shape).max()
-        structure = float(np.clip(1.0 - peak, 0.0, 1.0))
-    color = float(np.sqrt(np.clip(1.0 - (a.histogram * b.histogram).sum(), 0.0, 1.0)))
-    return STRUCTURE_WEIGHT * structure + (1 - STRUCTURE_WEIGHT) * color
+        return min(1.0, abs(float(a.grey.mean() - b.grey.mean())) / 128)
+    if any(flat):
+        return 1.0
+    peak = np.fft.irfft2(a.spectrum * b.spectrum.conj(), s=a.grey.shape).max()
+    return float(np.clip(1.0 - peak, 0.0, 1.0))
 
 
 def mixture(a: Tiny, middle: Tiny, b: Tiny) -> tuple[float, float]:
@@ -208,6 +210,8 @@ class CutSignals:
 
 def _mixed_share(recent: list[Tiny], middle: int) -> float:
     first, centre, last = recent[0], recent[middle], recent[-1]
+    if STRUCTURE_WEIGHT * _structure(first, last) + 1 - STRUCTURE_WEIGHT < DISSOLVE_DIFFERENCE:
+        return float("nan")  # whatever the colours, which take longer
     if difference(first, last) < DISSOLVE_DIFFERENCE:
         return float("nan")
     share, residual = mixture(first, centre, last)
