@@ -41,7 +41,7 @@ TASKS = (
     Task("package .las and .laz clouds", ("laspy",), 'pip install "laspy[lazrs]"'),
     Task("meshes (.obj .stl .glb .off) as clouds", ("open3d",), 'pip install -e ".[open3d]"'),
     Task("download videos", ("yt_dlp",), 'pip install "yt-dlp[default]"'),
-    Task("videos into rooms on a CPU (sfm)", ("av", "cv2", "pycolmap"), 'pip install -e ".[video]"'),
+    Task("videos into rooms on a CPU (sfm)", ("av", "cv2", "scenedetect", "pycolmap"), 'pip install -e ".[video]"'),
     Task("label the rooms of videos", ("av", "open_clip"), 'pip install -e ".[data]"'),
     Task("videos into rooms on a Ray cluster", ("ray",), 'pip install -e ".[ray]"'),
     Task("checkpoints by name, safetensors", ("safetensors", "huggingface_hub"), "pip install -e ."),

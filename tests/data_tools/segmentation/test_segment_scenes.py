@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,15 @@ def test_a_hard_cut_is_found_at_its_frame():
     cuts = cuts_of([*views(1, 2), *views(2, 2), *views(3, 2)])
     assert [cut.kind for cut in cuts] == ["cut", "cut"]
     assert [cut.start for cut in cuts] == pytest.approx([2 - 0.5 / FPS, 4 - 0.5 / FPS])
+
+
+def test_a_missing_pyscenedetect_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scenedetect.detectors", None)
+    with pytest.raises(
+        StageError, match=r"^finding cuts needs PySceneDetect: pip install scenedetect-headless$"
+    ) as caught:
+        CutSignals()
+    assert not caught.value.permanent
 
 
 def test_cuts_close_to_each_other_are_all_found():
