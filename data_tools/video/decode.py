@@ -204,7 +204,7 @@ def packet_times(path: Path) -> np.ndarray | None:
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     stamps.append(packet.pts)
-        except (import_av().FFmpegError, OSError) as error:
+        except (import_av().FFmpegError, OSError, IndexError) as error:
             _raise_if_passing(path, error)  # else: what is readable counts
         return _in_seconds(stamps, container, stream)
 
@@ -296,7 +296,7 @@ def _pictures(
             packet = next(packets)
         except StopIteration:
             return
-        except (failure, OSError) as error:
+        except (failure, OSError, IndexError) as error:  # IndexError: PyAV's, of a header with damaged stream numbers
             _raise_if_passing(path, error)
             report.errors += 1
             return

@@ -41,6 +41,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "viser": ("viser",),
     "yt_dlp": ("yt-dlp",),
     "cv2": ("opencv-python-headless", "opencv-python"),
+    "scenedetect": ("scenedetect-headless", "scenedetect"),
     "laspy": ("laspy",),
     "pytest": ("pytest",),
     "ruff": ("ruff",),
