@@ -1,4 +1,4 @@
-"""Plain clouds in one place: read, write, thin out, check, normals. NumPy and SciPy only.
+"""Plain clouds in one place: read, write, thin out, check, normals. NumPy and SciPy only, Open3D for meshes.
 
 This is the one module of ``data_tools`` that ``lam3c_plugin``'s command line may import.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from data_tools.clouds.arrays import read_arrays, read_scene_folder
 from data_tools.clouds.colors import color_span, color_to_uint8
 from data_tools.clouds.las import read_las
+from data_tools.clouds.meshes import MESH_SUFFIXES, read_mesh, read_ply_mesh
 from data_tools.clouds.normals import (
     cell_means,
     estimate_normals,
@@ -50,8 +51,18 @@ __all__ = [
     "write_ply",
 ]
 
+
+def _read_ply(path: Path) -> Cloud:
+    """A PLY file's points, or points drawn from its triangles."""
+    cloud, note = read_ply_mesh(path)
+    if cloud is None:
+        cloud = read_ply(path)
+        cloud.notes += [note] if note else []
+    return cloud
+
+
 READERS: dict[str, Callable[[Path], Cloud]] = {
-    ".ply": read_ply,
+    ".ply": _read_ply,
     ".pcd": read_pcd,
     ".npz": read_arrays,
     ".npy": read_arrays,
@@ -60,6 +71,7 @@ READERS: dict[str, Callable[[Path], Cloud]] = {
     ".csv": read_text,
     ".las": read_las,
     ".laz": read_las,
+    **dict.fromkeys(MESH_SUFFIXES, read_mesh),
 }
 CLOUD_SUFFIXES = tuple(READERS)
 THIN = 1e-3  # a cloud this many times longer than wide is a line

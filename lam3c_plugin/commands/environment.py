@@ -40,6 +40,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "ray": ("ray",),
     "yt_dlp": ("yt-dlp",),
     "cv2": ("opencv-python-headless", "opencv-python"),
+    "scenedetect": ("scenedetect-headless", "scenedetect"),
     "laspy": ("laspy",),
     "pytest": ("pytest",),
     "ruff": ("ruff",),
