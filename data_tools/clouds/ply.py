@@ -202,7 +202,9 @@ def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], n
             rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
         table = parse_rows(path, rows, len(element.scalars), what=element.name) if element.scalars and rows else None
         if element.name == "vertex" and columns is None and table is not None:
-            columns = [(name, as_declared(table[:, i], kind)) for i, (name, kind) in enumerate(element.scalars)]
+            columns = [
+                (name, as_declared(table[:, i], kind, name, notes)) for i, (name, kind) in enumerate(element.scalars)
+            ]
     return columns or []
 
 

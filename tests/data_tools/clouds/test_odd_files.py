@@ -333,7 +333,9 @@ def test_text_in_a_type_that_cannot_hold_it(tmp_path):
     write_text(tmp_path / "a.ply", [[0, 0, 0, 0.5, 0.25, 1], [1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1]], head)
     assert read_cloud(tmp_path / "a.ply").color[0].tolist() == [128, 64, 255]  # not cut to whole numbers
     write_text(tmp_path / "b.ply", [[0, 0, 0, 256, 9, 9], *([[1, 0, 0, 9, 9, 9]] * 40)], head.replace(" 3", " 41", 1))
-    assert read_cloud(tmp_path / "b.ply").color[0].tolist() == [255, 9, 9]  # not wrapped to 0
+    cloud = read_cloud(tmp_path / "b.ply")
+    assert cloud.color[0].tolist() == [255, 9, 9]  # not wrapped to 0
+    assert "1 values of 'red' do not fit its type uint8: read as written" in said(cloud)
 
 
 def test_lines_and_columns_left_out_are_said(tmp_path):
