@@ -83,6 +83,11 @@ STRAY_1 = np.where(np.arange(300).reshape(100, 3) == 5, 1.004, RGB / 255)
         ((RGB * 257.0), RGB, 0),
         ((RGB / 127.5 - 1.0), RGB, 0),
         ((RGB / 255).astype(np.float16), RGB, 0),
+        (
+            np.where(np.arange(300).reshape(100, 3) % 5, RGB / 255, 3.5),
+            np.where(np.arange(300).reshape(100, 3) % 5, RGB, 255),
+            60,
+        ),
         (np.minimum(RGB, 1).astype(np.uint16), np.minimum(RGB, 1), 0),
         (RGB.astype(np.uint8).view(np.int8), RGB, 0),
     ],
@@ -289,6 +294,13 @@ def test_map_coordinates_in_float32_are_told_and_turn_nothing(tmp_path, suffix):
     assert record.up == "kept"
     assert record.dropped["repeated"] > 0
     assert any("too coarse to tell which way is up" in note for note in record.notes)
+
+
+def test_coordinates_in_half_precision_are_told(tmp_path):
+    np.savez(tmp_path / "a.npz", points=XYZ.astype(np.float16))
+    cloud = read_cloud(tmp_path / "a.npz")
+    assert cloud.step == 2**-9
+    assert "in float16, which keeps steps of 0.00195312" in said(cloud)
 
 
 def test_map_coordinates_in_double_keep_their_millimetres(tmp_path):
