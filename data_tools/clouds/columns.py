@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.clouds.colors import color_to_uint8
-from data_tools.clouds.types import Cloud, CloudError, unit_rows
+from data_tools.clouds.types import UNSURE, Cloud, CloudError, unit_rows
 
 XYZ_NAMES = (("x", "y", "z"),)
 COLOR_NAMES = (
@@ -125,7 +125,8 @@ def build_cloud(
             raise CloudError(f"{path}: {name!r} is of type {scalar.dtype}; write it as numbers")
         if target == "confidence":
             with np.errstate(over="ignore"):
-                arrays[target] = np.nan_to_num(scalar.reshape(-1).astype(np.float32), nan=-1.0)
+                value = scalar.reshape(-1).astype(np.float32)
+            arrays[target] = np.where(np.isfinite(value), value, np.float32(UNSURE))
         elif (labels := whole_labels(scalar, name, said)) is not None:
             arrays[target] = labels
     try:

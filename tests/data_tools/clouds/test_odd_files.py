@@ -215,6 +215,10 @@ def test_pi3_predictions(tmp_path):
     assert (cloud.color == np.rint(255 * images[keep])).all()
     assert cloud.confidence.min() > 0.1
     assert "pi3's threshold" in said(cloud)
+    logit[0, 0, 0] = np.nan
+    np.savez(tmp_path / "c.npz", points=points, images=images, conf=logit)
+    assert len(read_cloud(tmp_path / "c.npz")) == keep.sum() - keep[0, 0, 0]
+    logit[0, 0, 0] = 9 if keep[0, 0, 0] else -9
     np.savez(tmp_path / "b.npz", points=points[None], images=images[None], conf=1 / (1 + np.exp(-logit[None])))
     np.testing.assert_allclose(read_cloud(tmp_path / "b.npz").coord, cloud.coord)
 
