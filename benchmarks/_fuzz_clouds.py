@@ -191,7 +191,8 @@ def mutate_text(text: str, rng: np.random.Generator) -> str:
         lines[index], lines[other] = lines[other], lines[index]
     else:
         swaps = (("\n", "\r\n"), (" ", ","), (" ", "\t"), (" ", "  "), ("ply", "\ufeffply"), ("float", "double"))
-        return text.replace(*swaps[int(rng.integers(0, len(swaps)))])
+        before, after = swaps[int(rng.integers(0, len(swaps)))]
+        return text.replace(before, after)
     return "\n".join(lines)
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from data_tools.stages.files import write_text
+
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 
@@ -114,9 +116,7 @@ def main() -> int:
         else:
             sections.append(run(name, arguments, args.timeout))
     intro = f"# Results\n\nWritten by `python benchmarks/run.py`; ratios are reference time over ours.\n\n{machine()}\n"
-    partial = args.out.with_suffix(".tmp")
-    partial.write_text("\n".join([intro, *sections]), encoding="utf-8")
-    partial.replace(args.out)
+    write_text(args.out, "\n".join([intro, *sections]))
     print(f"written: {args.out}")
     return 1 if any("\nfailed (" in section for section in sections) else 0
 

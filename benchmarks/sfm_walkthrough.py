@@ -27,6 +27,8 @@ if not __package__:
 
 from data_tools.clouds.io import Cloud, CloudError, estimate_normals, grid_subsample, read_cloud
 from data_tools.reconstruction.alignment import IDENTITY, Similarity, align_cameras, refine
+from data_tools.stages.command_line import run_main
+from data_tools.stages.files import write_json
 from data_tools.synthetic.walkthrough.truth import Truth, TruthError, read_truth
 
 NEAR_SURFACE = 0.05  # metres: a point this close to the true surface is right
@@ -216,22 +218,21 @@ def up_error(alignment: Similarity, transform: np.ndarray) -> float:
 
 
 def boundary_errors(
-    scenes: list[dict[str, Any]], truth: Truth, duration: float, dropped: list[dict[str, Any]] | None = None
+    scenes: list[dict[str, Any]], truth: Truth, dropped: list[dict[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """For every true room: the found scene that overlaps it most, and by how many seconds its ends are off.
+    """For every true visit of a room: the found scene that overlaps it most, and by how many seconds its ends are off.
 
     What was cut off on purpose as a margin (``dropped`` spans of the reason "margin" beside a scene) counts as the
     scene's: its boundary was found there.
 
     Returns:
         Rows of label, start, end (true), found (the scene's name or None), label_found, start_error, end_error, share
-        of the room's time that the scene covers.
+        of the visit's time that the scene covers.
     """
-    edges, rows = [0.0, *truth.boundaries, duration], []
-    for zone in range(1, len(edges) - 1):
-        start, end = edges[zone], edges[zone + 1]
+    rows = []
+    for label, start, end in truth.scenes:
         shared = [max(0.0, min(end, float(s["end"])) - max(start, float(s["start"]))) for s in scenes]
-        row: dict[str, Any] = {"label": truth.labels[zone], "start": start, "end": end, "found": None}
+        row: dict[str, Any] = {"label": label, "start": start, "end": end, "found": None}
         if shared and max(shared) > 0:
             scene = _with_margins(scenes[int(np.argmax(shared))], dropped or [])
             row.update(
@@ -312,8 +313,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         figures["up_error"] = up_error(accuracy.similarity(), np.array(meta["transform"]))
     if args.scenes and args.truth:
         table = json.loads(args.scenes.read_text(encoding="utf-8"))
-        duration = json.loads((args.truth / "boundaries.json").read_text(encoding="utf-8"))["duration"]
-        figures["boundaries"] = boundary_errors(table["scenes"], truth, duration, table.get("dropped"))
+        figures["boundaries"] = boundary_errors(table["scenes"], truth, table.get("dropped"))
     return figures
 
 
@@ -341,16 +341,14 @@ def print_figures(figures: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
-        figures = measure(args)
-    except (TruthError, CloudError, ValueError, OSError, KeyError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_main(lambda: _run(args), "sfm_walkthrough", (TruthError, CloudError, ValueError, OSError, KeyError))
+
+
+def _run(args: argparse.Namespace) -> int:
+    figures = measure(args)
     print_figures(figures)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, figures)
     return 0
 
 

@@ -26,11 +26,13 @@ if not __package__:
 
 from data_tools.chain import options as words
 from data_tools.chain.items import Places
-from data_tools.chain.locks import BusyError
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
+from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 
 STAGES = StageTable(FUNCTIONS, read_scenes)
@@ -52,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--gpus", default="auto", help="auto (all), a number, or a GPU per slot such as 0,0,1")
     add("--shard", default="", help="i/n: work on one of n parts, by video (job arrays); i from 0 to n-1")
     add("--split", default="train", help="scenes go to OUT/SPLIT (default train)")
-    add("--val-share", type=float, default=0.0, help="share of the videos, by name, that goes to OUT/val")
+    add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
     keep = parser.add_mutually_exclusive_group()
@@ -63,11 +65,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--rebuild-states", action="store_true", help="make the table of states again from the folders")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
+    add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
     add("--no-report", action="store_true", help="do not write OUT/report")
     add("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args(argv)
-    if not args.inputs and not args.status:
-        parser.error("name a video, a folder, an address or a list of videos (or --status)")
+    if not args.inputs and not args.status and not args.clean:
+        parser.error("name a video, a folder, an address or a list of videos (or --status, or --clean)")
     return args
 
 
@@ -113,11 +116,18 @@ def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
 def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
     """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
     args = parse_args(argv)
+    return run_main(lambda: _run(args, stages), "build_roomtours", (BusyError, OSError, StageError), args.out)
+
+
+def _run(args: argparse.Namespace, stages: StageTable) -> int:
     places = Places(args.out.absolute(), (args.work or args.out / "_work").absolute())
     if args.status:
         print_status(places)
         return 0
-    try:
+    if args.clean:
+        print(f"{clean(places)} folders deleted from {removed_area(places)}")
+        return 0
+    with usage_errors():
         settings, run = build(args)
         videos, problems = read_videos(args.inputs, settings.stages["segment"].labels)
         if run.shard is not None:
@@ -128,18 +138,7 @@ def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
             return 0
-    except (ValueError, OSError) as error:
-        print(f"build_roomtours: {error}", file=sys.stderr)
-        return 2
-    try:
-        code = run_chain(videos, places, settings, run, stages)
-    except KeyboardInterrupt:
-        print("build_roomtours: ended at once; start it again to go on", file=sys.stderr)
-        return 130
-    except (BusyError, OSError, StageError) as error:
-        print(f"build_roomtours: {error}", file=sys.stderr)
-        return 1
-    return code or bool(problems)
+    return run_chain(videos, places, settings, run, stages) or bool(problems)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,14 @@ from data_tools.collection.cities import CITIES, TEMPLATES
 from data_tools.collection.fetch import collect_video, standing_record, video_file
 from data_tools.collection.filters import WORDS, FilterSettings, read_words
 from data_tools.collection.ledger import coverage, state_of
-from data_tools.collection.manifest import Manifest, ManifestError, print_problems, read_manifest, scan_manifest
+from data_tools.collection.manifest import Manifest, print_problems, read_manifest, scan_manifest
+from data_tools.collection.patience import QueueStoppedError
 from data_tools.collection.preflight import check_tools
-from data_tools.collection.queue import QueueStoppedError, collect_patiently, fetch_all
+from data_tools.collection.queue import collect_patiently, fetch_all
 from data_tools.collection.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
+from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import STATES, read_record
 
 __all__ = [
@@ -122,6 +124,7 @@ def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     add("--retry-gone", action="store_true", help="try permanent failures again")
     add("--rounds", type=int, default=2, help="times through the queue for passing failures (default 2)")
     add("--rate", type=float, default=0.0, help="at most so many bytes a second (default 0: no limit)")
+    add("--alike", type=int, default=20, help="stop after so many equal answers in a row (default 20; 0: never)")
     add("--skip-preflight", action="store_true", help="start without a JavaScript runtime")
 
 
@@ -131,11 +134,11 @@ def _manners(parser: argparse.ArgumentParser) -> None:
     add("--sleep", type=float, nargs=2, default=(5.0, 10.0), metavar=("LEAST", "MOST"), help="between downloads, s")
     add("--sleep-requests", type=float, default=0.75, help="between requests, seconds (default 0.75)")
     add("--pause", type=float, default=900.0, help="first wait at a rate limit, seconds; doubles (default 900)")
-    add("--pauses", type=int, default=8, help="waits for one video before the run ends (default 8)")
+    add("--pauses", type=int, default=8, help="waits without a video in between before the run ends (default 8)")
 
 
 def _settings(args: argparse.Namespace) -> CollectSettings:
-    names = ("max_height", "min_height", "max_duration", "rounds") if args.command == "fetch" else ()
+    names = ("max_height", "min_height", "max_duration", "rounds", "alike") if args.command == "fetch" else ()
     return CollectSettings(
         cookies=args.cookies,
         sleep_interval=tuple(args.sleep),
@@ -243,17 +246,12 @@ def run_report(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "collect", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         return {"search": run_search, "fetch": run_fetch, "report": run_report}[args.command](args)
-    except (ManifestError, ValueError) as error:
-        print(f"collect: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"collect: {error.filename or args.out}: {error.strerror or error}", file=sys.stderr)
-        return 2 if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) else 1
-    except KeyboardInterrupt:
-        print("collect: interrupted; start it again to go on", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, Record, package_cloud
+from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, package_cloud
 from data_tools.packaging.run import find_clouds, print_table, run_all
+from data_tools.stages.command_line import run_main, usage_errors
 
-__all__ = ["PackageSettings", "Record", "main", "package_cloud"]
+__all__ = ["PackageSettings", "main", "package_cloud"]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -34,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD_OR_FOLDER")
     parser.add_argument("--out", type=Path, default=Path("data/roomtours"), help="default data/roomtours")
     parser.add_argument("--split", default="train", help="scenes go to OUT/SPLIT/NAME (default train)")
-    parser.add_argument("--val-share", type=float, default=0.0, help="share of scenes, by name, that goes to OUT/val")
+    parser.add_argument("--val-share", type=float, default=0.0, help="share of new scenes, by name, to OUT/val")
     parser.add_argument("--unit", choices=UNITS, default="auto", help="unit of the files' coordinates (default: guess)")
     parser.add_argument(
         "--up", choices=UPS, default="auto", help="up axis of the files (default: from floor and walls)"
@@ -59,7 +60,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "package", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         settings = PackageSettings(
             unit=args.unit,
             up=args.up,
@@ -71,31 +76,10 @@ def main(argv: list[str] | None = None) -> int:
         if not 0 <= args.val_share < 1:
             raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
         found = find_clouds(args.clouds, args.out)
-    except (ValueError, OSError) as error:
-        print(f"package: {error}", file=sys.stderr)
-        return 2
-    try:
-        records = run_all(
-            found,
-            args.out,
-            settings,
-            args.split,
-            args.val_share,
-            max(1, args.jobs),
-            args.overwrite,
-            LICENSES.get(args.license.lower(), args.license),
-        )
-    except KeyboardInterrupt:
-        print("package: interrupted; start it again to go on", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(
-            f"package: {args.out}: {error.strerror or error}; check space and rights, then start it again",
-            file=sys.stderr,
-        )
-        return 1
-    print_table(records)
-    return 1 if any(record.status == "failed" for record in records) else 0
+    license_note = LICENSES.get(args.license.lower(), args.license)
+    jobs = max(1, args.jobs)
+    records = run_all(found, args.out, settings, args.split, args.val_share, jobs, args.overwrite, license_note)
+    return print_table(records)
 
 
 if __name__ == "__main__":

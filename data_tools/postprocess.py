@@ -25,6 +25,7 @@ if not __package__:
 
 from data_tools.postprocessing.scene import find_scenes, package_scene, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
+from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import write_summary
@@ -109,27 +110,21 @@ def _one(
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "postprocess", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         settings = settings_of(args)
         scenes = find_scenes(args.clouds)
         args.out.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
-        print(f"postprocess: {error}", file=sys.stderr)
-        return 2
     workers = -1 if args.jobs <= 1 else 1
     work = partial(
         _one, out=args.out, settings=settings, overwrite=args.overwrite, package=args.package, workers=workers
     )
-    try:
-        records = run_items("postprocess", scenes, work, name=lambda item: item[0], jobs=args.jobs)
-        if args.package is not None:
-            write_summary(args.package.parent)
-    except KeyboardInterrupt:
-        print("postprocess: interrupted; start it again to go on", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"postprocess: {args.out}: {error.strerror or error}; check space and rights", file=sys.stderr)
-        return 1
+    records = run_items("postprocess", scenes, work, name=lambda item: item[0], jobs=args.jobs)
+    if args.package is not None:
+        write_summary(args.package.parent)
     print_scores(records)
     return print_records(records)
 

@@ -44,6 +44,7 @@ from data_tools.reconstruction.base import (
 )
 from data_tools.reconstruction.frames import SceneFrames, read_frames
 from data_tools.reconstruction.masks import keep_masks
+from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageError, StageRecord, run_stage, text_hash, tool_versions
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import safe_name
@@ -328,19 +329,15 @@ def _one(item: SceneItem, out: Path, settings: ReconstructSettings, overwrite: b
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "reconstruct", out=args.out)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors():
         settings = settings_of(args)
         items = find_scenes(args)
-    except ValueError as error:
-        print(f"reconstruct: {error}", file=sys.stderr)
-        return 2
-    try:
-        work = partial(_one, out=args.out, settings=settings, overwrite=args.overwrite)
-        records = run_items("reconstruct", items, work, name=lambda item: item.name)
-    except KeyboardInterrupt:
-        print("reconstruct: interrupted; start it again to go on", file=sys.stderr)
-        return 130
-    return print_records(records)
+    work = partial(_one, out=args.out, settings=settings, overwrite=args.overwrite)
+    return print_records(run_items("reconstruct", items, work, name=lambda item: item.name))
 
 
 if __name__ == "__main__":

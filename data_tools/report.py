@@ -24,8 +24,9 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_tools.reporting.build import build
-from data_tools.reporting.model import Report, ReportError, ReportSettings
+from data_tools.reporting.model import ReportError, ReportSettings
 from data_tools.reporting.scan import scan
+from data_tools.stages.command_line import run_main, usage_errors
 
 __all__ = ["ReportSettings", "build", "main", "scan"]
 
@@ -69,33 +70,17 @@ def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
     folder = args.report or args.out / "report"
-    try:
+    return run_main(lambda: _run(args, folder), "report", (OSError, ReportError), folder)
+
+
+def _run(args: argparse.Namespace, folder: Path) -> int:
+    with usage_errors():
         settings = ReportSettings(args.pages, args.points, title=args.title or args.out.resolve().name)
         if folder.resolve() == args.out.resolve():
             raise ValueError(f"--report {folder} is the data set itself; give a folder of its own")
         if not 0 <= args.port <= 65535:
             raise ValueError(f"--port {args.port} is not in [0, 65535]")
         report = scan(args.out, args.work)
-    except (ValueError, ReportError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    try:
-        return _run(args, report, folder, settings)
-    except KeyboardInterrupt:
-        print("report: interrupted; start it again to go on", file=sys.stderr)
-        return 130
-    except ReportError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        name = error.filename or folder
-        print(
-            f"report: {name}: {error.strerror or error}; check space and rights, then start it again", file=sys.stderr
-        )
-        return 1
-
-
-def _run(args: argparse.Namespace, report: Report, folder: Path, settings: ReportSettings) -> int:
     counts = build(report, folder, settings, max(1, args.jobs))
     print(", ".join(f"{count} {name}" for name, count in counts.items()))
     print(folder / "index.html")

@@ -26,6 +26,7 @@ if not __package__:
 
 from data_tools.segmentation.run import Scene, find_videos, is_done, read_scenes, segment_video
 from data_tools.segmentation.settings import DEFAULT_ROOMS, SegmentSettings
+from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageError, StageRecord
 from data_tools.stages.run import print_records, run_items
 
@@ -86,7 +87,11 @@ def _folder(work: Path, video_id: str) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    try:
+    return run_main(lambda: _run(args), "segment", out=args.work)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with usage_errors(StageError):
         settings = settings_of(args)
         videos = find_videos(args.videos)
         is_all_done = all(is_done(path, _folder(args.work, name), settings) for name, path in videos)
@@ -94,17 +99,10 @@ def main(argv: list[str] | None = None) -> int:
             from data_tools.segmentation.clip import load_clip
 
             load_clip(settings)  # before any video: without weights every one of them would fail
-    except (ValueError, OSError, StageError) as error:
-        print(f"segment: {error}", file=sys.stderr)
-        return 2
     if settings.kind == "none":
         print("segment: no labels: scenes are shots, and outdoor shots stay in")
-    try:
-        work = partial(_segment_item, work=args.work, settings=settings, overwrite=args.overwrite)
-        records = run_items("segment", videos, work, lambda item: item[0], max(1, args.jobs), "video")
-    except KeyboardInterrupt:
-        print("segment: interrupted; start it again to go on", file=sys.stderr)
-        return 130
+    work = partial(_segment_item, work=args.work, settings=settings, overwrite=args.overwrite)
+    records = run_items("segment", videos, work, lambda item: item[0], max(1, args.jobs), "video")
     scenes = sum(record.result.get("scenes", 0) for record in records)
     print(f"{scenes} scenes in {args.work / 'segments'}")
     return print_records(records)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -38,16 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
-    try:
-        code = run_main(lambda: args.run(args))
-        sys.stdout.flush()  # a closed pipe shows here and not at interpreter exit
-        return code
-    except BrokenPipeError:  # `lam3c doctor | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return run_main(lambda: args.run(args))
 
 
 if __name__ == "__main__":

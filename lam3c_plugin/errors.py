@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+
+from data_tools.stages import command_line
 
 
 class Lam3cError(Exception):
     """Base of the project's own errors; the message is one line that names the culprit and the cure."""
 
     exit_code = 1
+    label = "error"
 
     def __str__(self) -> str:
         # KeyError, a second base of some subclasses, would print its message in quotes.
@@ -37,6 +37,8 @@ class DataError(Lam3cError):
 
 class Interrupted(Lam3cError):  # noqa: N818 - not a failure: the run was stopped by a signal and saved
     """The run was stopped by a signal after it saved; ``exit_code`` is 128 + the signal's number."""
+
+    label = "stopped"
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -73,14 +75,4 @@ def run_main(main: Callable[[], int | None]) -> int:
 
     ``LAM3C_DEBUG=1`` prints the traceback as well. Other exceptions are bugs and keep their traceback.
     """
-    try:
-        return int(main() or 0)
-    except Lam3cError as error:
-        if os.environ.get("LAM3C_DEBUG", "") not in ("", "0"):
-            traceback.print_exc()
-        label = "stopped" if isinstance(error, Interrupted) else "error"
-        print(f"{label}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped: Ctrl-C before there was anything to save", file=sys.stderr, flush=True)
-        return 130
+    return command_line.run_main(main, "error", (Lam3cError,), interrupted="Ctrl-C before there was anything to save")

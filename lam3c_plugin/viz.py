@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from data_tools.stages.files import replacing
+
 VIEWS = ("top", "oblique")
 BACKGROUND = 255
 _SUPERSAMPLING = 2
@@ -243,13 +245,11 @@ def save_png(path: str | os.PathLike[str], image: np.ndarray) -> Path:
     height, width = image.shape[:2]
     lines = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], axis=1)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6))
-        + chunk(b"IEND", b"")
-    )
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6))
+            + chunk(b"IEND", b"")
+        )
     return path

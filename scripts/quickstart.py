@@ -10,7 +10,6 @@ import math
 import os
 import resource
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--noise", default="pi3", help="noise level of generated rooms (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of rooms, weights and views (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="results go here (default: exp/quickstart of this repository)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the last run in --out")
     args = parser.parse_args(argv)
     if args.steps < 2:
         parser.error(f"--steps must be at least 2, got {args.steps}")
@@ -114,19 +113,8 @@ def prepare_data(args: argparse.Namespace) -> Path:
         return root
     root = args.out / "data" / f"rooms-{args.rooms}-{args.noise}-seed{args.seed}"
     generate = [sys.executable, "-m", "data_tools.synthetic.rooms.generate", "--out", str(root)]
-    run(
-        [
-            *generate,
-            "--num",
-            str(args.rooms),
-            "--seed",
-            str(args.seed),
-            "--noise",
-            args.noise,
-            "--workers",
-            str(os.cpu_count() or 1),
-        ]
-    )
+    options = ["--num", args.rooms, "--seed", args.seed, "--noise", args.noise, "--workers", os.cpu_count() or 1]
+    run([*generate, *map(str, options)])
     return root
 
 
@@ -158,6 +146,25 @@ def count_scenes(root: Path) -> int:
     return sum(1 for _ in (root / "train").glob("*/coord.npy"))
 
 
+def run_folder(out: Path, is_resumed: bool) -> Path:
+    """``run``, then ``run-2``, ``run-3``: a new one for a new run, the last one to go on with."""
+    from lam3c_plugin.embedded.engine.defaults import holds_run
+
+    number = 1
+    while holds_run(ROOT / _numbered(out / "run", number)):
+        number += 1
+    if is_resumed:
+        return _numbered(out / "run", max(1, number - 1))
+    folder = _numbered(out / "run", number)
+    if number > 1:
+        print(f"==> {_numbered(out / 'run', number - 1)} stays; this run goes to {folder}", flush=True)
+    return folder
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.name}-{number}")
+
+
 def train(args: argparse.Namespace, data_root: Path) -> Path:
     """Trains the tiny config on the embedded engine; returns the run's folder."""
     from lam3c_plugin.embedded.config import Config
@@ -171,9 +178,7 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
         )
     loop = math.ceil(STEPS_AN_EPOCH * batch_size / scenes)  # a checkpoint an epoch: not one a step of few scenes
     epochs = math.ceil(args.steps / max(scenes * loop // batch_size, 1))
-    run_dir = args.out / "run"
-    if run_dir.exists() and not args.resume:
-        shutil.rmtree(run_dir)
+    run_dir = run_folder(args.out, args.resume)
     resume = run_dir / "model/model_last.pth"
     options = [
         f"save_path={str(run_dir)!r}",  # quoted: a comma in a path makes no list
@@ -183,9 +188,11 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
         f"eval_epoch={epochs}",
         f"max_steps={args.steps}",
     ]
+    command = [sys.executable, "-m", "lam3c_plugin.embedded.train", "--config-file", f"configs/{CONFIG}.py"]
     if args.resume and resume.is_file():
         options += ["resume=True", f"weight={str(resume)!r}"]
-    command = [sys.executable, "-m", "lam3c_plugin.embedded.train", "--config-file", f"configs/{CONFIG}.py"]
+    elif args.resume:  # stopped before its first checkpoint
+        command.append("--overwrite")
     run([*command, "--num-gpus", "1", "--options", *options], LAM3C_RESUME_COMMAND=resume_command(args))
     return run_dir
 
@@ -213,7 +220,8 @@ def main(argv: list[str] | None = None) -> int:
     from lam3c_plugin.summary import draw_summary, print_summary
 
     healthy = print_summary(run_dir, args.steps, seconds, peak_gb)
-    picture = draw_summary(run_dir, data_root, args.out / "quickstart.png")
+    name = run_dir.name.replace("run", "quickstart", 1)  # a picture a run
+    picture = draw_summary(run_dir, data_root, args.out / f"{name}.png")
     print(f"\npicture      {picture}")
     print(f"checkpoint   {run_dir / 'model/model_last.pth'}")
     if (data_root / "report/index.html").is_file():

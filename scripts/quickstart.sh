@@ -6,6 +6,7 @@
 #   sh scripts/quickstart.sh --video [FILE...]   videos become rooms first (no FILE: a made-up flat is filmed)
 #   sh scripts/quickstart.sh --steps 300         longer
 #   sh scripts/quickstart.sh --help              every option
+# A second run goes to exp/quickstart/run-2 and so on; --resume goes on with the last.
 LAM3C_CALLER_DIR=$(pwd)
 export LAM3C_CALLER_DIR
 cd "$(dirname "$0")/.." || exit 1

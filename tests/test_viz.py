@@ -13,19 +13,15 @@ from lam3c_plugin.viz import (
     render_points,
     save_png,
 )
+from tests.rooms import box_room
 
 
-def room(n=20_000, seed=0):
-    """Floor (red), ceiling (white), four walls (blue) and a green box on the floor; 4 x 3 x 2.5 m."""
-    generator = np.random.default_rng(seed)
-    coord = generator.random((n, 3)) * [4, 3, 2.5]
-    side = generator.integers(0, 6, n)
-    color = np.zeros((n, 3))
-    coord[side == 0, 2], coord[side == 1, 2] = 0, 2.5
-    coord[side == 2, 0], coord[side == 3, 0], coord[side == 4, 1], coord[side == 5, 1] = 0, 4, 0, 3
-    color[side == 0], color[side == 1], color[side > 1] = [1, 0, 0], [1, 1, 1], [0, 0, 1]
-    box = generator.random((n // 5, 3)) * [1, 1, 0.5] + [0.5, 0.5, 0]
-    return np.concatenate([coord, box]), np.concatenate([color, np.tile([0.0, 1.0, 0.0], (len(box), 1))])
+def room():
+    """Floor (red), ceiling (white), four walls (blue) and a green block on the floor; 4 x 3 x 2.5 m."""
+    cloud = box_room(24_000, (4.0, 3.0, 2.5))
+    color = np.array([[1.0, 0, 0], [0, 0, 1], [0, 1, 0]])[cloud.segment]
+    color[cloud.normal[:, 2] < 0] = 1
+    return cloud.coord, color
 
 
 def read_png(path):

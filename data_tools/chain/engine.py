@@ -10,14 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from data_tools.chain.folders import discard, is_ours, mark_of, publish, remove_folder, row_of_record
-from data_tools.chain.items import SCENE_STAGES, Call, Outcome, SceneItem, VideoItem
+from data_tools.chain.downloads import Downloads
+from data_tools.chain.folders import discard, is_finished, is_ours, mark_of, publish, row_of_record
+from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Outcome, SceneItem, VideoItem
 from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner, Step
+from data_tools.chain.removed import Removed
 from data_tools.chain.states import Row
 from data_tools.stages.record import StageRecord
 
 LOG = logging.getLogger("roomtours")
+IDLE_SECONDS = 0.2
 KILLED = "its process was killed twice, most likely for memory; use fewer frames or points, or fewer --jobs"
 
 
@@ -41,7 +44,8 @@ class Tally:
         ran: (stage, status) to count of what this run did.
         before: videos and scenes that were settled already.
         videos, scenes: items of the plan.
-        removed: stale folders that were taken away.
+        removed: folders of scenes that are no more, moved to WORK/removed.
+        stopped: why the downloads stopped early; empty where they did not.
     """
 
     ran: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -49,6 +53,7 @@ class Tally:
     videos: int = 0
     scenes: int = 0
     removed: int = 0
+    stopped: str = ""
 
 
 class Engine:
@@ -75,6 +80,9 @@ class Engine:
         self.planner, self.executor, self.progress, self.folders = planner, executor, progress, folders
         self.is_stopped, self.grace = is_stopped, grace
         self.tally = Tally()
+        places, stages = planner.places, planner.settings.stages
+        self.removed = Removed(places, planner.run)
+        self.downloads = Downloads(places.work / STAGES["collect"].area, stages.get("collect"), executor.submit)
 
     def run(self, videos: Sequence[VideoItem]) -> Tally:
         """Do what is left for all videos; returns what was done."""
@@ -86,7 +94,10 @@ class Engine:
             self._video(video, self.planner.video_step(video))
             for outcome in self.executor.wait(0):
                 self._finish(outcome)
-        while self.executor.is_busy and not self.is_stopped():
+        while (self.executor.is_busy or self.downloads.is_waiting) and not self.is_stopped():
+            self.downloads.start()
+            if not self.executor.is_busy:
+                time.sleep(IDLE_SECONDS)  # all that is left waits for the network or a rate limit
             for outcome in self.executor.wait(0.5):
                 self._finish(outcome)
             self.planner.states.save_soon()
@@ -97,6 +108,7 @@ class Engine:
     def _wind_down(self) -> None:
         """Let running calls end within the grace; what they lead to is left for the next run."""
         deadline = time.monotonic() + self.grace
+        self.downloads.drop_waiting()
         running = self.executor.drop_waiting()
         LOG.info("stopping: %d running calls get %.0f seconds", running, self.grace)
         while self.executor.is_busy and time.monotonic() < deadline:
@@ -106,15 +118,13 @@ class Engine:
 
     def _video(self, video: VideoItem, step: Step, in_run: bool = False) -> None:
         if step.call is not None:
-            self.executor.submit(step.call)
+            give = self.downloads.add if step.call.stage == "collect" else self.executor.submit
+            give(step.call)
             return
         if step.end is not None:
             self._end(step.end, new=in_run)
             self.progress.step(step.end, 1, in_run)
-            if step.end.permanent:
-                self._remove_stale(video, set())
             return
-        self._remove_stale(video, {scene.scene_id for scene in step.scenes})
         row = self.planner.states.get(video.video_id, "", "segment")
         assert row is not None
         self.progress.add(len(step.scenes) * len(SCENE_STAGES))
@@ -137,9 +147,8 @@ class Engine:
         self.progress.step(step.end, left, in_run)
         self._end(step.end, new=in_run)
         if step.end.stage == "package" and step.end.status == "done":
+            self._leave_other_splits(video, scene)
             self._discard(video, scene)
-        elif step.end.permanent:
-            self._unpublish(video, scene.scene_id)
 
     def _end(self, row: Row, new: bool) -> None:
         """An item's way ended with this row."""
@@ -148,6 +157,8 @@ class Engine:
         self.tally.before += not new
 
     def _finish(self, outcome: Outcome) -> None:
+        if outcome.call.stage == "collect" and not self._counts(outcome):
+            return
         call, row = outcome.call, self._keep(outcome)
         self.tally.ran[call.stage, "as before" if self._was_skipped(outcome) else row.status] += 1
         log = LOG.info if row.status == "done" else LOG.warning
@@ -162,6 +173,16 @@ class Engine:
             self._video(call.video, self.planner.video_step(call.video, done=call.stage), in_run=True)
         else:
             self._after(call, row)
+
+    def _counts(self, outcome: Outcome) -> bool:
+        """Whether a download's outcome counts; what does not is undone, as are the earlier ones it takes with it."""
+        counts, undone = self.downloads.take(outcome.call, outcome.record)
+        self.planner.states.drop([(name, "", "collect") for name in undone])
+        self.tally.stopped = self.downloads.stopped
+        if not counts and outcome.record is not None:
+            LOG.warning("collect %s: asked again: %s", outcome.call.name, outcome.record.reason)
+        self.downloads.start()
+        return counts
 
     def _after(self, call: Call, row: Row) -> None:
         assert call.scene is not None
@@ -181,6 +202,7 @@ class Engine:
         call = outcome.call
         record = outcome.record or StageRecord(call.stage, call.name, "failed", f"{call.name}: {KILLED}")
         try:
+            self._sweep(outcome)
             publish(outcome)
         except OSError as error:
             reason = f"{call.folder}: {error.strerror or error}; check space and rights, then start it again"
@@ -193,30 +215,48 @@ class Engine:
         if self.planner.settings.discard:
             discard(scene.scene_id, self.planner.places)
 
-    def _unpublish(self, video: VideoItem, scene: str) -> None:
-        """A scene that is rejected now leaves the data set, and what was made from what it was."""
-        row_stages = [row.stage for row in self.planner.states.of_video(video.video_id) if row.scene == scene]
-        ended = min((SCENE_STAGES.index(stage) for stage in row_stages if self._is_bad(video, scene, stage)), default=2)
-        for stage, folder in self.folders.get(video.video_id, []):
-            is_later = SCENE_STAGES.index(stage) > ended or stage == "package"
-            if folder.name == scene and is_later and folder.is_dir() and is_ours(stage, folder):
-                remove_folder(folder)
-                self.tally.removed += 1
-        later = [s for s in SCENE_STAGES[ended + 1 :] if s in row_stages]
-        self.planner.states.drop([(video.video_id, scene, stage) for stage in later])
+    def _sweep(self, outcome: Outcome) -> None:
+        """Move aside what a new result puts out of the data set, before the result gets its name.
 
-    def _is_bad(self, video: VideoItem, scene: str, stage: str) -> bool:
-        row = self.planner.states.get(video.video_id, scene, stage)
-        return row is not None and row.status != "done"
+        That is: scenes that a new, successful segmentation lacks, and what was made of a video or scene that is now
+        rejected. A failure, a source that is gone and results of earlier runs move nothing.
+        """
+        call, record = outcome.call, outcome.record
+        if record is None or record.skipped or record.status == "failed" or call.stage in ("collect", "package"):
+            return
+        is_rejected = record.status == "rejected"
+        if call.scene is not None:
+            if is_rejected:
+                first = SCENE_STAGES.index(call.stage)
+                self._remove(call.video, {call.name}, SCENE_STAGES[first:], f"now rejected: {record.reason}")
+            return
+        scenes = [] if is_rejected else self.planner.scenes_in(outcome.folder, call.video)
+        if scenes is None:
+            return  # cannot be read: the next step says so
+        gone = {folder.name for _, folder in self.folders.get(call.video.video_id, [])}
+        gone |= {row.scene for row in self.planner.states.of_video(call.video.video_id) if row.scene}
+        reason = f"video now rejected: {record.reason}" if is_rejected else "no longer a scene of its video"
+        if is_rejected and is_finished(call.folder, call.stage):
+            self._move([call.folder], reason)
+        self._remove(call.video, gone - {scene.scene_id for scene in scenes}, SCENE_STAGES, reason)
 
-    def _remove_stale(self, video: VideoItem, scenes: set[str]) -> None:
-        """Folders and rows of scenes that the video no longer has, or that lie in another split now."""
-        split = self.planner.split(video)
-        for stage, folder in self.folders.get(video.video_id, []):
-            is_here = folder.name in scenes and (stage != "package" or folder.parent.name == split)
-            if not is_here and folder.is_dir() and is_ours(stage, folder):
-                LOG.info("removed %s: no longer a scene of its video", folder)
-                remove_folder(folder)
-                self.tally.removed += 1
+    def _remove(self, video: VideoItem, scenes: set[str], stages: Sequence[str], reason: str) -> None:
+        """Take scenes out of the data set, and their results of these stages."""
+        found = self.folders.get(video.video_id, [])
+        found = [(stage, folder) for stage, folder in found if folder.name in scenes and stage in stages]
+        self._move([f for stage, f in found if f.is_dir() and is_ours(stage, f)], reason)
         rows = self.planner.states.of_video(video.video_id)
-        self.planner.states.drop([row.item for row in rows if row.scene and row.scene not in scenes])
+        self.planner.states.drop([row.item for row in rows if row.scene in scenes and row.stage in stages])
+
+    def _leave_other_splits(self, video: VideoItem, scene: SceneItem) -> None:
+        """A scene that is packaged lies in one split: a copy in another, of other settings, goes."""
+        here = self.planner.split(video)
+        found = [f for stage, f in self.folders.get(video.video_id, []) if stage == "package"]
+        copies = [f for f in found if f.name == scene.scene_id and f.parent.name != here and f.is_dir()]
+        self._move([f for f in copies if is_ours("package", f)], f"now in {here}")
+
+    def _move(self, folders: Sequence[Path], reason: str) -> None:
+        for folder in folders:
+            LOG.info("moved %s to %s: %s", folder, self.removed.area, reason)
+        self.removed.take(folders, reason)
+        self.tally.removed += len(folders)

@@ -90,7 +90,7 @@ def tally_line(tally: Tally) -> str:
         did[status] += count
     parts = [f"{did[state]} {state}" for state in (*STATES, "as before") if did[state]] or ["nothing to do"]
     line = f"this run: {', '.join(parts)} ({tally.videos} videos, {tally.scenes} scenes; {tally.before} settled before)"
-    return line + (f"; {tally.removed} stale folders removed" if tally.removed else "")
+    return line + (f"; {tally.removed} folders moved to WORK/removed" if tally.removed else "")
 
 
 def refresh_report(places: Places, jobs: int = 1) -> None:

@@ -1,10 +1,9 @@
-"""What the folders say: keys, marks, records; publishing an attempt, rebuilding the table, removing what is stale."""
+"""What the folders say: keys, marks, records; publishing an attempt, rebuilding the table."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 from data_tools.chain.items import CHAIN_MARK, SCENE_NAME, STAGES, Outcome, Places, mark_file
 from data_tools.chain.states import Row
+from data_tools.stages.files import PARTIAL, remove_leftovers, take_place, write_json
 from data_tools.stages.record import StageRecord, read_record
-from data_tools.stages.scene_folder import PARTIAL, read_meta, take_place, write_json
+from data_tools.stages.scene_folder import read_meta
 
 GONE = "~gone"
 NO_SPLITS = ("report", "_work")
-SCRAP_SECONDS = 3600
 
 
 def mark_of(folder: Path, stage: str) -> str:
@@ -82,17 +81,20 @@ def publish(outcome: Outcome) -> None:
     """Give an attempt's folder its final name, or mark the one that turned out to be current.
 
     Only the process that plans does this, with the one outcome it accepted: an attempt that was given up and lives on
-    on a lost node can write into its own folder only.
+    on a lost node can write into its own folder only. A failure never takes the place of a finished result.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     call, record = outcome.call, outcome.record
+    if record is None:
+        return  # killed: what it left goes with the run's attempts
     final, has_mark = call.folder, bool(STAGES[call.stage].area)
-    if call.attempts is None or (record is not None and record.skipped):
-        if has_mark and final.is_dir():
+    keeps = record.status == "failed" and (not has_mark or is_finished(final, call.stage))
+    if call.attempts is None or record.skipped:
+        if has_mark and final.is_dir() and not keeps:
             _mark(final, call.key, outcome.folder if call.attempts is not None else final)
-    elif outcome.folder.is_dir():
+    elif outcome.folder.is_dir() and not keeps:
         if has_mark:
             _mark(outcome.folder, call.key, outcome.folder)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -101,31 +103,33 @@ def publish(outcome: Outcome) -> None:
         shutil.rmtree(call.attempts / outcome.folder.parent.parent.name, ignore_errors=True)
 
 
+def is_finished(folder: Path, stage: str) -> bool:
+    """Whether a folder holds a result, and not the record of a failure."""
+    row = row_of_folder(folder, stage, "", "")
+    return row is not None and row.status == "done"
+
+
 def _mark(folder: Path, key: str, area: Path) -> None:
     """Write a folder's key; it is built in ``area``, so that a kill leaves no scrap beside finished files."""
     area.mkdir(parents=True, exist_ok=True)
     write_json(area / CHAIN_MARK, {"key": key})
     if area != folder:
-        (area / CHAIN_MARK).replace(folder / CHAIN_MARK)
+        os.replace(area / CHAIN_MARK, folder / CHAIN_MARK)
 
 
-def clear_attempts(places: Places, run: str, is_alone: bool) -> None:
+def clear_attempts(places: Places, run: str) -> None:
     """Remove what an earlier, killed run left.
 
     Args:
         places: the folders.
         run: the run's name; attempts of other shards stay.
-        is_alone: no other shard can be at work, so scraps of the summary are nobody's.
     """
     for root in {places.work, places.out}:
         shutil.rmtree(root / ".attempts" / run, ignore_errors=True)
         for area in (root / ".attempts", root / PARTIAL):
             with suppress(OSError):  # not there, or another shard's
                 area.rmdir()
-    for scrap in places.out.glob(".*.part"):
-        with suppress(OSError):  # another shard's, renamed just now
-            if is_alone or time.time() - scrap.stat().st_mtime > SCRAP_SECONDS:
-                scrap.unlink()
+    remove_leftovers(places.out)
     for area in chain.from_iterable(_scene_areas(places).values()):
         for scrap in area.glob(f".*{GONE}"):
             shutil.rmtree(scrap, ignore_errors=True)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.folders import has_files, mark_of, row_of_folder
-from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem, VideoItem, mark_file, split_of
+from data_tools.chain.folders import has_files, list_scenes, mark_of, row_of_folder
+from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Places, SceneItem, VideoItem, mark_file
 from data_tools.chain.states import Row, Source, States
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.record import StageError, read_record, text_hash
+from data_tools.stages.splits import split_of
 
 MIN_PART_SECONDS = 2.0
 
@@ -79,11 +80,20 @@ class Planner:
         self.places, self.settings, self.states, self.run = places, settings, states, run
         self.read_scenes = read_scenes
         self._prints: dict[str, str] = {}
+        self._splits: dict[str, str] | None = None
         self._digests = {name: stage.digest() for name, stage in settings.stages.items()}
 
     def split(self, video: VideoItem) -> str:
-        """The split of a video's scenes."""
-        return split_of(video.video_id, self.settings.split, self.settings.val_share)
+        """The split of a video's scenes: where its first written one lies."""
+        if self._splits is None:
+            self._splits = {
+                name: folder.parent.name
+                for name, folders in list_scenes(self.places).items()
+                for stage, folder in folders[::-1]
+                if stage == "package"
+            }
+        kept = self._splits.get(video.video_id)
+        return kept or split_of(video.video_id, self.settings.split, self.settings.val_share)
 
     def folder(self, stage: str, video: VideoItem, name: str) -> Path:
         """The final folder of an item."""
@@ -119,12 +129,19 @@ class Planner:
 
     def _scenes_step(self, video: VideoItem) -> Step:
         folder = self.folder("segment", video, video.video_id)
+        scenes = self.scenes_in(folder, video)
+        if scenes is None:
+            reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
+            return Step(end=Row(video.video_id, "", "segment", "failed", reason))
+        return Step(scenes=scenes)
+
+    def scenes_in(self, folder: Path, video: VideoItem) -> list[SceneItem] | None:
+        """The scenes of a segmentation that are asked for; None where they cannot be read."""
         try:
             scenes = self.read_scenes(folder)
         except (StageError, OSError, ValueError):
-            reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
-            return Step(end=Row(video.video_id, "", "segment", "failed", reason))
-        return Step(scenes=within(scenes, video) if video.ranges else scenes)
+            return None
+        return within(scenes, video) if video.ranges else scenes
 
     def _lacks_file(self, video: VideoItem) -> bool:
         """Whether a fetched video was deleted (for space, say) and is needed again."""
@@ -149,11 +166,22 @@ class Planner:
         for stage in reversed(SCENE_STAGES):
             row = self._look(stage, video, scene.scene_id, scene.scene_id, keys[stage])
             if row is not None and (row.status != "done" or not todo):
+                if row.status == "done":
+                    self._forget_failures(video, scene, keys)
                 return Step(end=row)
             if row is not None:
                 break
             todo = stage
         return Step(call=self._call(todo, video, scene, keys[todo]))
+
+    def _forget_failures(self, video: VideoItem, scene: SceneItem, keys: Mapping[str, str]) -> None:
+        """What failed with other settings says nothing of a scene that is finished with these."""
+        for stage in SCENE_STAGES:
+            row = self.states.get(video.video_id, scene.scene_id, stage)
+            if row is None or row.status == "done" or row.key == keys[stage]:
+                continue
+            if self._look(stage, video, scene.scene_id, scene.scene_id, keys[stage]) is None:
+                self.states.drop([row.item])
 
     def after(self, stage: str, video: VideoItem, scene: SceneItem) -> Step:
         """What follows a stage of a scene that went well in this run."""

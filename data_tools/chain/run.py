@@ -15,11 +15,11 @@ from data_tools.chain.engine import Engine, Tally
 from data_tools.chain.folders import clear_attempts, list_scenes, rebuild_rows
 from data_tools.chain.items import SCENE_STAGES, Places, SceneItem, StageFunction, VideoItem
 from data_tools.chain.local import Executor, LocalExecutor
-from data_tools.chain.locks import run_lock
 from data_tools.chain.plan import ChainSettings, Planner
 from data_tools.chain.progress import Bar, log_file
 from data_tools.chain.sources import apart_from_earlier
 from data_tools.chain.states import States, merged_rows
+from data_tools.stages.locks import run_lock
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def run_chain(
     """
     places.work.mkdir(parents=True, exist_ok=True)
     with run_lock(places.work / "locks" / f"{options.name}.lock"), log_file(_log_path(places, options)) as log:
-        clear_attempts(places, options.name, options.shard is None)
+        clear_attempts(places, options.name)
         states = open_states(places, options)
         videos = apart_from_earlier(videos, states)
         log.info("run over %d videos, executor %s, jobs %d", len(videos), options.executor, options.jobs)
@@ -128,7 +128,7 @@ def run_chain(
             code = _finish(videos, places, options, states, tally, stop)
             log.info("%s", finish.tally_line(tally))
         finally:
-            clear_attempts(places, options.name, options.shard is None)
+            clear_attempts(places, options.name)
             if not states.close(None if options.shard is None else places.table):
                 print("build_roomtours: the table of states could not be written whole", file=sys.stderr)
                 print("build_roomtours: free space; the next run mends it from the folders", file=sys.stderr)
@@ -188,6 +188,8 @@ def _finish(
     if stop.is_set:
         print(f"build_roomtours: stopped by {stop.name}; start it again to go on", file=sys.stderr)
         return 130
+    if tally.stopped:
+        print(f"build_roomtours: downloads: {tally.stopped}", file=sys.stderr)
     try:
         is_new = finish.refresh_summary(places, states)
         if options.report and (is_new or tally.ran or not (places.out / "report/index.html").is_file()):
@@ -200,7 +202,7 @@ def _finish(
         print(f"build_roomtours: see {_log_path(places, options)}, and --status for every reason", file=sys.stderr)
     page = places.out / "report" / "index.html"
     print(f"{f'look at {page}, or: ' if page.is_file() else ''}python data_tools/report.py {places.out} --serve")
-    return 1 if has_failed else 0
+    return 1 if has_failed or tally.stopped else 0
 
 
 def print_status(places: Places) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ CLOUD = "cloud.ply"
 
 
 def collect(call: Call) -> StageRecord:
-    """Fetch a video; a download that was cut off goes on."""
-    from data_tools.collection.queue import collect_patiently
+    """Fetch a video, one try (`downloads` waits and asks again); a download that was cut off goes on."""
+    from data_tools.collection.fetch import collect_video
     from data_tools.collection.sources import VideoSource
 
     video = call.video
     source = VideoSource(video.video_id, video.url, None, video.ranges, dict(video.extra))
-    return collect_patiently(source, call.folder, call.settings, say=lambda text: print(text, file=sys.stderr))
+    return collect_video(source, call.folder, call.settings)
 
 
 def segment(call: Call) -> StageRecord:
@@ -77,10 +76,8 @@ def package(call: Call) -> StageRecord:
         cure = "free space or limits on the disk" if error.errno in PASSING_ERRNO else "check the file and its rights"
         record.reason = f"{call.name}: {error.strerror or error}; {cure}, then start it again"
         return record
-    if done.status == "failed":  # the cloud itself is at fault
-        record.status, record.reason = "failed", done.reason
-        record.permanent = "into memory" not in done.reason
-    record.result, record.notes = {"points": done.points, "size": done.size}, done.notes
+    record.status, record.reason, record.permanent = done.status, done.reason, done.permanent
+    record.result, record.notes = {k: done.result[k] for k in ("points", "size") if k in done.result}, done.notes
     return record
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from data_tools.stages.files import replacing
 
 ALLOW, DENY, OPEN = "allow", "deny", ""
 SPELLINGS = {
@@ -141,13 +142,10 @@ def write_review(path: Path, counted: dict[str, dict[str, str]], before: dict[st
     own = [name for row in before.values() for name in row if name not in COLUMNS]
     columns = [*COLUMNS, *dict.fromkeys(own)]
     order = sorted(rows.values(), key=lambda row: (-int(row.get("videos") or 0), row["channel_id"]))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="", encoding="utf-8-sig") as handle:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8-sig") as handle:
         writer = csv.writer(handle)
         writer.writerow(columns)
         writer.writerows(_guarded([row.get(name, "") for name in columns]) for row in order)
-    partial.replace(path)
 
 
 def _guarded(cells: Sequence[str]) -> list[str]:

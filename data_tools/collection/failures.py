@@ -47,21 +47,23 @@ TABLE: tuple[tuple[str, str, str], ...] = (
         "temporary",
         r"currently unavailable|temporarily|please try again|try again later|being processed|processing this video",
     ),
+    # of one video, or of every video when yt-dlp is old or the session is suspected: the queue counts them
+    (PASSING, "not available", r"(?:video|content) (?:is ?n.t|is not|not) available(?! any ?more)"),
     (
         PERMANENT,
         "unavailable",
-        r"recording is not available|video (?:is )?(?:not available|unavailable|isn.t available|does ?n.t exist)",
+        r"recording is not available|video (?:is )?unavailable|video (?:does ?n.t exist|is(?:n.t| not) available)",
     ),
-    (PERMANENT, "unavailable", r"video does not exist|content is(?: not|n.t) available|http error (?:404|410)"),
+    (PERMANENT, "unavailable", r"video does not exist|http error (?:404|410)"),
     (PERMANENT, "bad address", r"unsupported url|incomplete youtube id|looks truncated|not a valid url|invalid url"),
     (PASSING, "format", r"requested format is not available|only images are available|no video formats"),
-    (PASSING, "refused", r"http error 40[13]\b"),
+    (PASSING, "refused", r"http error 40[13]\b|downloaded file is empty|did not get any data"),
     (PASSING, "server", r"http error 5\d\d|internal server error|bad gateway|service unavailable"),
     (
         PASSING,
         "network",
         r"timed? ?out|connection|name resolution|getaddrinfo|network is unreachable|no route to host|ssl|certificate|"
-        r"incomplete ?read|more expected|content too short|downloaded file is empty|did not get any data|reset by peer",
+        r"incomplete ?read|more expected|content too short|reset by peer",
     ),
     (
         PASSING,

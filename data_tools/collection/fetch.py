@@ -17,6 +17,7 @@ from typing import Any
 from data_tools.collection.failures import LOGIN, PASSING, PERMANENT, Failure, classify, one_line
 from data_tools.collection.ledger import AREA, Ledger
 from data_tools.collection.pacing import one_at_a_time
+from data_tools.collection.patience import TOO_LONG
 from data_tools.collection.settings import CollectSettings, download_options
 from data_tools.collection.sources import VideoSource
 from data_tools.packaging.clouds import fingerprint
@@ -45,6 +46,14 @@ class CollectError(StageError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason, permanent=failure.kind == PERMANENT)
         self.failure = failure
+
+
+class UnwantedError(RejectedError):
+    """A video that is there and not wanted, with a word to count by."""
+
+    def __init__(self, reason: str, category: str) -> None:
+        super().__init__(reason)
+        self.category = category
 
 
 @dataclass
@@ -190,7 +199,7 @@ def _broken_again(error: StageError, source: VideoSource, videos: Path) -> Stage
 def _failure_result(error: StageError) -> dict[str, str]:
     if isinstance(error, CollectError):
         return {"failure": error.failure.kind, "category": error.failure.category}
-    return {"category": "too small or too long"} if isinstance(error, RejectedError) else {"failure": PASSING}
+    return {"category": error.category} if isinstance(error, UnwantedError) else {"failure": PASSING}
 
 
 def youtube_dl(options: dict[str, Any]) -> Any:
@@ -242,9 +251,9 @@ def _check(info: dict[str, Any] | None, settings: CollectSettings) -> None:
         raise CollectError(Failure(PASSING, "live", LIVE[info["live_status"]]))
     height, duration = info.get("height"), info.get("duration")
     if height and min(height, info.get("width") or height) < settings.min_height:
-        raise RejectedError(f"{height} lines at best, {settings.min_height} wanted")
+        raise UnwantedError(f"{height} lines at best, {settings.min_height} wanted", "too small")
     if duration and settings.max_duration and duration > settings.max_duration:
-        raise RejectedError(f"{duration:.0f} s long, at most {settings.max_duration:.0f} wanted")
+        raise UnwantedError(f"{duration:.0f} s long, at most {settings.max_duration:.0f} wanted", TOO_LONG)
 
 
 def _downloaded_file(info: dict[str, Any], area: Path) -> Path:

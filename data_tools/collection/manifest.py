@@ -7,7 +7,6 @@ files, YouTube House Tours (``urls.npy``) and HouseTours lists, plain text, JSON
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from data_tools.collection.sources import (
     source_from_path,
     source_from_url,
 )
+from data_tools.stages.files import replacing
 from data_tools.stages.record import text_hash
 
 SHOWN_PROBLEMS = 10
@@ -95,15 +95,12 @@ def print_problems(manifest: Manifest) -> None:
 
 def write_manifest(path: Path, sources: Sequence[VideoSource], columns: Sequence[str] = ()) -> None:
     """Write ``video_id,url`` CSV with further columns of ``extra``; a reader sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="", encoding="utf-8") as handle:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["video_id", "url", *columns])
         for source in sources:
             written = source.extra.get("id", source.video_id)
             writer.writerow([written, source.url or source.path, *(source.extra.get(name, "") for name in columns)])
-    partial.replace(path)
 
 
 def _scan_file(path: Path) -> Manifest:

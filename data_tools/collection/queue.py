@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.collection.failures import DISK, PASSING, RATE_LIMITED
+from data_tools.collection.failures import PASSING
 from data_tools.collection.fetch import BROKEN, Factory, Hook, collect_video, standing_record
 from data_tools.collection.ledger import state_of
-from data_tools.collection.pacing import Pause
+from data_tools.collection.patience import Patience, QueueStoppedError, Say, put_back, to_stderr
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
 from data_tools.stages.record import StageRecord, read_record
 
-NETWORK = ("network", "server")
 REFRESH_SECONDS = 0.5
 MUCH_LATER = ("live", "not yet live", BROKEN)  # not in this run
-Say = Callable[[str], None]
-
-
-class QueueStoppedError(Exception):
-    """The queue cannot go on now; what is left waits for the next run."""
 
 
 @dataclass
@@ -41,20 +36,15 @@ class FetchSummary:
         return 1 if self.stopped or any(r.status == "failed" for r in self.records.values()) else 0
 
 
-def to_stderr(message: str) -> None:
-    """Print a line beside a progress bar."""
-    print(f"collect: {message}", file=sys.stderr)
-
-
-class Patience:
-    """One video at a time, with waits: a rate limit or a dead network stops here, and the same video is tried again.
+class Asker:
+    """One video at a time under one patience.
 
     Args:
         videos: folder of the video folders.
         settings: see ``CollectSettings``.
         factory, hook: as for ``collect_video``.
         say: gets a line when a wait begins.
-        sleep, now: for tests.
+        **clock: ``sleep`` and ``now`` of ``Patience``, for tests.
     """
 
     def __init__(
@@ -64,49 +54,26 @@ class Patience:
         factory: Factory | None = None,
         hook: Hook | None = None,
         say: Say = to_stderr,
-        sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
+        **clock: Any,
     ) -> None:
         self.videos, self.settings, self.factory, self.hook, self.say = videos, settings, factory, hook, say
-        self.pause = Pause(videos, sleep, now)
-        self.network_failures = 0
+        self.patience = Patience(videos, settings, **clock)
 
-    def collect(self, source: VideoSource, overwrite: bool = False) -> StageRecord:
-        """Collect one video, waiting as long as the settings allow.
+    def ask(self, source: VideoSource, overwrite: bool = False) -> tuple[StageRecord, list[str]]:
+        """Collect one video, after the wait that may be due.
+
+        Returns:
+            Its record, and the names of videos that are to be asked for again.
 
         Raises:
-            QueueStoppedError: still refused after the last wait, or the disk is full.
+            QueueStoppedError: see ``Patience.tell``.
         """
-        folder, waits = self.videos / source.video_id, 0
-        while True:
-            is_asked = source.url is not None and (overwrite or standing_record(source, folder, self.settings) is None)
-            if is_asked:
-                self.pause.keep(self.say)
-            record = collect_video(source, folder, self.settings, overwrite, self.factory, self.hook)
-            if not is_asked:
-                return record
-            kind, category = record.result.get("failure"), record.result.get("category", "")
-            if kind == DISK:
-                raise QueueStoppedError(f"{self.videos}: the disk is full; make room, then start it again")
-            first = self._first_wait(kind, category)
-            if first is None:
-                return record
-            if waits == self.settings.pauses:
-                raise QueueStoppedError(f"still refused after {waits} waits ({record.reason}); start it again later")
-            self.pause.begin(first, max(first, self.settings.pause_max), f"{category}: {record.reason[:120]}")
-            waits += 1
-
-    def _first_wait(self, kind: str | None, category: str) -> float | None:
-        """Seconds of the first wait that a failure calls for, or None to go on."""
-        if kind == RATE_LIMITED:
-            return self.settings.pause
-        is_network = kind == PASSING and category in NETWORK
-        self.network_failures = self.network_failures + 1 if is_network else 0
-        if is_network and self.network_failures >= self.settings.network_failures:
-            return self.settings.network_pause
-        if kind is None:
-            self.pause.clear()
-        return None
+        folder = self.videos / source.video_id
+        is_asked = source.url is not None and (overwrite or standing_record(source, folder, self.settings) is None)
+        if is_asked:
+            self.patience.pause.keep(self.say)
+        record = collect_video(source, folder, self.settings, overwrite, self.factory, self.hook)
+        return record, self.patience.tell(record) if is_asked and not record.skipped else []
 
 
 def collect_patiently(
@@ -116,10 +83,13 @@ def collect_patiently(
 
     The wait is kept in a file beside the videos, so other processes wait too.
     """
+    asker, again = Asker(folder.parent, settings or CollectSettings(), say=say), [source.video_id]
     try:
-        return Patience(folder.parent, settings or CollectSettings(), say=say).collect(source)
+        while again:
+            record, again = asker.ask(source)
     except QueueStoppedError as error:
         return read_record(folder) or StageRecord("collect", folder.name, "failed", str(error))
+    return record
 
 
 def fetch_all(
@@ -129,7 +99,7 @@ def fetch_all(
     limit: int | None = None,
     retry_gone: bool = False,
     is_quiet: bool = False,
-    **patience: Any,
+    **asker: Any,
 ) -> FetchSummary:
     """Fetch all videos of a manifest; those that failed in passing are tried again after the others.
 
@@ -140,30 +110,50 @@ def fetch_all(
         limit: at most so many new downloads are tried; what is there does not count.
         retry_gone: try permanent failures again as well.
         is_quiet: no progress bar.
-        **patience: ``factory``, ``sleep``, ``now`` of ``Patience``.
+        **asker: ``factory``, ``sleep``, ``now`` of ``Asker``.
     """
     from tqdm import tqdm
 
     settings, summary = settings or CollectSettings(), FetchSummary()
     todo = list(sources)
     with tqdm(total=len(todo), desc="collect", unit="video", disable=is_quiet) as bar:
-        patience.setdefault("say", lambda text: bar.write(f"collect: {text}", file=sys.stderr))
-        patient = Patience(videos, settings, hook=_postfix(bar), **patience)
+        asker.setdefault("say", lambda text: bar.write(f"collect: {text}", file=sys.stderr))
+        one = Asker(videos, settings, hook=_postfix(bar), **asker)
         try:
             for turn in range(settings.rounds):
-                for source in todo:
-                    if limit is not None and summary.tried >= limit:
-                        return summary
-                    record = patient.collect(source, retry_gone and not turn and _is_gone(videos / source.video_id))
-                    summary.tried += not record.skipped
-                    summary.records[source.video_id] = record
-                    bar.update(1 if not turn else 0)
-                    if record.status != "done" and not record.skipped:
-                        bar.write(f"{record.status}: {record.item}: {record.reason}", file=sys.stderr)
+                if not _turn(todo, one, summary, bar, limit, retry_gone and not turn, turn == 0):
+                    return summary
                 todo = [source for source in todo if _is_passing(summary.records[source.video_id])]
         except QueueStoppedError as error:
             summary.stopped = str(error)
     return summary
+
+
+def _turn(
+    todo: Sequence[VideoSource],
+    one: Asker,
+    summary: FetchSummary,
+    bar: Any,
+    limit: int | None,
+    retry_gone: bool,
+    is_first: bool,
+) -> bool:
+    """Once through the queue; returns whether it came to its end (and not to the limit)."""
+    left, by_name = deque(todo), {source.video_id: source for source in todo}
+    while left:
+        if limit is not None and summary.tried >= limit:
+            return False
+        source = left.popleft()
+        record, again = one.ask(source, retry_gone and _is_gone(one.videos / source.video_id))
+        summary.records[source.video_id] = record
+        put_back(left, [by_name[name] for name in again if name in by_name], record)
+        if source.video_id in again:
+            continue
+        summary.tried += not record.skipped
+        bar.update(1 if is_first else 0)
+        if record.status != "done" and not record.skipped:
+            bar.write(f"{record.status}: {record.item}: {record.reason}", file=sys.stderr)
+    return True
 
 
 def _is_passing(record: StageRecord) -> bool:

@@ -7,7 +7,6 @@ be changed and applied again without asking YouTube.
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,9 +22,10 @@ from data_tools.collection.filters import Filter, FilterSettings
 from data_tools.collection.ledger import append_line, read_lines
 from data_tools.collection.manifest import write_manifest
 from data_tools.collection.pacing import Pause
-from data_tools.collection.queue import QueueStoppedError, Say, to_stderr
+from data_tools.collection.patience import QueueStoppedError, Say, to_stderr
 from data_tools.collection.settings import CollectSettings, common_options
 from data_tools.collection.sources import SourceError, VideoSource, source_from_id, source_from_url
+from data_tools.stages.files import replacing
 
 KEPT_FIELDS = (
     *("id", "url", "title", "duration", "channel", "channel_id", "uploader", "uploader_id", "live_status"),
@@ -86,7 +86,7 @@ class Lister:
         count: entries a query.
         settings: manners.
         factory: makes a ``YoutubeDL`` of its options; for tests.
-        say, pause: as in ``queue.Patience``.
+        say, pause: as in ``queue.Asker`` and ``patience.Patience``.
     """
 
     def __init__(
@@ -210,8 +210,7 @@ def _source(entry: dict[str, Any], query: str) -> VideoSource | str:
 
 
 def _write_rejected(path: Path, verdicts: Sequence[tuple[dict[str, Any], str]]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("w", newline="", encoding="utf-8") as handle:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["video_id", "url", "reason", "title", "channel"])
         for entry, reason in verdicts:
@@ -225,7 +224,6 @@ def _write_rejected(path: Path, verdicts: Sequence[tuple[dict[str, Any], str]]) 
                         entry.get("channel", ""),
                     ]
                 )
-    partial.replace(path)
 
 
 def print_search(summary: SearchSummary, out: Path) -> int:

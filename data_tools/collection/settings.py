@@ -32,9 +32,11 @@ class CollectSettings:
         bytes_per_second: limit of the rate; 0 for none.
         pause: seconds of the first wait after a rate limit or bot check; each further one doubles it.
         pause_max: seconds of the longest wait.
-        pauses: waits for one video before the run ends; all that is left then waits for the next run.
-        network_pause: seconds of the first wait after ``network_failures`` failures of the network in a row.
-        network_failures: see there.
+        pauses: waits without a video in between before the run ends; all that is left then waits for the next run.
+        network_pause: seconds of the first wait for a dead network.
+        network_failures: so many failures of the network in a row, or so many refusals (403, empty files), begin a
+            wait.
+        alike: so many equal answers in a row, of whatever kind, stop the run, and none of them counts; 0 for never.
         rounds: times the queue is gone through, for passing failures.
     """
 
@@ -53,6 +55,7 @@ class CollectSettings:
     pauses: int = 8
     network_pause: float = 60.0
     network_failures: int = 3
+    alike: int = 20
     rounds: int = 2
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class CollectSettings:
         if not 0 <= self.sleep_interval[0] <= self.sleep_interval[1]:
             raise ValueError(f"sleep interval {self.sleep_interval}: give 0 <= least <= most, in seconds")
         limits = ("max_duration", "sleep_requests", "retries", "bytes_per_second", "pause", "pauses", "network_pause")
-        for name in limits:
+        for name in (*limits, "alike"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} is negative")
         if min(self.rounds, self.network_failures) < 1 or self.timeout <= 0 or self.pause_max < self.pause:

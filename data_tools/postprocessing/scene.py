@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, write_ply
-from data_tools.packaging.clouds import PackageSettings, Record, fingerprint, package_cloud
+from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud
 from data_tools.postprocessing.cameras import Cameras, read_cameras, write_cameras
 from data_tools.postprocessing.layout import Layout
 from data_tools.postprocessing.pipeline import Scene, process
@@ -15,6 +15,7 @@ from data_tools.postprocessing.preview import draw_preview
 from data_tools.postprocessing.quality import reject_reason
 from data_tools.postprocessing.scale import scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
+from data_tools.stages.files import write_json
 from data_tools.stages.record import (
     RejectedError,
     StageError,
@@ -24,7 +25,8 @@ from data_tools.stages.record import (
     text_hash,
     tool_versions,
 )
-from data_tools.stages.scene_folder import META, read_meta, safe_name, write_json
+from data_tools.stages.scene_folder import META, read_meta, safe_name
+from data_tools.stages.splits import written_splits
 
 STAGE = "postprocess"
 CLOUD, CAMERAS, PREVIEW = "cloud.ply", "cameras.npz", "preview.png"
@@ -207,9 +209,10 @@ def package_scene(
     name: str | None = None,
     overwrite: bool = False,
     normal_dtype: str = "float32",
-) -> Record:
+) -> StageRecord:
     """Package a post-processed scene as ``out_split_dir/<name>``: metres and axes as they are, normals kept.
 
+    One that another split of the same data set holds already is written there.
     The scene's meta.json keeps everything of the post-processing under "postprocess": the source video and times, tool
     versions, settings hash and every factor; its own ``transform`` then is only the last shift.
 
@@ -223,10 +226,11 @@ def package_scene(
         record = read_record(clean_folder)
         why = f" ({record.status}: {record.reason})" if record is not None and record.reason else ""
         reason = f"{clean_folder}: holds no finished scene{why}; run postprocess.py for it first"
-        return Record(str(clean_folder), name, "failed", reason)
+        return StageRecord("package", name, "failed", reason)
+    out, split = Path(out_split_dir).parent, Path(out_split_dir).name
     return package_cloud(
         clean_folder / CLOUD,
-        out_split_dir,
+        out / (written_splits(out, name) or [split])[0],
         PackageSettings(unit="m", up="z", normals="keep", normal_dtype=normal_dtype),
         name,
         overwrite,

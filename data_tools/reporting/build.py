@@ -17,28 +17,21 @@ from data_tools.reporting.pages import page_key
 from data_tools.reporting.pictures import RENDERED_POINTS, cloud_picture, shrunk
 from data_tools.reporting.scan import read_object
 from data_tools.reporting.scene_page import page_path, scene_key, write_scene_page
+from data_tools.stages.files import is_being_written, replacing
 
 FOLDERS = ("data", "scenes", "thumbs")
 MEASURED = "measured.json"  # spacings that no stage wrote down, by scene key
 SERVE = "serve.js"  # empty on disk; the server answers with another one
-PART = ".part"
 KEEP_EVERY = 1000
 
 
 def write_file(path: Path, data: bytes | str) -> bool:
     """Write through a temporary name, unless the file holds just that already; returns whether it was written."""
     data = data.encode("utf-8") if isinstance(data, str) else data
-    try:
-        if path.stat().st_size == len(data) and path.read_bytes() == data:
-            return False
-    except OSError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{os.getpid()}{PART}")
-    try:
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return False
+    with replacing(path) as partial_path:
         partial_path.write_bytes(data)
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
     return True
 
 
@@ -128,18 +121,12 @@ def sweep(folder: Path, expected: Iterable[Path]) -> int:
         for root, folders, files in os.walk(folder / name, topdown=False):
             for file in files:
                 path = Path(root, file)
-                if path not in wanted and not (file.endswith(PART) and _is_fresh(file)):
+                if path not in wanted and not is_being_written(path):
                     path.unlink(missing_ok=True)
                     removed += 1
             if not any(Path(root).iterdir()) and folders is not None:
                 Path(root).rmdir()
     return removed
-
-
-def _is_fresh(file: str) -> bool:
-    """Whether the process that writes a temporary file is still there."""
-    pid = file.removeprefix(".").removesuffix(PART)
-    return pid.isdigit() and os.name == "posix" and Path("/proc", pid).exists()
 
 
 def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1) -> dict[str, int]:

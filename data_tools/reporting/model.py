@@ -22,6 +22,8 @@ NO_SPLIT = "_"  # the folder, in the report, of scenes that are not packaged
 class ReportError(Exception):
     """A report that cannot be made; the message is one line with the cure."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True)
 class ReportSettings:

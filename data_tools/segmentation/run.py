@@ -18,6 +18,7 @@ from data_tools.segmentation.picture import draw_timeline
 from data_tools.segmentation.scan import Classifier, Scan, scan_video
 from data_tools.segmentation.scenes import Segmentation, Span, find_scenes
 from data_tools.segmentation.settings import NO_ROOM, SegmentSettings
+from data_tools.stages.files import write_json
 from data_tools.stages.record import (
     RejectedError,
     StageError,
@@ -28,7 +29,7 @@ from data_tools.stages.record import (
     text_hash,
     tool_versions,
 )
-from data_tools.stages.scene_folder import safe_name, write_json
+from data_tools.stages.scene_folder import safe_name
 from data_tools.video.sampling import VideoError, VideoInfo, probe_video
 
 STAGE = "segment"

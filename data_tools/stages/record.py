@@ -11,16 +11,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from data_tools.stages.scene_folder import PARTIAL, clean_partial, make_partial, take_place, write_json
+from data_tools.stages.files import clean_partial, replacing_folder, write_json
 
 RECORD = "record.json"
 STATES = ("done", "rejected", "failed")
@@ -39,6 +37,10 @@ class StageError(Exception):
     def __init__(self, reason: str, permanent: bool = True) -> None:
         super().__init__(reason)
         self.permanent = permanent
+
+
+class _KeptError(Exception):
+    """A failure that leaves the earlier result as it is."""
 
 
 class RejectedError(StageError):
@@ -125,39 +127,44 @@ def run_stage(
         overwrite: make it again.
 
     Returns:
-        The record; ``status`` tells whether it went well. Nothing is raised for a bad item.
+        The record; ``status`` tells whether it went well. Nothing is raised for a bad item. A failure leaves a
+        finished folder, made with other settings or of another input, as it is.
 
     Raises:
         KeyboardInterrupt, MemoryError: as they come; nothing is left under the item's name that was not there.
     """
-    record = read_record(folder)
-    if not overwrite and is_current(record, settings_hash, input_hash):
-        record.skipped = True
-        return record
+    before = read_record(folder)
+    if not overwrite and before is not None and is_current(before, settings_hash, input_hash):
+        before.skipped = True
+        return before
     record = StageRecord(stage, folder.name, settings_hash=settings_hash, input_hash=input_hash)
-    area = folder.parent / PARTIAL
-    stamp = f"{socket.gethostname()}-{os.getpid()}"
-    partial = area / f"{folder.name}~{stamp}"
     try:
-        make_partial(partial)
-        try:
-            work(partial, record)
-            _keep(partial, record)
-        except (StageError, OSError) as error:
-            _refuse(partial, record, error)
-        take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
+        with replacing_folder(folder, folder.parent) as partial:
+            try:
+                work(partial, record)
+                write_record(partial, record)
+            except (StageError, OSError) as error:
+                _refuse(partial, record, error)
+                if record.status == "failed" and before is not None and before.status == "done":
+                    raise _KeptError from error
+    except _KeptError:
+        record.reason += "; the earlier result stays"
     except OSError as error:  # the record itself cannot be written: report it, leave what was there
         _describe(record, error)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        clean_partial(folder)
+        clean_partial(folder.parent)
     return record
 
 
-def _keep(partial: Path, record: StageRecord) -> None:
+def write_record(folder: Path, record: StageRecord) -> None:
+    """Write a folder's record.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
     values = asdict(record)
     values.pop("skipped")
-    write_json(partial / RECORD, values)
+    write_json(folder / RECORD, values)
 
 
 def _describe(record: StageRecord, error: Exception) -> None:
@@ -174,4 +181,4 @@ def _refuse(partial: Path, record: StageRecord, error: Exception) -> None:
     for entry in partial.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     _describe(record, error)
-    _keep(partial, record)
+    write_record(partial, record)

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import socket
-import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.types import Cloud, CloudError
+from data_tools.stages.files import replacing_folder, write_json, write_text
 
 FORMAT_VERSION = 1
 META = "meta.json"
-PARTIAL = ".partial"
 ARRAY_TYPES = {"coord": np.float32, "color": np.uint8, "normal": np.float32, "segment": np.int32, "instance": np.int32}
-STALE_SECONDS = 24 * 3600
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
@@ -42,13 +37,6 @@ def safe_name(name: str) -> str:
     while len(text.encode()) > 180:  # file systems end at 255 bytes; temporary names add to it
         text = text[:-1]
     return text or "scene"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON (sorted keys, unicode kept) through a temporary name."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
@@ -96,78 +84,11 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
         "num_points": len(cloud),
         "extent": [round(float(v), 4) for v in np.ptp(cloud.coord, axis=0)],
     }
-    area = folder.parent.parent / PARTIAL
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stamp = f"{socket.gethostname()}-{os.getpid()}"
-    partial = area / f"{folder.name}~{stamp}"
-    try:
-        make_partial(partial)
+    with replacing_folder(folder, folder.parent.parent) as partial:
         for name, value in arrays.items():
             np.save(partial / f"{name}.npy", np.ascontiguousarray(value, dtype=types[name]))
         write_json(partial / META, meta)
-        take_place(partial, folder, area / f"{folder.name}~{stamp}~old")
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        _remove_if_empty(area)
     return meta
-
-
-def make_partial(partial: Path) -> None:
-    """An empty folder in the partial area, which another process may remove at the same time: it was empty."""
-    shutil.rmtree(partial, ignore_errors=True)
-    for left in reversed(range(100)):
-        try:
-            partial.mkdir(parents=True)
-            return
-        except FileNotFoundError:
-            if not left:
-                raise
-
-
-def take_place(partial: Path, folder: Path, old: Path) -> None:
-    """Rename ``partial`` to ``folder``; what was there goes aside first and away after."""
-    if folder.is_dir() and not folder.is_symlink():
-        folder.replace(old)
-    elif folder.exists() or folder.is_symlink():
-        folder.unlink()
-    partial.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_if_empty(area: Path) -> None:
-    try:
-        area.rmdir()
-    except OSError:
-        return  # another process is writing there
-
-
-def clean_partial(split_dir: Path) -> int:
-    """Remove what killed processes of this machine left in the partial area; returns how many folders."""
-    area, removed = split_dir.parent / PARTIAL, 0
-    if not area.is_dir():
-        return 0
-    for entry in area.iterdir():
-        host, _, pid = entry.name.removesuffix("~old").rpartition("~")[2].rpartition("-")
-        is_dead = host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid))
-        if is_dead or time.time() - entry.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(entry, ignore_errors=True)
-            removed += 1
-    _remove_if_empty(area)
-    return removed
-
-
-def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return True
-    if os.name != "posix":
-        return True  # os.kill(pid, 0) ends the process on Windows
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def scan_scenes(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -200,9 +121,7 @@ def write_summary(out: Path, license_note: str = "", title: str = "") -> dict[st
         }
     stats["license"] = license_note
     write_json(out / "stats.json", stats)
-    card = out / f".dataset_card.md.{os.getpid()}.part"
-    card.write_text(_card(stats, title or out.name, license_note), encoding="utf-8")
-    card.replace(out / "dataset_card.md")
+    write_text(out / "dataset_card.md", _card(stats, title or out.name, license_note))
     return stats
 
 

@@ -7,7 +7,6 @@ not grow with the video.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.stages.files import replacing
 from data_tools.video.decode import (
     DecodeReport,
     RawFrame,
@@ -237,25 +237,19 @@ def write_video(
     """
     av = import_av()
     path = Path(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    count = 0
-    try:
-        with av.open(f"file:{partial}", "w") as container:
-            stream = None
-            for count, image in enumerate(frames, start=1):
-                image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
-                if stream is None:
-                    stream = _add_stream(av, container, image, fps, crf, rotation, pixel_format)
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-                seconds = (count - 1) / fps if times is None else times[count - 1]
-                frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
-                container.mux(stream.encode(frame))
+    count, stream = 0, None
+    with replacing(path) as partial, av.open(f"file:{partial}", "w") as container:
+        for count, image in enumerate(frames, start=1):
+            image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
             if stream is None:
-                raise ValueError(f"{path.name}: no frame to write")
-            container.mux(stream.encode(None))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+                stream = _add_stream(av, container, image, fps, crf, rotation, pixel_format)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            seconds = (count - 1) / fps if times is None else times[count - 1]
+            frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
+            container.mux(stream.encode(frame))
+        if stream is None:
+            raise ValueError(f"{path.name}: no frame to write")
+        container.mux(stream.encode(None))
     return count
 
 

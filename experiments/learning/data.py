@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_tools.stages.scene_folder import write_json
+from data_tools.stages.files import write_json
 from data_tools.synthetic.rooms.generate import SyntheticSettings, generate, scene_name
 from experiments.learning.presets import SEEDS
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from data_tools.stages.scene_folder import write_json
+from data_tools.stages.files import write_json
 from experiments.learning.engine import ROOT
 from experiments.learning.plan import Job, digests
 from experiments.learning.progress import Forecast, describe

@@ -102,7 +102,8 @@ def _train_to(stop: int | None, target: Path, options: Mapping[str, Any]) -> Non
         return
     paused = {"stop_after_steps": stop} if stop is not None else {}
     try:
-        engine.train(engine.arguments(CONFIG, {**options, **paused}, target if done else None))
+        argv = engine.arguments(CONFIG, {**options, **paused}, target if done else None)
+        engine.train(argv if done else [*argv, "--overwrite"])  # what was killed before its first checkpoint
     except Interrupted as pause:
         if pause.exit_code:
             raise

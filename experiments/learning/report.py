@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.stages.files import write_text
 from experiments.learning import data_section, terms_section
 from experiments.learning.collapse import COLLAPSING, WHY
 from experiments.learning.markdown import cell, flat, in_words, minutes, table
@@ -61,10 +62,7 @@ def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
         )
         if part
     )
-    page.parent.mkdir(parents=True, exist_ok=True)
-    temporary = page.with_name(f".{page.name}.tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, page)
+    write_text(page, text + "\n")
     return [page, *written]
 
 

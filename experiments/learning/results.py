@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_tools.stages.scene_folder import write_json
+from data_tools.stages.files import write_json
 from data_tools.synthetic.rooms.palette import CLASSES
 from experiments.learning.engine import ROOT
 from experiments.learning.jobs import error_of, read_json, result_of

@@ -36,8 +36,8 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     """
     from lam3c_plugin.checkpoints.keys import read_checkpoint, state_dict_of
     from lam3c_plugin.embedded.engine.defaults import load_config, setup_rank
-    from lam3c_plugin.embedded.engine.rng import set_seed
     from lam3c_plugin.host import build_dataset, build_model, point_collate_fn
+    from lam3c_plugin.ops.rng import set_seed
 
     options = pretrain.run_options(spec, folder / "run", out)
     cfg = setup_rank(load_config(pretrain.CONFIG, options))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,13 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data_tools.stages.files import replacing
 from lam3c_plugin.checkpoints.keys import save_atomic
 from lam3c_plugin.checkpoints.opening import require
 from lam3c_plugin.checkpoints.weights import Weights
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.card import Card, model_card
 from lam3c_plugin.zoo.index import FORMAT
-from lam3c_plugin.zoo.store import sha256_of, write_text
+from lam3c_plugin.zoo.store import sha256_of, write_small
 
 FORMATS = ("backbone", "safetensors", "folder", "head", "training", "segmentor")
 SUMS, INDEX_FILE = "SHA256SUMS", "lam3c-zoo.json"
@@ -107,15 +107,11 @@ def write_safetensors(weights: Weights, path: Path) -> None:
 def _save_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, object], path: Path) -> None:
     safetensors = require("safetensors.torch")
     metadata = {"format": "pt", **{key: json.dumps(value) for key, value in header.items()}}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata)
-        os.chmod(temporary, 0o666 & ~_umask())  # the library writes for the owner alone
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            safetensors.save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata)
+            os.chmod(temporary, 0o666 & ~_umask())  # the library writes for the owner alone
     except (OSError, require("safetensors").SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(f"cannot save {path}: {reason}; check the folder and the free space") from error
 
@@ -144,12 +140,12 @@ def write_folder(weights: Weights, folder: Path, card: Card) -> None:
     if weights.head:
         _save_tensors(weights.head, {"head_config": weights.head_config}, folder / _HEAD)
     config = {"architecture": "PT-v3m2", "backbone": weights.backbone_config, "head": weights.head_config}
-    write_text(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
+    write_small(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
     digests = {name: sha256_of(folder / name) for name in (_MODEL, _HEAD) if (folder / name).is_file()}
-    write_text(folder / _CARD, model_card(weights, card, digests))
-    write_text(folder / INDEX_FILE, json.dumps(_index_of(weights, folder, card), indent=1) + "\n")
+    write_small(folder / _CARD, model_card(weights, card, digests))
+    write_small(folder / INDEX_FILE, json.dumps(_index_of(weights, folder, card), indent=1) + "\n")
     sums = [f"{sha256_of(folder / name)}  {name}\n" for name in names]
-    write_text(folder / SUMS, "".join(sums))
+    write_small(folder / SUMS, "".join(sums))
 
 
 def _index_of(weights: Weights, folder: Path, card: Card) -> dict[str, object]:

@@ -9,10 +9,10 @@ Three layouts of a state dict are known ("layout" below), each with or without D
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import pickle
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_tools.stages.files import replacing
 from lam3c_plugin.errors import CheckpointError, near_names
 
 TRUST_VARIABLE = "LAM3C_TRUST_CHECKPOINTS"
@@ -278,19 +279,12 @@ def save_atomic(content: Any, path: str | os.PathLike[str]) -> None:
         CheckpointError: the disk is full or the folder cannot be written; the partial file is removed.
     """
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     sink: _Sink | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as raw:
+        with replacing(path, durable=True) as temporary, open(temporary, "wb") as raw:
             sink = _Sink(raw)
             torch.save(content, sink)
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):  # the folder may be a file
-            temporary.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else getattr(sink, "error", None) or error
         if isinstance(error, RuntimeError) and cause is error:
             raise
@@ -299,9 +293,6 @@ def save_atomic(content: Any, path: str | os.PathLike[str]) -> None:
         kept = "the previous checkpoint is intact" if path.exists() else "there is no earlier checkpoint"
         cure = "free some space and resume" if full else "check the folder"
         raise CheckpointError(f"cannot save {path}: {reason}; {kept}; {cure}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class _Sink:
@@ -327,18 +318,11 @@ def copy_atomic(source: str | os.PathLike[str], target: str | os.PathLike[str]) 
 
     A hard link where the file system has them, which costs neither time nor space; else a copy.
     """
-    target = Path(target)
-    temporary = target.with_name(target.name + ".tmp")
-    temporary.unlink(missing_ok=True)
     try:
-        os.link(source, temporary)
-        os.replace(temporary, target)
-    except OSError:
-        with open(source, "rb") as raw:
-            content = raw.read()
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise CheckpointError(f"cannot save {target}: {error.strerror}; {source} is intact") from error
+        with replacing(target) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise CheckpointError(f"cannot save {target}: {error.strerror}; {source} is intact") from error

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from data_tools.stages.files import replacing
 from lam3c_plugin import __version__
 from lam3c_plugin.host_checkout import Checkout, CheckoutError, inspect_checkout
 
@@ -321,13 +322,8 @@ def _manifest_bytes(files: dict[str, list[str]]) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _link(path: Path, target: Path) -> None:

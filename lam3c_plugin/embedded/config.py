@@ -23,6 +23,7 @@ from typing import Any
 
 import addict
 
+from data_tools.stages.files import write_text
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError, did_you_mean, near_names
 
@@ -99,9 +100,7 @@ class Config:
         """Write :attr:`pretty_text` to ``file`` (complete or not at all), or return it without one."""
         if file is None:
             return self.pretty_text
-        temporary = Path(f"{os.fspath(file)}.tmp")
-        temporary.write_text(self.pretty_text, encoding="utf-8")
-        temporary.replace(file)
+        write_text(file, self.pretty_text)
         return None
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:

@@ -1,7 +1,8 @@
-"""Scalars of the running epoch: last value and average, by name."""
+"""Scalars of the running epoch, by name, and the writer that sends them to TensorBoard."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -59,3 +60,43 @@ class EventStorage:
 
     def __exit__(self, *exc: Any) -> None:
         return None
+
+
+class EventWriter:
+    """TensorBoard's writer, whose file begins with the first step: a start that fails leaves none.
+
+    It has the methods of ``SummaryWriter``. What is added before :meth:`open` is kept and written then.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
+
+        self._make, self._folder = SummaryWriter, str(folder)
+        self._writer: Any = None
+        self._kept: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def open(self) -> None:
+        """Make the file, if it is not there yet."""
+        if self._writer is not None:
+            return
+        self._writer = self._make(self._folder)
+        for name, args, kwargs in self._kept:
+            getattr(self._writer, name)(*args, **kwargs)
+        self._kept.clear()
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def flush(self) -> None:
+        """Write out what was added, if there is a file."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self._writer is not None:
+            return getattr(self._writer, name)
+        return lambda *args, **kwargs: self._kept.append((name, args, kwargs))

@@ -12,6 +12,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from lam3c_plugin.embedded.registry import SCHEDULERS
 from lam3c_plugin.errors import ConfigError
+from lam3c_plugin.ops.schedules import half_cosine
 
 
 @SCHEDULERS.register_module()
@@ -142,8 +143,7 @@ class CosineScheduler:
         if it >= self.total_iters - self.freeze_iters:
             return self.freeze_value
         length = self.total_iters - self.warmup_iters - self.freeze_iters
-        cosine = math.cos(math.pi * (it - self.warmup_iters) / length)
-        return self.final_value + 0.5 * (self.base_value - self.final_value) * (1 + cosine)
+        return half_cosine(self.base_value, self.final_value, (it - self.warmup_iters) / length)
 
     __getitem__ = get
 

@@ -11,7 +11,13 @@ import sys
 from collections.abc import Sequence
 
 from lam3c_plugin.embedded.config import DictAction
-from lam3c_plugin.embedded.engine.defaults import check_shares, checkpoint_path, load_config
+from lam3c_plugin.embedded.engine.defaults import (
+    check_shares,
+    checkpoint_path,
+    claim_run_folder,
+    make_run_folder,
+    read_config,
+)
 from lam3c_plugin.embedded.engine.launch import launch
 from lam3c_plugin.embedded.engine.trainer import run_rank
 from lam3c_plugin.errors import ConfigError, run_main
@@ -37,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--config-file", default="", metavar="FILE", help="the config")
     result.add_argument("--resume", default="", metavar="RUN", help="folder of a run to go on with")
+    result.add_argument("--overwrite", action="store_true", help="delete the run that save_path holds, and start anew")
     result.add_argument("--num-gpus", type=int, default=1, help="GPUs of this machine (processes, on the CPU)")
     result.add_argument("--num-machines", type=int, default=1)
     result.add_argument("--machine-rank", type=int, default=0, help="this machine's number, from 0")
@@ -56,9 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not config_file:
         raise ConfigError("name a config with --config-file FILE, or a run to go on with by --resume RUN")
     _use_embedded_engine()
-    cfg = load_config(config_file, options)
+    cfg = read_config(config_file, options)
+    is_first = args.machine_rank == 0 and os.environ.get("RANK", "0") == "0"  # the others find its folder
     try:
         check_shares(cfg, max(1, args.num_gpus * args.num_machines))
+        if is_first and not cfg.resume:
+            claim_run_folder(cfg, args.overwrite)
+        make_run_folder(cfg)
         launch(run_rank, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
     except ConfigError as error:
         raise type(error)(f"{error} (config: {config_file})") from error

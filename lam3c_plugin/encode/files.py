@@ -21,6 +21,7 @@ import numpy as np
 
 from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, usable_cloud, write_ply
 from data_tools.clouds.notes import grouped_notes
+from data_tools.stages.files import remove_leftovers, replacing
 from lam3c_plugin.encode.api import Encoder
 from lam3c_plugin.errors import DataError, Lam3cError
 
@@ -235,7 +236,7 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
         "notes": cloud.notes,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, f".{glob.escape(path.stem)}~*{path.suffix}")
     if settings.format == "ply":
         colors = feature_colors(result.feat)[result.inverse]
         write_ply(path, Cloud(cloud.coord, colors, cloud.normal, segment=cloud.segment, origin=cloud.origin))
@@ -249,19 +250,6 @@ def full_coord(cloud: Cloud) -> np.ndarray:
     return cloud.coord.astype(np.float64) + cloud.origin if cloud.origin.any() else cloud.coord
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Temporary files of this output whose process is gone; without processes to ask for, none."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        number = partial.suffixes[-2].removeprefix(".") if len(partial.suffixes) > 1 else ""
-        if os.name == "posix" and number.isdigit():
-            try:
-                os.kill(int(number), 0)
-            except ProcessLookupError:
-                partial.unlink(missing_ok=True)
-            except PermissionError:
-                continue  # another user's process is writing it
-
-
 def _write_npz(
     path: Path, cloud: Cloud, feat: np.ndarray, rows: np.ndarray, inverse: np.ndarray, meta: Mapping[str, Any]
 ) -> None:
@@ -273,13 +261,8 @@ def _write_npz(
     if cloud.segment is not None:
         arrays["segment"] = cloud.segment
     arrays["meta"] = np.array(json.dumps(dict(meta)))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        np.savez(partial, **arrays)
 
 
 def feature_colors(feat: np.ndarray) -> np.ndarray:

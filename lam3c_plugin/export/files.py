@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_tools.stages.files import replacing
 from lam3c_plugin.analysis.heads import Head
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode.stages import run_stages
@@ -116,19 +117,14 @@ def write_onnx(program: torch.export.ExportedProgram, backbone: PointTransformer
 
 
 def _write(path: Path, save: Callable[[Path], Any], backbone: PointTransformerV3, head: Any) -> float:
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        off = largest_difference(save(temporary), backbone, head)
-        if not off <= TOLERANCE:
+        with replacing(path) as temporary:
+            off = largest_difference(save(temporary), backbone, head)
+            if off <= TOLERANCE:
+                return off
             raise ExportError(f"{path}: the exported network is off by {off:.2g} of the largest feature; not written")
-        temporary.replace(path)
-        return off
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; check the folder") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def largest_difference(run: Callable[..., Tensor], backbone: PointTransformerV3, head: nn.Linear | None) -> float:

@@ -1,14 +1,8 @@
-"""What several hooks need: the bare model, the optimiser step, states of the random number generators."""
+"""What several hooks need: the bare model and the optimiser step."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-import numpy as np
-import torch
 
 
 def bare_model(trainer: Any) -> Any:
@@ -24,41 +18,3 @@ def steps_done(trainer: Any) -> int:
 def total_steps(trainer: Any) -> int:
     """Optimiser steps of the whole run."""
     return int(trainer.cfg.scheduler.total_steps)
-
-
-def rng_state() -> dict[str, Any]:
-    """States of Python's, NumPy's, torch's and this GPU's generators; ``torch.load`` reads them back by default.
-
-    Cheap enough for every step: some kilobytes, and no GPU synchronisation (CUDA keeps seed and offset on the host).
-    """
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-    }
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Puts the generators back to what :func:`rng_state` saw, for instance to replay a dumped batch."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-@contextmanager
-def fixed_rng(seed: int = 0) -> Iterator[None]:
-    """Seeds every generator inside the block and leaves no trace outside of it."""
-    state = rng_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        yield
-    finally:
-        set_rng_state(state)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lam3c_plugin.hooks.common import bare_model, fixed_rng, steps_done
+from lam3c_plugin.hooks.common import bare_model, steps_done
 from lam3c_plugin.hooks.frozen_features import frozen_features
 from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene, read_folder
 from lam3c_plugin.host import HOOKS, HookBase, comm
+from lam3c_plugin.ops.rng import seeded
 from lam3c_plugin.viz import contact_sheet, pca_colors, render_points, save_png
 
 
@@ -78,7 +79,7 @@ class FeaturePictures(HookBase):
         self._drawn = step
         path = Path(str(self.trainer.cfg.save_path), "pictures", f"features_{step:06d}.png")
         try:
-            with fixed_rng():
+            with seeded(0, gpu=True):
                 image = self._image()
             save_png(path, image)
             if self.trainer.writer is not None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lam3c_plugin.errors import ConfigError
 from lam3c_plugin.hooks.common import bare_model
 from lam3c_plugin.host import Point
+from lam3c_plugin.ops.device import AMP_DTYPES
 
-AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 ALL_LEVELS = 64  # more pooling stages than any encoder has
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_tools.stages.files import replacing
 from lam3c_plugin.errors import Lam3cError
-from lam3c_plugin.hooks.common import bare_model, rng_state, steps_done
+from lam3c_plugin.hooks.common import bare_model, steps_done
 from lam3c_plugin.host import HOOKS, HookBase, comm
+from lam3c_plugin.ops.rng import get_rng_state
 
 MEGABYTE = 2**20
 
@@ -45,7 +46,7 @@ class NonFiniteGuard(HookBase):
     After DDP's average they are equal on all ranks, and so is the decision. The first bad batch of a row of bad steps
     is written to ``<save_path>/nonfinite/step_XXXXXX.pt`` (other ranks: ``step_XXXXXX_rankR.pt``) with its scene names
     and the generators' states before the step; ``torch.load`` reads it and
-    :func:`lam3c_plugin.hooks.common.set_rng_state` replays it.
+    :func:`lam3c_plugin.ops.rng.set_rng_state` replays it.
 
     With an enabled ``GradScaler`` the scaler has looked already: it leaves such a step out itself, and the pre-hook is
     not called. That is normal while the scaler looks for its scale, so it counts only when a loss was not finite or
@@ -93,7 +94,7 @@ class NonFiniteGuard(HookBase):
 
     def before_step(self) -> None:
         self._step = steps_done(self.trainer) + 1
-        self._rng = rng_state()
+        self._rng = get_rng_state()
 
     def after_step(self) -> None:
         self._micro_batches += 1
@@ -195,14 +196,10 @@ class NonFiniteGuard(HookBase):
             self.trainer.logger.info(f"{folder} holds {len(mine)} batches already (max_dumps); this one is not written")
             return
         path = folder / f"step_{self._step:06d}{suffix}.pt"
-        temporary = path.with_suffix(".pt.tmp")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(self._contents(reason), temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                torch.save(self._contents(reason), temporary)
         except (OSError, RuntimeError) as error:  # a full disk must not be what stops the run
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             self.trainer.logger.warning(f"the batch of step {self._step} could not be written to {path}: {error}")
             return
         self.trainer.logger.info(f"the batch of step {self._step} is in {path}")

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from lam3c_plugin.hooks.common import steps_done, total_steps
 from lam3c_plugin.host import HOOKS, HookBase
-
-
-def cosine(base: float, final: float, step: int, steps: int) -> float:
-    """Value at 0-based ``step`` of ``steps``: ``base`` at the first, ``final`` exactly at the last and beyond."""
-    last = max(steps - 1, 0)
-    if step >= last:
-        return final
-    return final + (base - final) * 0.5 * (1.0 + math.cos(math.pi * step / last))
+from lam3c_plugin.ops.schedules import WarmupCosine
 
 
 @HOOKS.register_module()
@@ -26,7 +17,7 @@ class WeightDecayCosine(HookBase):
     """
 
     def __init__(self, base_value: float = 0.04, final_value: float = 0.1) -> None:
-        self.base_value, self.final_value = base_value, final_value
+        self.schedule = WarmupCosine(base_value, base_value, final_value)
         self._exempt: set[int] = set()
         self._logged = -1
 
@@ -36,7 +27,7 @@ class WeightDecayCosine(HookBase):
 
     def before_step(self) -> None:
         step = steps_done(self.trainer)
-        value = cosine(self.base_value, self.final_value, step, total_steps(self.trainer))
+        value = self.schedule.at(step, total_steps(self.trainer))
         for number, group in enumerate(self.trainer.optimizer.param_groups):
             if number not in self._exempt:
                 group["weight_decay"] = value

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lam3c_plugin.host import LOSSES, MODELS, Point, PointModel, build_model
 from lam3c_plugin.losses import ClusteringStats
-from lam3c_plugin.models.schedules import WarmupCosine
 from lam3c_plugin.models.views import generate_mask, jitter_masked, match_points, principal_rows, roll_index
 from lam3c_plugin.ops.device import host_values, offset_on_device
+from lam3c_plugin.ops.schedules import WarmupCosine
 
 CONSISTENCY_VIEWS = ("cross", "perturbed")
 DIAGNOSTIC_ROWS = 4096
@@ -111,7 +111,7 @@ class LAM3C(PointModel):
             ),
         }
         self.set_step(0, 1 << 30)
-        self._step = 0
+        self._step, self._logged = 0, -1
         self.collect_diagnostics = False
         self.diagnostics: dict[str, Any] = {}
 
@@ -172,7 +172,8 @@ class LAM3C(PointModel):
         step = int(trainer.scheduler.last_epoch)
         self.set_step(step, int(trainer.cfg.scheduler.total_steps))
         self._step = step
-        if trainer.writer is not None:
+        if trainer.writer is not None and step != self._logged:  # micro-batches of one step come here too
+            self._logged = step
             for name in self.schedules:
                 trainer.writer.add_scalar(f"params/{name}", getattr(self, name), step + 1)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}  # what a config's ``amp_dtype`` may say
 _HOST = "_lam3c_on_host"
 _pretended = False
 

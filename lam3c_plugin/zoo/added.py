@@ -14,7 +14,7 @@ from lam3c_plugin.checkpoints.convert import INDEX_FILE
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo import fetch, hub
 from lam3c_plugin.zoo.index import FORMAT, Entry, parse_entry, parse_index
-from lam3c_plugin.zoo.store import added_indexes, entries, home, write_text
+from lam3c_plugin.zoo.store import added_indexes, entries, home, write_small
 
 _HUB_ID = re.compile(r"(?:hf://)?([\w][\w.-]*/[\w][\w.-]*)(?:@([\w.-]+))?")
 
@@ -42,7 +42,7 @@ def add(place: str) -> tuple[Path, list[Entry]]:
                 f"{place}: the name {entry.name} is taken ({taken[entry.name]}); its author must rename it"
             )
     stored = {"format": FORMAT, "entries": [{**entry.to_json(), "origin": base["key"]} for entry in made]}
-    write_text(kept, json.dumps(stored, indent=1) + "\n")
+    write_small(kept, json.dumps(stored, indent=1) + "\n")
     return kept, made
 
 

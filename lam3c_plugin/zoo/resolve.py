@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_tools.stages.files import replacing
 from lam3c_plugin.checkpoints.opening import sniff
 from lam3c_plugin.checkpoints.weights import SUFFIXES, Weights, read
 from lam3c_plugin.errors import CheckpointError, near_names
@@ -205,19 +205,14 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
         _remember(entry, found.absolute(), digest, None, str(folder))
         return found.absolute()
     target = home() / "files" / entry.name / found.name
-    temporary = target.with_name(target.name + ".copy")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(found, temporary)
-        digest = sha256_of(temporary)  # of the copy: what was read from a worn disk may differ
-        if wanted and digest != wanted:
-            raise _wrong_hash(entry, digest, wanted, found)
-        os.replace(temporary, target)
+        with replacing(target) as temporary:
+            shutil.copyfile(found, temporary)
+            digest = sha256_of(temporary)  # of the copy: what was read from a worn disk may differ
+            if wanted and digest != wanted:
+                raise _wrong_hash(entry, digest, wanted, found)
     except OSError as error:
         raise CheckpointError(f"cannot copy {found} to {target}: {error.strerror}; LAM3C_HOME moves the zoo") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     _remember(entry, target, digest, None, str(folder))
     return target
 

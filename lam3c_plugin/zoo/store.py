@@ -6,7 +6,6 @@ the Hub's own cache; ``indexes/*.json``.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_tools.stages import files
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.index import Entry, parse_entry, parse_index
 from lam3c_plugin.zoo.shipped import INDEX
@@ -92,23 +92,18 @@ def read_lock(name: str) -> Lock | None:
 
 def write_lock(name: str, lock: Lock) -> None:
     """Record what was downloaded."""
-    write_text(home() / "locks" / f"{name}.json", json.dumps(asdict(lock), indent=1) + "\n")
+    write_small(home() / "locks" / f"{name}.json", json.dumps(asdict(lock), indent=1) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
+def write_small(path: Path, text: str) -> None:
+    """Write one of the zoo's small files whole or not at all.
 
     Raises:
         CheckpointError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        files.write_text(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write {path}: {error.strerror}; check the folder (LAM3C_HOME moves the zoo's)"
         ) from error

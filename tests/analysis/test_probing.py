@@ -14,7 +14,7 @@ from lam3c_plugin.analysis.labelled import (
     sample_rows,
 )
 from lam3c_plugin.errors import DataError
-from tests.analysis.made import corner, put_data, put_scene
+from tests.rooms import box_room, put_rooms, put_scene
 
 
 def blobs(count=300, classes=3, width=10, seed=0, spread=0.5):
@@ -82,11 +82,11 @@ def test_no_labels_are_said():
 
 
 def test_splits_by_folder_and_by_share(tmp_path):
-    put_data(tmp_path / "a", train=2, val=1)
+    put_rooms(tmp_path / "a", {"train": 2, "val": 1})
     train, val = find_splits(tmp_path / "a", None, 0)
-    assert [len(train), len(val), val[0].name] == [2, 1, "corner_0"]
+    assert [len(train), len(val), val[0].name] == [2, 1, "room0"]
     for i in range(5):
-        put_scene(tmp_path / f"b/scene_{i}", corner(i, 50))
+        put_scene(tmp_path / f"b/scene_{i}", box_room(50, seed=i))
     train, val = find_splits(tmp_path / "b", 0.4, 0)
     assert (len(train), len(val)) == (2, 3)
     assert not set(train) & set(val)
@@ -97,8 +97,8 @@ def test_splits_by_folder_and_by_share(tmp_path):
 
 
 def test_labels_are_read_from_the_file_asked_for(tmp_path):
-    cloud = corner(0, 100)
-    scene = put_scene(tmp_path / "scene", cloud, labels="segment20")
+    cloud = box_room(100)
+    scene = put_scene(tmp_path / "scene", cloud, segment=None, segment20=cloud.segment)
     assert (read_labelled(scene, "segment20").segment == cloud.segment).all()
     with pytest.raises(DataError, match=r"no segment\.npy; say with --labels"):
         read_labelled(scene, "segment")
@@ -110,7 +110,7 @@ def test_labels_are_read_from_the_file_asked_for(tmp_path):
 
 
 def test_samples_are_cached_until_anything_changes(tmp_path):
-    scenes = find_splits(put_data(tmp_path / "data", 2, 1), None, 0)[0]
+    scenes = find_splits(put_rooms(tmp_path / "data", {"train": 2, "val": 1}), None, 0)[0]
     calls = []
 
     def encode(cloud):
@@ -127,6 +127,6 @@ def test_samples_are_cached_until_anything_changes(tmp_path):
     samples(most=50)
     assert len(calls) == 6
     next((tmp_path / "cache").glob("*.npz")).write_bytes(b"damaged")
-    np.save(scenes[0] / "color.npy", corner(7).color)
+    np.save(scenes[0] / "color.npy", box_room(seed=7).color)
     samples()
     assert len(calls) in (7, 8)

@@ -9,7 +9,7 @@ from data_tools.reporting.viewer import thin_rows
 from lam3c_plugin.analysis import similarity as core
 from lam3c_plugin.analysis.pages import opening_normals, similarity_page
 from lam3c_plugin.errors import DataError
-from tests.analysis.made import corner
+from tests.rooms import box_room
 
 
 def unit_features(count=500, width=40, seed=0):
@@ -58,7 +58,8 @@ def test_heat_runs_from_dark_to_bright_and_picks_are_green():
 
 
 def test_normals_that_would_hide_the_room_are_left_out():
-    cloud = corner()
+    cloud = box_room()
+    cloud = cloud.select(cloud.normal @ (0.4, -0.6, 0.7) > 0)  # the floor, the block and the two walls at the back
     assert opening_normals(cloud) is cloud.normal
     cloud.normal = -cloud.normal
     assert opening_normals(cloud) is None
@@ -67,7 +68,7 @@ def test_normals_that_would_hide_the_room_are_left_out():
 
 
 def test_the_page_holds_the_packed_features_of_the_points_shown():
-    cloud = corner()
+    cloud = box_room()
     cells = np.arange(len(cloud)) // 2
     packed = core.pack(unit_features(len(cloud) // 2))
     layers = [("similarity", cloud.color, cloud.coord[:, 2])]

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
 from lam3c_plugin.checkpoints.convert import tensors_digest, write
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode import load
 from lam3c_plugin.encode.models import SIZES, build_encoder
+from tests.rooms import synthetic_room
 from tests.zoo.samples import DATA, TOTAL, finetuned, same, training
 
 #: of the published files: PTv3's arguments as the zoo's .pth have them, tuples and all
@@ -44,7 +44,7 @@ def numbers(size, seed):
 def test_every_layout_there_and_back_with_the_same_features(tmp_path, size):
     student, teacher = numbers(size, 0), numbers(size, 1)
     head = {"seg_head.weight": torch.randn(20, TOTAL[size]), "seg_head.bias": torch.randn(20)}
-    room, _ = make_room(SyntheticSettings(points=3000, noise="clean"), 0)
+    room, _ = synthetic_room(points=3000, noise="clean")
 
     def features(path, **options):
         out = load(path, device="cpu", **options).encode(room.coord, room.color, room.normal, grid_size=0.1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lam3c_plugin.checkpoints import keys
 from lam3c_plugin.checkpoints.keys import (
     backbone_state,
     copy_atomic,
@@ -165,13 +166,10 @@ def test_numpy_numbers_need_no_trust(tmp_path):
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
-def test_full_disk_keeps_the_previous_checkpoint(tmp_path, size):
-    """/dev/full answers every write with "no space left on device"."""
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full here")
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path, size, fill_disk):
     path = tmp_path / "model_last.pth"
     save_atomic({"step": 1}, path)
-    (tmp_path / "model_last.pth.tmp").symlink_to("/dev/full")
+    fill_disk(keys)
     with pytest.raises(CheckpointError) as raised:
         save_atomic({"step": 2, "weights": torch.zeros(size)}, path)
     assert "the disk is full; the previous checkpoint is intact" in str(raised.value)

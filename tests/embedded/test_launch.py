@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lam3c_plugin.checkpoints import keys
 from lam3c_plugin.checkpoints.keys import read_checkpoint
 from lam3c_plugin.embedded import train
 from lam3c_plugin.embedded.engine import load_config, run_rank
@@ -174,13 +175,43 @@ def test_errors_are_one_line(tmp_path, capsys, changes, arguments, words):
     assert words in last
 
 
-def test_a_full_disk_ends_the_run_with_one_line(tmp_path, capsys):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full here")
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        (dict(data=dict(train=dict(type="FakeClouds", fail=True))), []),  # data that are missing
+        (dict(model=dict(type="FakeModle")), []),
+        ({}, ["weight=none.pth"]),
+        ({}, ["epoch=3", "eval_epoch=2"]),
+    ],
+)
+def test_a_start_that_fails_blocks_no_later_one(tmp_path, capsys, changes, options):
+    if changes.get("data"):  # the first batch of all
+        changes = {**changes, "batch_size": 14}
+    more = ["--options", *options] if options else []
+    assert call(capsys, "--config-file", write_config(tmp_path, **changes), *more)[0] == 1
+    assert not list((tmp_path / "run").glob("events*"))
+    assert train.main(["--config-file", str(write_config(tmp_path, epoch=1))]) == 0
+
+
+def test_a_run_stops_another_of_its_name(tmp_path, capsys):
+    file = write_config(tmp_path, epoch=1)
+    assert train.main(["--config-file", str(file)]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    code, last = call(capsys, "--config-file", file)
+    assert code == 1
+    assert last.startswith(f"error: {tmp_path / 'run'} holds a run already: go on with it by --resume")
+    weight = tmp_path / "run/model/model_last.pth"
+    assert "copy it first" in call(capsys, "--config-file", file, "--overwrite", "--options", f"weight={weight}")[1]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert train.main(["--config-file", str(file), "--overwrite"]) == 0
+    assert len(list((tmp_path / "run").glob("events*"))) == 1
+
+
+def test_a_full_disk_ends_the_run_with_one_line(tmp_path, capsys, fill_disk):
     code, last = call(capsys, "--config-file", write_config(tmp_path), "--options", "stop_after_steps=7")
     assert (code, last.startswith("stopped: ")) == (0, True)
     before = (tmp_path / "run/model/model_last.pth").read_bytes()
-    (tmp_path / "run/model/model_last.pth.tmp").symlink_to("/dev/full")
+    fill_disk(keys)
     code, last = call(capsys, "--resume", tmp_path / "run")
     assert code == 1
     assert last.startswith("error: cannot save ")

@@ -67,6 +67,41 @@ def test_trains_and_resumes_on_the_embedded_engine(checkout):
     assert (checkout / "exp/fake/one/model/model_last.pth").is_file()
 
 
+def test_a_run_is_neither_overwritten_nor_mixed(checkout):
+    def train(*more, code=0):
+        return sh(checkout, "-c", "fake/tiny", "-n", "one", "-g", "1", *more, code=code, LAM3C_ENGINE="embedded")
+
+    run = checkout / "exp/fake/one"
+    train("--", "model.widht=6", code=1)  # a failed start stands in nobody's way, and leaves no event file
+    assert not list(run.glob("events*"))
+    train()
+    before = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    said = train(code=1)
+    cures = ("-r true", "-n", "-o true")
+    assert said.splitlines()[-1].startswith("error: exp/fake/one holds a run already")
+    assert all(cure in said for cure in cures)
+    assert {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    train("-o", "true", "--", "epoc=3", code=1)  # a slip: the run is there still
+    train("-o", "true", "-w", "exp/fake/one/model/model_last.pth", code=1)
+    assert {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    train("-o", "true")
+    assert len(list(run.glob("events*"))) == 1
+
+
+def test_a_start_without_a_checkpoint_is_begun_anew_by_resume(checkout, host):
+    run = checkout / "exp/fake/x"
+    run.mkdir(parents=True)
+    (run / "events.out.tfevents.1").write_bytes(b"x" * 88)  # the host's, of a start that failed
+    sh(checkout, "-c", "fake/tiny", "-n", "x", "-g", "1", POINTCEPT_ROOT=str(host))
+    (run / "events.out.tfevents.1").write_bytes(b"x" * 500)
+    said = sh(checkout, "-c", "fake/tiny", "-n", "x", "-g", "1", code=1, POINTCEPT_ROOT=str(host))
+    assert "exp/fake/x holds a run already" in said
+    sh(checkout, "-c", "fake/tiny", "-n", "x", "-g", "1", "-m", "2", POINTCEPT_ROOT=str(host), NODE_RANK="1")
+    assert list(run.glob("events*"))  # another machine of that run
+    sh(checkout, "-c", "fake/tiny", "-n", "x", "-g", "1", "-r", "true", POINTCEPT_ROOT=str(host))
+    assert not list(run.glob("events*"))
+
+
 def test_pointcept_gets_the_host_s_arguments(checkout, host):
     (checkout / "weights").mkdir()
     (checkout / "weights/w.pth").write_text("")
@@ -130,6 +165,8 @@ def test_several_machines_under_slurm(checkout, host, tmp_path):
         (["-x"], 2, "sh scripts/train.sh -h shows the flags", {}),
         (["-c", "fake/tiny", "epoch"], 1, "error: 'epoch' is not of the form key=value", {}),
         (["-c", "fake/tiny", "-r", "yes"], 1, "error: -r yes: true or false", {}),
+        (["-c", "fake/tiny", "-o", "yes"], 1, "error: -o yes: true or false", {}),
+        (["-c", "fake/tiny", "-o", "true", "-r", "true"], 1, "give one of them", {}),
         (["-r", "true", "-n", "none"], 1, "error: nothing to go on with: there is no exp/scannet/none", {}),
         (["-c", "fake/tiny", "-w", "no.pth"], 1, "error: -w no.pth: no such file", {}),
         (["-c", "fake/tiny", "-p", "no-python"], 1, "error: no Python interpreter 'no-python'", {}),

@@ -1,5 +1,5 @@
 import json
-import os
+import socket
 import subprocess
 import sys
 
@@ -88,12 +88,15 @@ def test_a_killed_run_leaves_a_record_that_can_be_read(data, tmp_path):
         file.write('{"output": "sc')
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (out / f".scan.npz.{dead.pid}.part").write_bytes(b"half")
-    (out / f".scan.npz.{os.getpid()}.part").write_bytes(b"still being written")
+    left = out / f".scan~{socket.gethostname()}-{dead.pid}.npz"
+    left.write_bytes(b"half")
+    other = out / f".scan~another.host-{dead.pid}.npz"
+    other.write_bytes(b"still being written")
     assert encode_files(tiny(), items, out, SETTINGS)["skipped"] == 1
     assert encode_files(tiny(), items, out, SETTINGS, overwrite=True)["done"] == 1
     assert read_record(out)["scan.npz"]["ok"]
-    assert not (out / f".scan.npz.{dead.pid}.part").exists()
+    assert not left.exists()
+    assert other.exists()
 
 
 def test_the_file_holds_the_features_of_the_points(data, tmp_path):

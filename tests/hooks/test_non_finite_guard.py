@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lam3c_plugin.hooks import NonFiniteError, NonFiniteGuard
-from lam3c_plugin.hooks.common import fixed_rng, rng_state, set_rng_state
+from lam3c_plugin.ops.rng import get_rng_state, seeded, set_rng_state
 from tests.hooks.fakes import Linear, Trainer, batch
 
 BAD = math.nan
@@ -160,9 +160,9 @@ def test_the_pre_hook_goes_with_the_run(tmp_path):
 
 
 def test_generators_are_left_as_they_were():
-    before = rng_state()
+    before = get_rng_state()
     first = (random.random(), np.random.rand(), float(torch.rand(1)))
     set_rng_state(before)
-    with fixed_rng():
+    with seeded(0, gpu=True):
         torch.rand(3), np.random.rand(3), random.random()
     assert first == (random.random(), np.random.rand(), float(torch.rand(1)))

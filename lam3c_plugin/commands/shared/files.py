@@ -13,28 +13,22 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.io import Cloud, write_ply
+from data_tools.stages.files import replacing, write_text
 from lam3c_plugin.errors import DataError
 from lam3c_plugin.viz import save_png
 
 
 @contextmanager
-def _writing(path: Path, suffix: str = ".part") -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes it when the block ends well.
+def _writing(path: Path) -> Iterator[None]:
+    """Turns the error of a write into one line.
 
     Raises:
         DataError: the folder or file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if temporary.exists():
-            temporary.replace(path)
+        yield
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; check the folder given with --out") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def save_ply(path: Path, cloud: Cloud, color: np.ndarray, segment: np.ndarray | None = None) -> Path:
@@ -51,15 +45,15 @@ def save_picture(path: Path, image: np.ndarray) -> Path:
 
 def save_npz(path: Path, **arrays: Any) -> Path:
     """Named arrays, compressed."""
-    with _writing(path, ".part.npz") as temporary:
+    with _writing(path), replacing(path) as temporary:
         np.savez_compressed(temporary, **arrays)
     return path
 
 
 def save_text(path: Path, text: str) -> Path:
     """A text file in UTF-8."""
-    with _writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with _writing(path):
+        write_text(path, text)
     return path
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lam3c_plugin.embedded.engine.rng import derive_seed, seeded
 from lam3c_plugin.errors import DataError, Lam3cError
+from lam3c_plugin.ops.rng import derive_seed, seeded
 
 _COLLATE = 1  # the purpose of a seed, beside the samples' own
 

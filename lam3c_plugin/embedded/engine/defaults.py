@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,9 +13,9 @@ import torch
 
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.config import Config
-from lam3c_plugin.embedded.engine.rng import random_seed, set_seed
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError, near_names
+from lam3c_plugin.ops.rng import random_seed, set_seed
 
 # The host's settings and meanings, then those of this engine alone.
 DEFAULTS: dict[str, Any] = {
@@ -50,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     ],
     "train": {"type": "DefaultTrainer"},
     "max_steps": None,  # the run's length in optimiser steps, whatever `epoch` says; the schedules span it
+    "stretch_schedule": False,  # resume a run that was planned for another number of steps, its schedules stretched
     "stop_after_steps": None,  # pause there: save and exit as on Ctrl-C; the schedules do not change
     "device": "auto",
     "num_threads": None,
@@ -57,16 +59,23 @@ DEFAULTS: dict[str, Any] = {
 }
 _BATCH_SIZES = ("batch_size", "batch_size_val", "batch_size_test")
 _REQUIRED = ("model", "data", "optimizer", "scheduler")
+EMPTY_EVENTS = 128  # bytes: TensorBoard's file without a value has 88 and the host's name
 # Settings of one launch that a resumed run must not inherit.
-_NOT_DUMPED = ("stop_after_steps",)
+_NOT_DUMPED = ("stop_after_steps", "stretch_schedule")
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config for a run, apply overrides and defaults, make the run folder and write ``config.py`` into it.
+    """:func:`read_config`, then :func:`make_run_folder`."""
+    cfg = read_config(path, options)
+    make_run_folder(cfg)
+    return cfg
+
+
+def read_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config for a run, apply overrides and defaults.
 
     Raises:
-        ConfigError: see :class:`Config`; an override looks like a slip; a required part is missing; the run folder
-            cannot be made.
+        ConfigError: see :class:`Config`; an override looks like a slip; a required part is missing.
     """
     cfg = Config.fromfile(path)
     _warn_of_slips(cfg)
@@ -83,13 +92,47 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     if cfg.seed is None:
         cfg.seed = random_seed()
     _settle_epochs(cfg)
+    return cfg
+
+
+def make_run_folder(cfg: Config) -> None:
+    """Make the folder of a run; a new run's gets its ``config.py``.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     try:
         os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
-        if not cfg.resume:
+        if not cfg.resume or cfg.stretch_schedule:
             _dump(cfg)
     except OSError as error:
         raise ConfigError(f"cannot write the run folder {cfg.save_path}: {error.strerror or error}") from error
-    return cfg
+
+
+def holds_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether a run got under way in a folder: a checkpoint, or event files with a value in them."""
+    folder = Path(folder)
+    events = folder.glob("events.out.tfevents*")
+    return any(folder.glob("model/*.pth")) or any(file.stat().st_size > EMPTY_EVENTS for file in events)
+
+
+def claim_run_folder(cfg: Config, overwrite: bool = False) -> None:
+    """See that a new run mixes with no other: what is there stops it, or is deleted where that is asked for.
+
+    Raises:
+        ConfigError: the folder holds a run; or the weights to start from, which would be deleted.
+    """
+    folder = cfg.save_path
+    if not holds_run(folder):
+        return
+    if not overwrite:
+        raise ConfigError(
+            f"{folder} holds a run already: go on with it by --resume {folder}, choose another save_path, or delete "
+            "it with --overwrite"
+        )
+    if cfg.weight and Path(cfg.weight).resolve().is_relative_to(Path(folder).resolve()):
+        raise ConfigError(f"--overwrite would delete weight={cfg.weight}: copy it first")
+    shutil.rmtree(folder)
 
 
 def _dump(cfg: Config) -> None:

@@ -22,16 +22,15 @@ from lam3c_plugin.embedded.engine import state
 from lam3c_plugin.embedded.engine.data import batches, build_loader, shut_down
 from lam3c_plugin.embedded.engine.defaults import choose_device, setup_rank
 from lam3c_plugin.embedded.engine.signals import StopSignals, name_of
-from lam3c_plugin.embedded.events import EventStorage
+from lam3c_plugin.embedded.events import EventStorage, EventWriter
 from lam3c_plugin.embedded.hooks.default import HookBase
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.embedded.optimizer import build_optimizer
 from lam3c_plugin.embedded.registry import TRAINERS, build_dataset, build_hooks, build_model
 from lam3c_plugin.embedded.scheduler import build_scheduler
 from lam3c_plugin.errors import ConfigError, Interrupted
-from lam3c_plugin.ops.device import remember
+from lam3c_plugin.ops.device import AMP_DTYPES, remember
 
-AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # no broadcast of buffers before every forward pass; the name changed with torch 2.15
 _BUFFER_SYNC = (
     "forward_sync_buffers"
@@ -105,11 +104,7 @@ class Trainer:
 
     def build_writer(self) -> Any:
         """TensorBoard's writer on rank 0, else None."""
-        if not comm.is_main_process():
-            return None
-        from torch.utils.tensorboard import SummaryWriter  # late: it takes a second to import
-
-        return SummaryWriter(self.cfg.save_path)
+        return EventWriter(self.cfg.save_path) if comm.is_main_process() else None
 
     def build_train_loader(self) -> DataLoader:
         """See :func:`~lam3c_plugin.embedded.engine.data.build_loader`."""
@@ -220,6 +215,8 @@ class Trainer:
             self.comm_info["iter"], self.comm_info["input_dict"] = number, batch
             self.before_step()
             self.run_step()
+            if self.writer is not None:
+                self.writer.open()
             self.batches_done += 1
             self.after_step()
             if self._finished():

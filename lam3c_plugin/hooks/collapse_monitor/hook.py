@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_tools.stages.files import write_text
 from lam3c_plugin.hooks.collapse_monitor.diagnostics import Sums, gather_sums, local_sums
 from lam3c_plugin.hooks.collapse_monitor.measures import (
     effective_rank,
@@ -226,9 +226,6 @@ class CollapseMonitor(HookBase):
         if not comm.is_main_process():
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{FILE}.tmp")
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.history), encoding="utf-8")
-            os.replace(temporary, path)
+            write_text(path, "".join(json.dumps(record) + "\n" for record in self.history))
         except OSError as error:
             self.trainer.logger.warning(f"CollapseMonitor cannot write {path}: {error}")

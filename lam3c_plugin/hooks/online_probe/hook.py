@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from lam3c_plugin.errors import DataError, Lam3cError
-from lam3c_plugin.hooks.common import bare_model, fixed_rng, steps_done
+from lam3c_plugin.hooks.common import bare_model, steps_done
 from lam3c_plugin.hooks.frozen_features import backbone_of, frozen_features
 from lam3c_plugin.hooks.online_probe.scenes import LabelledScenes, UnlabelledScenes
 from lam3c_plugin.hooks.online_probe.settings import ProbeSettings, TimeBudget
 from lam3c_plugin.hooks.scenes import configured_grid_size
 from lam3c_plugin.host import HOOKS, HookBase, comm
+from lam3c_plugin.ops.rng import seeded
 
 PREFIX = "probe"
 MARGIN = 1.25  # times the last probe's seconds, to stay below the share though the next one may take longer
@@ -72,7 +73,7 @@ class OnlineProbe(HookBase):
         if not self.settings.is_on or not comm.is_main_process():
             return
         try:
-            with self.budget.spending() as seconds, fixed_rng(self.settings.seed):
+            with self.budget.spending() as seconds, seeded(self.settings.seed, gpu=True):
                 backbone_of(bare_model(trainer), self.settings.part)
                 self.scenes = self._read()
         except Exception as error:
@@ -150,7 +151,7 @@ class OnlineProbe(HookBase):
         self._synchronize()
         with self.budget.spending() as seconds:
             try:
-                with fixed_rng(self.settings.seed):
+                with seeded(self.settings.seed, gpu=True):
                     values = self.scenes.measure(self._features, self._device())
             except Exception as error:  # whatever it was, a probe is not worth a training run
                 self.trainer.logger.warning(f"no probe at step {step}: {_one_line(error)}")
@@ -164,7 +165,7 @@ class OnlineProbe(HookBase):
         self._synchronize()
         with self.budget.spending() as seconds:
             try:
-                with fixed_rng(self.settings.seed):
+                with seeded(self.settings.seed, gpu=True):
                     self._features(self.scenes.first()).sum().item()
             except Exception as error:
                 self.trainer.logger.warning(f"OnlineProbe: one scene's time is not known: {_one_line(error)}")

@@ -26,8 +26,9 @@ from data_tools.chain.run import StageTable
 from data_tools.chain.stages import package, provenance
 from data_tools.clouds.io import Cloud, read_cloud, write_ply
 from data_tools.packaging.clouds import PackageSettings, fingerprint
+from data_tools.stages.files import write_json
 from data_tools.stages.record import RejectedError, StageError, StageRecord, run_stage, text_hash
-from data_tools.stages.scene_folder import settings_hash, write_json
+from data_tools.stages.scene_folder import settings_hash
 
 CALLS = "CHAIN_FAKE_CALLS"  # environment: a folder that gets an empty file per call of a stage's work
 
@@ -130,6 +131,8 @@ def reconstruct(call: Call) -> StageRecord:
 def postprocess(call: Call) -> StageRecord:
     def work(folder, record):
         _note_call(call)
+        if os.environ.get("CHAIN_FAKE_CRASH") == "postprocess":
+            os.kill(os.getpid(), signal.SIGKILL)
         if _told(call, "reject"):
             raise RejectedError(f"{call.name}: score 0.1 is under 0.25")
         cloud = read_cloud(call.inputs / "cloud.ply")

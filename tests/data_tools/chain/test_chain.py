@@ -169,12 +169,18 @@ def test_a_record_made_by_a_stages_own_script_is_taken(built, noted):
     assert calls_made(noted) == {"package": 3}
 
 
-def test_split_by_video_and_scenes_move_with_it(built, noted):
-    _, out, run = built
+def test_split_by_video_and_written_scenes_keep_theirs(built, noted):
+    videos, out, run = built
+    before = tree(out / "train")
     assert run("--val-share", "0.99") == 0
-    assert scenes_of(out) == []
-    assert scenes_of(out, "val") == ["a_000", "b_000", "b_001"]
-    assert calls_made(noted) == {"package": 3}
+    assert tree(out / "train") == before
+    assert not calls_made(noted)
+    make_videos(videos, c="room 1 3")
+    assert run("--val-share", "0.99") == 0
+    assert (scenes_of(out), scenes_of(out, "val")) == (["a_000", "b_000", "b_001"], ["c_000"])
+    (out / "train/a_000").rename(out / "val/a_000")  # a person moves it
+    assert run() == 0
+    assert (scenes_of(out), scenes_of(out, "val")) == (["b_000", "b_001"], ["a_000", "c_000"])
 
 
 def test_dry_run_and_status_touch_nothing(built, noted, capsys):

@@ -111,7 +111,7 @@ def test_the_second_signal_ends_it_at_once_and_a_second_run_is_told_to_wait(tmp_
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "ended at once" in said
+    assert "stopped: start it again" in said
 
 
 def test_a_full_disk_is_said_and_what_fits_is_kept(tmp_path, monkeypatch):

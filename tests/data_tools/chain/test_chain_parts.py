@@ -7,12 +7,12 @@ import pytest
 
 from data_tools import build_roomtours
 from data_tools.chain import finish, options
-from data_tools.chain.items import SceneItem, VideoItem, shard_of, split_of
+from data_tools.chain.items import SceneItem, VideoItem, shard_of
 from data_tools.chain.local import LocalExecutor
-from data_tools.chain.locks import BusyError, run_lock
 from data_tools.chain.plan import within
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
 from data_tools.chain.states import Row, Source, States, merged_rows, read_rows
+from data_tools.stages.locks import BusyError, run_lock
 from tests.data_tools.chain.chain_fakes import FAKES
 from tests.data_tools.chain.chain_run import make_videos
 
@@ -130,12 +130,11 @@ def test_ranges_of_a_manifest_cut_scenes():
     assert parts[0].label == "bedroom"
 
 
-def test_shards_and_splits_depend_on_the_name_alone():
+def test_shards_depend_on_the_name_alone():
     names = [f"video{i}" for i in range(400)]
     counts = [sum(shard_of(name, 4) == i for name in names) for i in range(4)]
     assert sum(counts) == 400
     assert min(counts) > 60
-    assert 10 < sum(split_of(name, "train", 0.1) == "val" for name in names) < 80
 
 
 def test_tables_of_shards_are_read_as_one_and_merged(tmp_path):

@@ -294,9 +294,9 @@ def test_map_coordinates_in_float32_are_told_and_turn_nothing(tmp_path, suffix):
     assert cloud.step == 0.25
     assert "keeps steps of 0.25 there (250 mm if metres)" in said(cloud)
     record = package_cloud(path, tmp_path / "out" / "train")
-    assert record.status == "written"
-    assert record.up == "kept"
-    assert record.dropped["repeated"] > 0
+    assert record.status == "done"
+    assert record.result["up"] == "kept"
+    assert record.result["dropped"]["repeated"] > 0
     assert any("too coarse to tell which way is up" in note for note in record.notes)
 
 

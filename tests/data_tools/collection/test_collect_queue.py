@@ -40,7 +40,12 @@ NETWORK = "ERROR: Unable to download webpage: <urlopen error [Errno -3] Temporar
         (GONE, PERMANENT),
         ("[youtube] x: Private video. Sign in if you've been granted access to this video", PERMANENT),
         ("[youtube] x: Video unavailable", PERMANENT),
-        ("[youtube] x: This video is not available", PERMANENT),
+        ("[youtube] x: This video is not available", PASSING),
+        ("[youtube] x: Video unavailable. This video isn’t available", PASSING),
+        ("[youtube] x: This video isn't available anymore", PERMANENT),
+        ("[youtube] x: The following content is not available on this app. Watch on the latest version", PASSING),
+        ("[youtube] x: This content isn't available", PASSING),
+        ("The downloaded file is empty", PASSING),
         ("[youtube] x: This video is no longer available because the YouTube account has been terminated", PERMANENT),
         ("[youtube] x: This video contains content from X, who has blocked it on copyright grounds", PERMANENT),
         ("[youtube] x: This video has been removed for violating YouTube's Terms of Service", PERMANENT),
@@ -170,11 +175,81 @@ def test_queue_gives_up_for_now_and_the_next_run_keeps_the_pause(tmp_path, video
 
 
 def test_dead_network_does_not_burn_the_queue(tmp_path, video):
-    clock, fake = Clock(), FakeDL({name: [NETWORK] * 2 for name in ids(4)}, video)
-    settings = CollectSettings(network_failures=2, network_pause=20, pause=60, pause_max=200, rounds=3)
+    clock, fake = Clock(), FakeDL({name: [NETWORK] for name in ids(4)}, video)
+    settings = CollectSettings(network_failures=2, network_pause=20, pause=60, pause_max=200, rounds=1)
     summary = run(tmp_path, fake, 4, settings, clock)
     assert all(record.status == "done" for record in summary.records.values())
-    assert clock.slept
+    assert sum(clock.slept) == 20 + 40
+
+
+def test_patience_belongs_to_the_run(tmp_path, video):
+    clock, fake = Clock(), FakeDL({name: [NETWORK] * 99 for name in ids(12)}, video)
+    summary = run(tmp_path, fake, 12, clock=clock)
+    assert "still refused after 3 waits" in summary.stopped
+    assert "check the network" in summary.stopped
+    assert sum(clock.slept) == 20 + 40 + 80
+    assert len(fake.asked) == 12  # three before each wait, and three after the last
+    fake.script.clear()
+    assert run(tmp_path, fake, 12).exit_code == 0  # nothing was used up
+
+
+@pytest.mark.parametrize("last", ["The downloaded file is empty", "HTTP Error 403: Forbidden"])
+def test_refusals_of_any_wording_count_together_as_a_rate_limit(tmp_path, video, last):
+    first, second, third, *_ = ids(4)
+    script = {first: ["HTTP Error 403: Forbidden"], second: ["The downloaded file is empty"], third: [last]}
+    clock, fake = Clock(), FakeDL(script, video)
+    summary = run(tmp_path, fake, 4, clock=clock)
+    assert [record.status for record in summary.records.values()] == ["done"] * 4
+    assert sum(clock.slept) == 60
+    assert fake.asked == [*ids(4), first, second, third]
+
+
+def test_videos_that_are_refused_while_others_come_through_do_not_hold_the_queue(tmp_path, video):
+    bad = ids(6)[:4]
+    clock, fake = Clock(), FakeDL({name: ["HTTP Error 403: Forbidden"] * 99 for name in bad}, video)
+    summary = run(tmp_path, fake, 6, clock=clock)
+    assert not summary.stopped
+    assert sum(clock.slept) == 60
+    assert [summary.records[name].status for name in ids(6)] == ["failed"] * 4 + ["done"] * 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[youtube] {}: The following content is not available on this app. Watch on the latest version of YouTube.",
+        "[youtube] {}: Video unavailable",
+        "[youtube] {}: Private video. Sign in if you've been granted access",
+        "[youtube] {}: Sign in to confirm your age",
+        "[youtube] {}: odd thing number 17 of {}",
+    ],
+)
+def test_a_run_of_equal_answers_stops_the_queue_and_uses_up_nothing(tmp_path, video, message):
+    fake = FakeDL({name: [message.format(name, name)] for name in ids(30)[2:]}, video)
+    summary = run(tmp_path, fake, 30)
+    assert "20 answers in a row were alike" in summary.stopped
+    assert all(cure in summary.stopped for cure in ("update yt-dlp", "cookies", "wait"))
+    assert "\n" not in summary.stopped
+    assert len(fake.asked) == 22
+    report = coverage([source_from_id(name) for name in ids(30)], tmp_path)
+    assert (report.fetched, report.gone, report.waiting) == (2, 0, 28)
+    fake.script.clear()
+    assert run(tmp_path, fake, 30).exit_code == 0
+
+
+def test_answers_that_differ_and_alike_0_stop_nothing(tmp_path, video):
+    fake = FakeDL({name: [GONE if n % 5 else "Private video"] for n, name in enumerate(ids(30))}, video)
+    assert not run(tmp_path, fake, 30).stopped
+    fake = FakeDL({name: [GONE] for name in ids(30)}, video)
+    assert not run(tmp_path / "b", fake, 30, CollectSettings(alike=0)).stopped
+    report = coverage([source_from_id(name) for name in ids(30)], tmp_path / "b")
+    assert report.gone == 30
+
+
+def test_too_long_videos_are_no_sign_of_anything_and_small_ones_are(tmp_path, video):
+    long = FakeDL({name: [{"duration": 9e5}] for name in ids(25)}, video)
+    assert not run(tmp_path / "long", long, 25, CollectSettings(max_duration=60)).stopped
+    small = FakeDL({name: [{"height": 144}] for name in ids(25)}, video)
+    assert "alike" in run(tmp_path / "small", small, 25, CollectSettings(min_height=480)).stopped
 
 
 def test_passing_failures_come_again_and_permanent_ones_do_not(tmp_path, video):

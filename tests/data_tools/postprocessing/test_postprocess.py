@@ -13,8 +13,9 @@ from data_tools.postprocessing.cameras import read_cameras, write_cameras
 from data_tools.postprocessing.pipeline import process
 from data_tools.postprocessing.scene import package_scene, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import Limits, PostprocessSettings
+from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord, read_record
-from data_tools.stages.scene_folder import read_meta, write_json
+from data_tools.stages.scene_folder import read_meta
 from tests.data_tools.postprocessing.postprocess_rooms import moved, room
 
 TURN = Rotation.from_euler("xyz", [110, 25, 70], degrees=True).as_matrix()
@@ -147,7 +148,7 @@ def test_same_bytes_twice_in_any_folder_with_any_number_of_threads(tmp_path):
         record = postprocess_scene(source, out / "clean" / "video_001", workers=workers)
         assert record.status == "done", record.reason
         packed = package_scene(out / "clean" / "video_001", out / "train")
-        assert packed.status == "written", packed.reason
+        assert packed.status == "done", packed.reason
         paths = sorted(path for path in out.rglob("*") if path.is_file())
         files.append({str(path.relative_to(out)): path.read_bytes() for path in paths})
     assert files[0] == files[1]
@@ -178,7 +179,7 @@ def test_files_hold_what_the_record_says(tmp_path):
     assert read_cameras(folder / "cameras.npz").extra["frame_index"].tolist() == list(range(12))
     packed = package_scene(folder, tmp_path / "train")
     scene = read_meta(tmp_path / "train" / "v_000")
-    assert packed.points == len(written)
+    assert packed.result["points"] == len(written)
     assert scene["postprocess"]["source"]["video"] == "xyz"
     assert scene["source"] == {"name": "v_000/cloud.ply", "fingerprint": scene["source"]["fingerprint"]}
     both = np.array(scene["transform"]) @ np.array(meta["transform"])  # file of the reconstruction to the scene

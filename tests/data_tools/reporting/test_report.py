@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -163,7 +164,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path, monkeypatch):
         build(scan(tmp_path), folder, SETTINGS)
     monkeypatch.setattr(build_module, "write_file", write)
     assert not (folder / "index.html").exists()
-    (folder / "data" / ".999999999.part").write_text("left by a killed run")
+    (folder / "data" / f".scenes~{socket.gethostname()}-999999999.js").write_text("left by a killed run")
     build(scan(tmp_path), folder, SETTINGS)
     build(scan(tmp_path), tmp_path.with_name("fresh"), SETTINGS)
     assert files_of(folder) == files_of(tmp_path.with_name("fresh"))

@@ -1,10 +1,23 @@
 """The atomic write: whole or not there, whoever writes and whatever happens."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
-from data_tools.stages.files import replacing, write_json, write_text
+from data_tools.stages.files import (
+    PARTIAL,
+    clean_partial,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path):
@@ -37,3 +50,49 @@ def test_two_hosts_do_not_meet(tmp_path, monkeypatch):
             names.append(partial.name)
             partial.write_text(host)
     assert len(set(names)) == 2
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path):
+    folder = tmp_path / "train" / "room"
+    for text in ("old", "new"):
+        with replacing_folder(folder, tmp_path) as partial:
+            assert partial.parent == tmp_path / PARTIAL
+            (partial / text).write_text(text)
+    with pytest.raises(RuntimeError, match="halfway"), replacing_folder(folder, tmp_path) as partial:  # noqa: PT012
+        (partial / "half").write_text("half")
+        raise RuntimeError("halfway")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
+        "train",
+        "train/room",
+        "train/room/new",
+    ]
+
+
+def test_only_what_the_dead_left_is_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    here, dead, mine = socket.gethostname(), process.pid, os.getpid()
+    left = [f".x~{here}-{dead}.npz", f".x~far.example.org-{mine}.npz"]
+    stay = [f".x~{here}-{mine}.npz", f".y~other-host-{dead}.npz", ".mine~notes.txt", "x~y.npz"]
+    for name in (*left, *stay):
+        (tmp_path / name).touch()
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(tmp_path / left[1], (long_ago, long_ago))
+    (tmp_path / PARTIAL / f"room~{here}-{dead}~old").mkdir(parents=True)
+    assert remove_leftovers(tmp_path) == 2
+    assert clean_partial(tmp_path) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stay)
+    assert remove_leftovers(tmp_path / "nowhere") == 0
+
+
+def test_a_leftover_under_the_own_name_is_not_written_into(tmp_path):
+    """Process numbers come again in containers; the leftover may be a second name of a checkpoint."""
+    kept = tmp_path / "kept.pth"
+    kept.write_text("kept")
+    with replacing(tmp_path / "last.pth") as partial:
+        name = partial.name
+        partial.write_text("old")
+    os.link(kept, tmp_path / name)
+    with replacing(tmp_path / "last.pth") as partial:
+        partial.write_text("new")
+    assert kept.read_text() == "kept"

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from data_tools.stages.files import PARTIAL
 from data_tools.stages.record import (
     RejectedError,
     StageError,
@@ -17,7 +18,6 @@ from data_tools.stages.record import (
     tool_versions,
 )
 from data_tools.stages.run import print_records, run_items
-from data_tools.stages.scene_folder import PARTIAL
 
 
 def write_result(folder, record):

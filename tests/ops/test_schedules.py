@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from lam3c_plugin.models.schedules import WarmupCosine
+from lam3c_plugin.ops.schedules import WarmupCosine
 
 
 def test_linear_over_the_whole_run_starts_and_ends_exactly():

@@ -6,6 +6,11 @@ import math
 from dataclasses import dataclass
 
 
+def half_cosine(first: float, last: float, progress: float) -> float:
+    """Half a cosine from ``first`` at ``progress`` 0 to exactly ``last`` at 1."""
+    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
 @dataclass(frozen=True)
 class WarmupCosine:
     """Linear from ``start`` to ``base`` over ``warmup_ratio`` of the run, then cosine from ``base`` to ``final``.
@@ -33,5 +38,4 @@ class WarmupCosine:
             return self.start + (self.base - self.start) * step / max(warmup - 1, 1)
         if last <= warmup:
             return self.final
-        progress = (step - warmup) / (last - warmup)
-        return self.final + (self.base - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return half_cosine(self.base, self.final, (step - warmup) / (last - warmup))
