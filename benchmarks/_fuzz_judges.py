@@ -6,6 +6,7 @@ A judge takes a path and gives the columns x, y, z and what else the file names,
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def trimesh_columns(path: Path) -> Columns:
     """The vertices as trimesh reads them, coordinates alone."""
     import trimesh
 
+    logging.getLogger("trimesh").setLevel(logging.CRITICAL)
     geometry = trimesh.load(str(path), process=False)
     vertices = np.asarray(geometry.vertices, dtype=np.float64)
     return dict(zip("xyz", vertices.T, strict=True))

@@ -16,7 +16,7 @@ from data_tools.clouds.columns import (
     plain_name,
     unused,
 )
-from data_tools.clouds.predictions import CONFIDENCE_OF, VGGT_COORD, without_unsure
+from data_tools.clouds.predictions import CONFIDENCE_OF, VGGT_COORD, holds_logits, without_unsure
 from data_tools.clouds.types import Cloud, CloudError
 
 COORD_NAMES = (*VGGT_COORD, "coord", "coords", "xyz", "points", "pts", "pts3d", "point", "position", "positions", "pos",
@@ -103,7 +103,7 @@ def _like_points(
         raise CloudError(f"{path}: {name!r} has shape {value.shape}, which does not fit points of shape {points}")
     if len(axes) > 1:
         raise CloudError(f"{path}: {name!r} has shape {value.shape}, rows or columns may be the points; save (N, 3)")
-    if axes[0] != value.ndim - 1:
+    if axes[0] != value.ndim - 1 and value.ndim < 4:  # (S, 3, H, W) is how networks have their images
         notes.append(f"{name!r} of shape {value.shape} transposed")
     moved = np.moveaxis(value, axes[0], -1).reshape(total, -1)
     if moved.shape[1] == 4:
@@ -135,21 +135,23 @@ def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
         if parts["color"] is None and parts["normal"] is None:
             return cloud_from_matrix(path, rows, notes)
         notes.append(f"columns 4 to {rows.shape[1]} of {coord_name!r} left out")
-    own = CONFIDENCE_OF.get(plain_name(coord_name))
+    own = CONFIDENCE_OF.get(plain_name(coord_name), "conf")
     scalars = {}
     for target, wanted in SCALAR_NAMES.items():
         if target == "confidence":
-            wanted = (*([own] if own else []), *wanted, "world_points_conf", "depth_conf", "points_conf")
+            wanted = tuple(dict.fromkeys((own, *wanted, *CONFIDENCE_OF.values(), "points_conf")))
         name = pick(names, wanted, target, notes)
         if name is not None:
             scalars[target] = (name, arrays[name])
     known = (*COORD_NAMES, *COLOR_NAMES, *NORMAL_NAMES, *CONFIDENCE_OF.values(), "points_conf")
     notes += unused(names, {*known, *(name for group in SCALAR_NAMES.values() for name in group)})
     cloud = build_cloud(path, rows[:, :3], parts["color"], parts["normal"], scalars, notes)
-    outside = cloud.confidence is not None and ((cloud.confidence < 0) | (cloud.confidence > 1)).any()
-    if own:
+    is_prediction = coord.ndim >= 4 or (
+        coord.ndim == 3 and cloud.confidence is not None and holds_logits(cloud.confidence)
+    )
+    if own != "conf":
         return without_unsure(cloud, "vggt")
-    return without_unsure(cloud, "pi3") if coord.ndim >= 4 or (coord.ndim == 3 and outside) else cloud
+    return without_unsure(cloud, "pi3") if is_prediction else cloud
 
 
 def read_arrays(path: Path) -> Cloud:

@@ -7,14 +7,17 @@ import numpy as np
 TOPS = (1.0, 255.0, 65535.0)  # the values that may stand for full brightness
 STRAY_SHARE = 0.05  # so many of the values that are not zero may lie beyond the range: strays, to be clipped
 BEYOND = 1.5  # times full brightness; nearer values are overshoot of a filter or a conversion
+GROSS = 10.0  # times full brightness: more than strays there belong to a wider range
+OVEREXPOSED_SHARE = 0.25  # of the values may be beyond the range where next to none is grossly so
 SAMPLE = 3_000_000
 
 
 def color_span(values: np.ndarray) -> tuple[float, float]:
     """The values that stand for black and for full brightness, judged by where most values lie.
 
-    A range is taken when at most 5 % of the values (zeros aside) lie far beyond it: under the next wider one nearly all
-    of the cloud would be black. Integers are never 0..1; floats may also be -1..1.
+    A range is taken when at most 5 % of the values (zeros aside) lie far beyond it, or 25 % of an overexposed cloud
+    with next to none beyond ten times: under the next wider range nearly all of the cloud would be black. Integers are
+    never 0..1; floats may also be -1..1.
 
     Args:
         values: of any shape and numeric type; values that are not finite do not count.
@@ -32,7 +35,9 @@ def color_span(values: np.ndarray) -> tuple[float, float]:
         far = np.abs(number) > top * BEYOND
         if top == 1.0 and beyond.any() and (number == np.rint(number)).all():
             far = beyond  # whole numbers above 1 belong to 0..255
-        if far.sum() <= STRAY_SHARE * number.size:
+        gross = np.abs(number) > top * GROSS
+        allowed = STRAY_SHARE if gross.sum() > STRAY_SHARE * number.size else OVEREXPOSED_SHARE
+        if far.sum() <= allowed * number.size:
             break
     if is_float and top == 1.0 and (number < -0.02).sum() > STRAY_SHARE * number.size:
         return -1.0, 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.clouds.colors import color_to_uint8
-from data_tools.clouds.types import Cloud, CloudError, unit_rows
+from data_tools.clouds.types import UNSURE, Cloud, CloudError, unit_rows
 
 XYZ_NAMES = (("x", "y", "z"),)
 COLOR_NAMES = (
@@ -125,7 +125,8 @@ def build_cloud(
             raise CloudError(f"{path}: {name!r} is of type {scalar.dtype}; write it as numbers")
         if target == "confidence":
             with np.errstate(over="ignore"):
-                arrays[target] = np.nan_to_num(scalar.reshape(-1).astype(np.float32), nan=-1.0)
+                value = scalar.reshape(-1).astype(np.float32)
+            arrays[target] = np.where(np.isfinite(value), value, np.float32(UNSURE))
         elif (labels := whole_labels(scalar, name, said)) is not None:
             arrays[target] = labels
     try:
@@ -143,27 +144,29 @@ def _centred(coord: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarra
         middle = np.median(value[finite], axis=0)
         if np.abs(middle).max() > FAR_FROM_ORIGIN:
             origin = np.round(middle)
-            step = _float32_step(value[finite], middle)
-            value = value - origin
+        half = coord.dtype == np.float16
+        reach = float(np.abs(value[finite]).max() if half else np.abs(middle).max())
+        step = _step(value[finite], reach, np.float16 if half else np.float32)
+        value = value - origin
     if step:
         notes.append(
-            f"coordinates about {np.abs(middle).max():.0f} from the origin in float32, which keeps steps of {step:g} "
-            f"there ({1000 * step:g} mm if metres): export in double, or shift the cloud first"
+            f"coordinates about {reach:.0f} from the origin in float{16 if half else 32}, which keeps steps of "
+            f"{step:g} there ({1000 * step:g} mm if metres): export in double, or shift the cloud first"
         )
     with np.errstate(over="ignore"):  # a value beyond float32 becomes inf and is dropped as not finite later
         return value.astype(np.float32), origin, step
 
 
-def _float32_step(value: np.ndarray, middle: np.ndarray) -> float:
-    """The step of float32 at the middle of far points (N, 3) that float32 (of old, perhaps) held, if coarse; else 0."""
+def _step(value: np.ndarray, reach: float, kind: type[np.floating]) -> float:
+    """The step of a number type so far from zero where the points (N, 3) were of that type and it is coarse, else 0."""
     some = value[:: max(1, len(value) // 100_000)]
-    step = float(np.spacing(np.float32(np.abs(middle).max())))
     size = np.ptp(np.quantile(some, [0.01, 0.99], axis=0), axis=0).max()
     with np.errstate(over="ignore"):
-        was_float32 = bool((some.astype(np.float32) == some).all())
+        step = float(np.spacing(kind(min(reach, float(np.finfo(kind).max)))))
+        was_kind = bool((some.astype(kind) == some).all())
     if step < 1 and (some == np.rint(some)).all():
-        was_float32 = False  # whole numbers, as of a file in millimetres
-    return step if was_float32 and step > COARSE * size else 0.0
+        was_kind = False  # whole numbers, as of a file in millimetres
+    return step if was_kind and step > COARSE * size else 0.0
 
 
 def _stacked(columns: Mapping[str, np.ndarray], names: Mapping[str, str], group: Sequence[str]) -> np.ndarray:

@@ -171,7 +171,7 @@ def check_shape(coord: np.ndarray) -> str:
         raise CloudError(f"all {len(coord)} points are equal; check the export")
     spread = np.linalg.svd((value - value.mean(axis=0)).T @ (value - value.mean(axis=0)), compute_uv=False) ** 0.5
     if spread[1] < THIN * spread[0]:
-        raise CloudError(f"all {len(coord)} points lie on one line; a scene needs a surface, check the columns x, y, z")
+        raise CloudError(f"its {len(coord)} points lie on one line; a scene needs a surface, check the columns x, y, z")
     flat = spread[2] < 1e-5 * spread[0]
     return "all points lie on one plane: a floor or a wall, no room" if flat else ""
 
@@ -200,10 +200,14 @@ def check_bounds(coord: np.ndarray, grid: float = 0.02) -> None:
         grid: cell of the backbone's grid in metres.
 
     Raises:
-        CloudError: what `check_shape` refuses, or more than 2^16 grid cells along an axis.
+        CloudError: what `check_shape` refuses, less than one grid cell, or more than 2^16 along an axis.
     """
     check_shape(coord)
     extent = np.ptp(coord.astype(np.float64), axis=0)
+    if extent.max() < grid:
+        raise CloudError(
+            f"is {extent.max():.3g} m wide, less than one cell of {grid} m; give --unit or check the export"
+        )
     if extent.max() / grid >= MAX_CELLS:
         raise CloudError(
             f"spans {extent.max():.0f} m, more than 2^16 cells of {grid} m; give --unit, or cut it into rooms first"

@@ -142,8 +142,8 @@ def _plain_columns(path: Path, data: bytes, header: _Header, notes: list[str]) -
     table = parse_rows(path, lines[: header.points], sum(header.counts), what="point")
     ends = np.cumsum([0, *header.counts])
     return [
-        as_declared(table[:, first:last].reshape(-1), kind).reshape(len(table), -1) if last > first else table[:, :0]
-        for kind, first, last in zip(header.types, ends[:-1], ends[1:], strict=True)
+        as_declared(table[:, first:last], kind, name, notes) if last > first else table[:, :0]
+        for name, kind, first, last in zip(header.names, header.types, ends[:-1], ends[1:], strict=True)
     ]
 
 

@@ -202,7 +202,9 @@ def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], n
             rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
         table = parse_rows(path, rows, len(element.scalars), what=element.name) if element.scalars and rows else None
         if element.name == "vertex" and columns is None and table is not None:
-            columns = [(name, as_declared(table[:, i], kind)) for i, (name, kind) in enumerate(element.scalars)]
+            columns = [
+                (name, as_declared(table[:, i], kind, name, notes)) for i, (name, kind) in enumerate(element.scalars)
+            ]
     return columns or []
 
 
@@ -210,14 +212,14 @@ def _without_lists(path: Path, number: int, words: list[str], element: _Element)
     """A line without its list properties, checked to end where the properties do."""
     kept: list[str] = []
     position = 0
-    for _, count_type, _ in element.order:
+    for _, count_type, value_type in element.order:
         word = words[position] if position < len(words) else ""
         if count_type and not word.isdigit():
             raise CloudError(f"{path}: {element.name} {number}: {word!r} is no length of a list; export it again")
         end = position + (1 + int(word) if count_type else 1)
-        bad = next((word for word in words[position + 1 : end] if not is_number(word)), None)
-        if bad is not None:
-            raise CloudError(f"{path}: {element.name} {number}: {bad!r} is no number; export it again")
+        for item in words[position + 1 : end]:
+            if not (item.lstrip("+-").isdecimal() or (value_type[0] == "f" and is_number(item))):
+                raise CloudError(f"{path}: {element.name} {number}: {item!r} does not fit its list; export it again")
         kept += [] if count_type else [word]
         position = end
     if position != len(words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.clouds.types import Cloud
+from data_tools.clouds.types import UNSURE, Cloud
 
 VGGT_DROPPED = 0.25  # share of the pixels, the least sure ones, that VGGT's authors drop
 PI3_CONFIDENCE = 0.1  # sigmoid of the logits, as pi3's authors have it
@@ -23,6 +23,11 @@ def share_ranks(values: np.ndarray, sample: int = 1_000_000) -> np.ndarray:
     for index in range(len(values)):  # view by view: float64 ranks of all at once would double the memory
         out[index] = np.searchsorted(known, values[index], side="right") / len(known)
     return np.where(np.isfinite(values), out, np.float32(0))
+
+
+def holds_logits(confidence: np.ndarray) -> bool:
+    """Whether any confidence lies outside 0..1; those that were no numbers do not count."""
+    return bool((((confidence < 0) | (confidence > 1)) & (confidence != UNSURE)).any())
 
 
 def without_unsure(cloud: Cloud, kind: str) -> Cloud:
@@ -44,9 +49,11 @@ def without_unsure(cloud: Cloud, kind: str) -> Cloud:
         value = share_ranks(value[None])[0]
     else:
         threshold, words = PI3_CONFIDENCE, f"confidence up to {PI3_CONFIDENCE} (pi3's threshold)"
-        if ((value < 0) | (value > 1)).any():
+        if holds_logits(value):
             value = (1.0 / (1.0 + np.exp(-np.clip(value.astype(np.float64), -60, 60)))).astype(np.float32)
     cloud.confidence = value
     keep = value > threshold
+    if keep.all():
+        return cloud
     cloud.notes.append(f"dropped {int((~keep).sum())} of {len(keep)} points: {words}")
     return cloud.select(keep)

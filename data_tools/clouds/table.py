@@ -82,11 +82,14 @@ def _quick_table(lines: Sequence[str], delimiter: str | None) -> np.ndarray | No
         return None
 
 
-def as_declared(values: np.ndarray, kind: str) -> np.ndarray:
-    """Text numbers (N,) in the type that a header declares, where it can hold them; else as they were written."""
-    if kind[-2] == "f":
+def as_declared(values: np.ndarray, kind: str, name: str, notes: list[str]) -> np.ndarray:
+    """Text numbers in the type that a header declares; as they are written, with a note, where it cannot hold them."""
+    if kind[0] == "f":
         return values
-    whole = np.isfinite(values).all() and (values == np.rint(values)).all()
     limits = np.iinfo(kind)
-    fits = whole and (not values.size or (values.min() >= limits.min and values.max() <= limits.max))
-    return values.astype(kind) if fits else values
+    with np.errstate(invalid="ignore"):
+        fits = (values == np.rint(values)) & (values >= limits.min) & (values <= limits.max)
+    if fits.all():
+        return values.astype(kind)
+    notes.append(f"{int((~fits).sum())} values of {name!r} do not fit its type {np.dtype(kind)}: read as written")
+    return values

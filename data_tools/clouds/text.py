@@ -21,11 +21,14 @@ def read_text(path: Path) -> Cloud:
         CloudError: not text, a bad row, or not 3, 6 or 9 columns without a header.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise CloudError(f"{path}: is not a text file; name it by its real format") from None
+    lines = [line for line in text.splitlines() if line.strip()]
     names, first, notes = _text_header(path, lines)
-    rows = [text for line in lines[first:] if (text := COMMENT.sub("", line).strip())]
+    rows = lines[first:]
+    if any(mark in text for mark in COMMENTS):
+        rows = [left for line in rows if (left := COMMENT.sub("", line).strip())]
     if not rows:
         raise CloudError(f"{path}: holds no line of numbers; export the points again")
     delimiter = next((mark for mark in ",;" if mark in rows[0]), None)

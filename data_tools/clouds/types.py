@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+UNSURE = -100.0  # a confidence that is no number: below every threshold, of logits too
+
 
 class CloudError(ValueError):
     """A cloud that cannot be used; the message is one line that names the file and the cure."""

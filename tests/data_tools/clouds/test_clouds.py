@@ -295,6 +295,7 @@ def test_bounds():
     check_bounds(np.eye(3, dtype=np.float32))
     cases = [([[0, 0, 0]], "1 point"), ([[0, 0, 0], [1, 1, 1]], "2 point"), ([[1, 1, 1]] * 5, "equal")]
     cases += [([[0, 0, 0], [1, 1, 1], [3, 3, 3]], "one line"), ([[0, 0, 0], [2000, 0, 0], [0, 900, 0]], "2\\^16")]
+    cases += [(np.eye(3) * 1e-3, "less than one cell")]
     for points, words in cases:
         with pytest.raises(CloudError, match=words):
             check_bounds(np.array(points, dtype=np.float32))

@@ -83,6 +83,11 @@ STRAY_1 = np.where(np.arange(300).reshape(100, 3) == 5, 1.004, RGB / 255)
         ((RGB * 257.0), RGB, 0),
         ((RGB / 127.5 - 1.0), RGB, 0),
         ((RGB / 255).astype(np.float16), RGB, 0),
+        (
+            np.where(np.arange(300).reshape(100, 3) % 5, RGB / 255, 3.5),
+            np.where(np.arange(300).reshape(100, 3) % 5, RGB, 255),
+            60,
+        ),
         (np.minimum(RGB, 1).astype(np.uint16), np.minimum(RGB, 1), 0),
         (RGB.astype(np.uint8).view(np.int8), RGB, 0),
     ],
@@ -210,6 +215,10 @@ def test_pi3_predictions(tmp_path):
     assert (cloud.color == np.rint(255 * images[keep])).all()
     assert cloud.confidence.min() > 0.1
     assert "pi3's threshold" in said(cloud)
+    logit[0, 0, 0] = np.nan
+    np.savez(tmp_path / "c.npz", points=points, images=images, conf=logit)
+    assert len(read_cloud(tmp_path / "c.npz")) == keep.sum() - keep[0, 0, 0]
+    logit[0, 0, 0] = 9 if keep[0, 0, 0] else -9
     np.savez(tmp_path / "b.npz", points=points[None], images=images[None], conf=1 / (1 + np.exp(-logit[None])))
     np.testing.assert_allclose(read_cloud(tmp_path / "b.npz").coord, cloud.coord)
 
@@ -291,6 +300,13 @@ def test_map_coordinates_in_float32_are_told_and_turn_nothing(tmp_path, suffix):
     assert any("too coarse to tell which way is up" in note for note in record.notes)
 
 
+def test_coordinates_in_half_precision_are_told(tmp_path):
+    np.savez(tmp_path / "a.npz", points=XYZ.astype(np.float16))
+    cloud = read_cloud(tmp_path / "a.npz")
+    assert cloud.step == 2**-9
+    assert "in float16, which keeps steps of 0.00195312" in said(cloud)
+
+
 def test_map_coordinates_in_double_keep_their_millimetres(tmp_path):
     cloud = read_cloud(write_binary(tmp_path / "a.ply", **axes(XYZ + MAP, np.float64)))
     assert np.abs(cloud.coord + cloud.origin - XYZ - MAP).max() < 1e-6
@@ -333,7 +349,9 @@ def test_text_in_a_type_that_cannot_hold_it(tmp_path):
     write_text(tmp_path / "a.ply", [[0, 0, 0, 0.5, 0.25, 1], [1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1]], head)
     assert read_cloud(tmp_path / "a.ply").color[0].tolist() == [128, 64, 255]  # not cut to whole numbers
     write_text(tmp_path / "b.ply", [[0, 0, 0, 256, 9, 9], *([[1, 0, 0, 9, 9, 9]] * 40)], head.replace(" 3", " 41", 1))
-    assert read_cloud(tmp_path / "b.ply").color[0].tolist() == [255, 9, 9]  # not wrapped to 0
+    cloud = read_cloud(tmp_path / "b.ply")
+    assert cloud.color[0].tolist() == [255, 9, 9]  # not wrapped to 0
+    assert "1 values of 'red' do not fit its type uint8: read as written" in said(cloud)
 
 
 def test_lines_and_columns_left_out_are_said(tmp_path):
