@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -56,12 +56,12 @@ def compare_losses(case: Case) -> None:
     shared = dict(device=case.device, repeats=1 if small else 5, tolerance=20.0)
     clustering = dict(prototypes=64 if small else 4096, dtype="float32", from_embeddings=False)
     laplacian = dict(channels=64 if small else 1088, k=24, spacing=0.08)
-    search = dict(k=24, radius=0.08, backend="auto" if case.device == "cuda" else "grid")
+    search = dict(k=24, radius=0.08, repeats=1 if small else 3, backend="auto" if case.device == "cuda" else "grid")
     jobs: list[tuple[str, ModuleType, dict, list[int], str]] = [
         ("clustering", clustering_loss, clustering, [20_000, 100_000], ">= 3x, <= 0.1 of the memory"),
         ("clustering, bfloat16", clustering_loss, {**clustering, "dtype": "bfloat16"}, [100_000], ""),
         ("clustering from embeddings", clustering_loss, {**clustering, "from_embeddings": True}, [20_000, 100_000], ""),
-        ("neighbours, 8 cm apart", neighbours, {**search, "spacing": 0.08}, [100_000, 400_000], ">= 3x torch.cdist"),
+        ("neighbours, 8 cm apart", neighbours, {**search, "spacing": 0.08}, [100_000, 200_000], ">= 3x torch.cdist"),
         ("neighbours, 2 cm apart", neighbours, {**search, "spacing": 0.02}, [100_000], ">= 3x torch.cdist"),
         ("Laplacian", laplacian_loss, laplacian, [20_000, 50_000], ""),
     ]
@@ -114,8 +114,8 @@ def loader(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         jobs = [(f"{folder}/train/room{number}", points, number) for number, points in enumerate(sizes)]
         start = time.monotonic()
-        with get_context("spawn").Pool(min(cores, len(jobs), 14)) as pool:
-            pool.map(write_room, jobs)
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(write_room, jobs))
         case.note(
             f"{len(sizes)} scenes of {min(sizes)} to {max(sizes)} points, made in {time.monotonic() - start:.0f} s"
         )
