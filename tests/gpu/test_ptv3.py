@@ -17,7 +17,7 @@ NETWORKS = {
     "decoder": dict(SIZES["tiny"], enc_mode=False, **DECODER),
 }
 # relative to the norm: of the features, of all gradients together
-BARS = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (5e-2, 0.15)}
+BARS = {torch.float32: (1e-4, 1e-3), torch.bfloat16: (0.08, 0.3)}
 
 
 def network(kind, device):
