@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def run_tests(case: Case) -> None:
     """`pytest -m gpu`; without a card the same tests on the CPU."""
-    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "tests/gpu"]
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-o", "faulthandler_timeout=60", "tests/gpu"]
     command += ["-m", "not gpu" if case.device == "cpu" else "gpu"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     count: dict[str, int] = {}
@@ -110,7 +110,7 @@ def loader(case: Case) -> None:
     sizes = [3000] * 3 if case.dry else [300_000, 500_000, 700_000, 1_000_000] * 6
     cores = len(os.sched_getaffinity(0))
     counts = [2] if case.dry else [n for n in (14, 12, 8) if n <= cores] or [cores]
-    batch = 2 if case.dry else 12
+    batch = 2  # a batch is one worker's work: of twelve scenes each there would be few to count in the time
     with tempfile.TemporaryDirectory() as folder:
         jobs = [(f"{folder}/train/room{number}", points, number) for number, points in enumerate(sizes)]
         start = time.monotonic()
@@ -139,7 +139,7 @@ def _read(case: Case, built: object, workers: int, batch: int, spend: float) -> 
     batches, start = itertools.chain.from_iterable(itertools.repeat(built)), time.perf_counter()
     first = next(batches)
     waited = time.perf_counter() - start
-    skip = 0 if case.dry else -(-2 * workers // batch)  # what was prepared while the first was on its way
+    skip = 0 if case.dry else 2 * workers  # what was prepared while the first was on its way
     for _ in range(skip):
         next(batches)
     start, done, points = time.perf_counter(), 0, 0
@@ -166,16 +166,7 @@ def learning(case: Case) -> None:
             command += ["--preset", "smoke", "--jobs", "1", "--threads", "1", "--time-limit", "2"]
         else:
             chosen = ["rows=['random','clustering','full']", "seeds=[0]", "rooms=80", "train_rooms=30", "test_rooms=15"]
-            command += [
-                "--preset",
-                "cpu",
-                "--jobs",
-                "3",
-                "--threads",
-                "4",
-                "--time-limit",
-                f"{minutes:.2f}",
-            ]
+            command += f"--preset cpu --jobs 3 --threads 4 --time-limit {minutes:.2f}".split()
         chosen += ["curve_steps=[]", "curve_rooms=[]", "finetune_rows=[]", "shares=[]"]
         done = subprocess.run([*command, "--set", *chosen], cwd=ROOT, capture_output=True, text=True, check=False)
         print(done.stdout, done.stderr, flush=True)

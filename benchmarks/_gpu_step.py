@@ -205,7 +205,7 @@ def waits(run: Callable[[], None], device: str) -> Counter[tuple[str, str]]:
             torch.cuda.set_sync_debug_mode("default")
     count: Counter[tuple[str, str]] = Counter()
     for warning in seen:
-        if "synchroniz" in str(warning.message):
+        if "called a synchronizing CUDA operation" in str(warning.message):
             place = Path(warning.filename)
             place = place.relative_to(ROOT) if place.is_relative_to(ROOT) else Path(*place.parts[-2:])
             count[f"{place.as_posix()}:{warning.lineno}", "synchronisation"] += 1
