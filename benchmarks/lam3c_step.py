@@ -58,8 +58,8 @@ class PlainClusteringLoss(nn.Module):
         return sonata_loss(student, teacher, batch, 0.1, teacher_temp, others["num_clouds"])
 
 
-def make_batch(scenes: int, points: int, device: str) -> dict[str, Tensor]:
-    """Two global views of ``points`` and four local ones of a fourth of that a scene, crops of one dense room.
+def make_batch(scenes: int, points: int, device: str, local: int | None = None) -> dict[str, Tensor]:
+    """Two global views of ``points`` and four local ones of ``local`` (a fourth) a scene, crops of one dense room.
 
     Local views lie in the scene's first global view: Sonata's mean counts a view without a match as 0, ours leaves it
     out, and the comparison is not about that.
@@ -76,7 +76,7 @@ def make_batch(scenes: int, points: int, device: str) -> dict[str, Tensor]:
     for _ in range(scenes):
         principal = crop(room, points)
         views["global"] += [principal, crop(room, points)]
-        views["local"] += [crop(principal, points // 4) for _ in range(4)]
+        views["local"] += [crop(principal, local or points // 4) for _ in range(4)]
     for kind, parts in views.items():
         origin = torch.cat(parts)
         batch[f"{kind}_origin_coord"] = origin

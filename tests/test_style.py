@@ -22,7 +22,6 @@ IN_FLUX = (
     "lam3c_plugin/analysis",
     "lam3c_plugin/cli",
     "lam3c_plugin/commands",
-    "lam3c_plugin/viz",
     "lam3c_plugin/embedded/ptv3/attention.py",
 )
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clouds.types import Cloud, CloudError, build_cloud
+from data_tools.clouds.columns import build_cloud
+from data_tools.clouds.types import Cloud, CloudError
 
 MESH_SUFFIXES = (".obj", ".stl", ".glb", ".off")
 STEPS = 500  # where no spacing is given: points a 500th of the longest side apart, 1 cm in a room of 5 m
@@ -113,9 +114,7 @@ def read_mesh(path: Path, spacing: float | None = None) -> Cloud:
     )
     if path.suffix.lower() == ".glb":
         notes.append("glTF files are y-up")
-    cloud = build_cloud(path, coord, color, cross[triangle])
-    cloud.notes = [*notes, *cloud.notes]
-    return cloud
+    return build_cloud(path, coord, color, cross[triangle], notes=notes)
 
 
 def _inside(draw: np.ndarray) -> np.ndarray:

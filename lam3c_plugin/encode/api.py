@@ -246,7 +246,8 @@ class Encoder:
 
     def _run(self, cloud: CellCloud, chunk: str | int | None, out: Tensor) -> list[Stage]:
         held = 4.0 * self.info.parameters
-        held += out.numel() * out.element_size() if out.device == self.device else 0
+        # "cuda" and "cuda:0" are the same place
+        held += out.numel() * out.element_size() if out.device.type == self.device.type else 0
         limit = choose_limit(len(cloud.cells), self._widths, self.device, held, chunk)
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):

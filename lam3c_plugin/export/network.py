@@ -101,7 +101,11 @@ def _route(geometry: CloudGeometry, size: int, curve: str) -> tuple[Tensor, Tens
     route = patch_route(geometry, size, curve)
     missing = -len(route.row) % size
     rows = F.pad(route.row, (0, missing))
-    valid = F.pad(torch.ones_like(route.row, dtype=torch.bool), (0, missing))
+    shown = [
+        block.valid.flatten() if block.valid is not None else rows.new_ones(block.count * block.length).bool()
+        for block in route.blocks
+    ]
+    valid = F.pad(torch.cat(shown), (0, missing))
     return rows.view(-1, size), route.slot, valid.view(-1, size)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 
 from lam3c_plugin.embedded.ptv3 import patch_attention, submanifold_conv3d
 from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock
@@ -50,6 +51,28 @@ def test_rows_and_convolution_keep_device_and_type(feat):
     for shape, values in results.items():
         for value in values:
             assert (tuple(value.shape), value.device.type, value.dtype) == (shape, "cuda", feat.dtype)
+
+
+@pytest.mark.parametrize("upcast", [False, True])
+def test_attention_never_allows_cudnn(feat, upcast, monkeypatch):
+    kernels = ("flash", "mem_efficient", "math", "cudnn")
+    attend, seen = F.scaled_dot_product_attention, []
+
+    def allowed():
+        return {name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()}
+
+    def spy(*args, **kwargs):
+        seen.append(allowed())
+        return attend(*args, **kwargs)
+
+    before = allowed()
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    valid = torch.ones(1, 1, 1, 24, dtype=torch.bool, device="cuda")
+    blocks = (SequenceBlock(0, 2, 32, None), SequenceBlock(64, 1, 24, valid))
+    route = PatchRoute(blocks, rows(88), rows(80), rows(0), rows(0))
+    patch_attention(torch.cat([feat, feat, feat], 1), route, num_heads=2, scale=0.25, upcast=upcast)
+    assert seen == [{"flash", "mem_efficient", "math"}] * 2
+    assert allowed() == before  # the rest of the program chooses as it did
 
 
 @pytest.mark.parametrize("upcast", [False, True])
