@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from experiments.learning.collapse import COLLAPSING
 from lam3c_plugin.embedded.config import parse_value
 from lam3c_plugin.errors import ConfigError, did_you_mean
 
@@ -23,6 +22,9 @@ SEEDS = {"pretrain": 1000, "train": 2000, "val": 3000, "test": 5000}
 SPLITS = ("train", "val", "test")
 NO_LAPLACIAN: Options = {"model.laplacian_weight_start": 0.0, "model.laplacian_weight_base": 0.0}
 NO_CONSISTENCY: Options = {"model.consistency_weight": 0.0}
+#: full LAM3C with one number that makes it collapse, to show what the monitor says: the teacher's temperature is twice
+#: the student's 0.1, so that its targets are flatter than the predictions and are met best by telling nothing apart
+COLLAPSING: Options = {"model.teacher_temp_start": 0.2, "model.teacher_temp_base": 0.2}
 #: distances of the tiny recipe, metres
 MAX_DISTANCE, MATCH_RADIUS = "model.laplacian_loss.max_distance", "model.match_max_r"
 TINY_DISTANCES = {MAX_DISTANCE: 0.16, MATCH_RADIUS: 0.32}

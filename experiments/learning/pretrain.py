@@ -12,12 +12,6 @@ from experiments.learning import data, engine
 CONFIG = engine.PRETRAIN
 LAST = "model_last.pth"
 MONITOR_POINTS = 250  # of a curve in the results
-#: names in the results for the tags of the event file
-NAMES = {
-    "train_batch/laplacian_loss": "laplacian",
-    "train_batch/consistency_loss": "consistency",
-    "monitor/target_entropy": "entropy",
-}
 
 
 def checkpoint(source: str, step: int, last: bool) -> str:
@@ -130,7 +124,7 @@ def read_monitor(target: Path) -> dict[str, list[float | None]]:
         group, _, name = tag.partition("/")
         if group in ("train_batch", "monitor", "params") and "/" not in name:
             # a resumed run writes some steps again: the later value is the run's
-            columns[NAMES.get(tag, name)] = {event.step: event.value for event in events.Scalars(tag)}
+            columns[name] = {event.step: event.value for event in events.Scalars(tag)}
     steps = sorted({step for column in columns.values() for step in column if step > 0})
     kept = [step for step in steps if step in columns.get("loss", {})]
     measured = [step for step in kept if step in columns.get("effective_rank", {})] or kept

@@ -1,4 +1,4 @@
-"""All finished jobs of a plan as one ``results.json``; the only source of the report's numbers."""
+"""All finished jobs of a plan as one ``results.json``; the only source of the tables' numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers of a results file as the report needs them: means and spreads over seeds, curves, IoU by class.
+"""Numbers of a results file as the tables need them: means and spreads over seeds, curves, IoU by class.
 
 mIoU and IoU are shares in 0..1 in the file and points (0..100) here.
 """
@@ -85,7 +85,7 @@ class Results:
             ) from error
         found = data.get("version") if isinstance(data, dict) else None
         if found != VERSION:
-            raise DataError(f"{path}: version {found!r}, this report reads {VERSION}; make the file again")
+            raise DataError(f"{path}: version {found!r}, these tables need {VERSION}; make the file again")
         self.root = path.parent
         self.data: dict[str, Any] = data
         self.pretrain: list[dict[str, Any]] = [run for run in data.get("pretrain", []) if run["row"] != "random"]
@@ -101,6 +101,20 @@ class Results:
         if not count:
             return None
         return max(count, key=lambda setting: (count[setting], setting.noise == "pi3", setting.rooms, setting.steps))
+
+    def monitored(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """A pre-training of full LAM3C and the collapsing one that have curves, of equal steps where there are such."""
+
+        def runs(row: str) -> list[dict[str, Any]]:
+            found = [run for run in self.pretrain if run["row"] == row and run["monitor"]["step"]]
+            return sorted(found, key=lambda run: run["seed"])
+
+        collapsing = next(iter(runs("collapsing")), None)
+        like = (collapsing or {}).get("steps"), (collapsing or {}).get("rooms")
+        healthy = max(
+            runs("full"), key=lambda r: ((r["steps"], r["rooms"]) == like, r["steps"] == like[0]), default=None
+        )
+        return healthy, collapsing
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 
