@@ -115,16 +115,13 @@ def read_monitor(target: Path) -> dict[str, list[float | None]]:
     Returns:
         "step", and a list as long for the loss, its terms, the monitor's measures and the schedules.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from lam3c_plugin.summary import read_scalars
 
-    events = EventAccumulator(str(target), size_guidance={"scalars": 0})
-    events.Reload()
     columns: dict[str, dict[int, float]] = {}
-    for tag in events.Tags()["scalars"]:
+    for tag, (steps, values) in read_scalars(target).items():
         group, _, name = tag.partition("/")
         if group in ("train_batch", "monitor", "params") and "/" not in name:
-            # a resumed run writes some steps again: the later value is the run's
-            columns[name] = {event.step: event.value for event in events.Scalars(tag)}
+            columns[name] = dict(zip(steps.tolist(), values.tolist(), strict=True))
     steps = sorted({step for column in columns.values() for step in column if step > 0})
     kept = [step for step in steps if step in columns.get("loss", {})]
     measured = [step for step in kept if step in columns.get("effective_rank", {})] or kept

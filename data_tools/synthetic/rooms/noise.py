@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from data_tools.clouds.io import cell_means, grid_cells
 from data_tools.synthetic.rooms.furniture import Rng
@@ -213,10 +212,3 @@ def blur_colors(coord: np.ndarray, color: np.ndarray, scan: Scan, level: NoiseLe
     if level.color_noise > 0:
         out = out + level.color_noise * rng.normal(size=out.shape)
     return np.clip(out, 0, 1)
-
-
-def surface_error(noisy: np.ndarray, clean: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Distance (N,) in metres of noisy points to the plane of the nearest clean point (never above that point's)."""
-    distance, nearest = cKDTree(clean).query(noisy)
-    plane = np.abs(((noisy - clean[nearest]) * normal[nearest]).sum(axis=1))
-    return np.minimum(plane, distance)
