@@ -47,7 +47,6 @@ def collect(
         "commit": commit(),
         "command": command,
         "wall_seconds": round(sum((read_json(out / RUNS) or {}).get("seconds", [])), 1),
-        "cpu_seconds": round(sum(result["cpu_seconds"] for _, result in done), 1),
         "classes": list(CLASSES),
         "settings": {**asdict(preset), "grid_size": GRID_SIZE, "generator_seeds": SEEDS},
         "pretrain": [_pretrain(job, result) for job, result in done if job.kind == "pretrain"],
@@ -56,7 +55,7 @@ def collect(
         "terms": [_terms(job, result) for job, result in done if job.kind == "terms"],
         "failed": [{"id": key, "error": value} for key, value in errors.items()],
         "open": [job.id for job in jobs if job.id not in finished and job.id not in errors],
-        "jobs": {job.id: {key: result[key] for key in ("kind", "seconds", "cpu_seconds")} for job, result in done},
+        "jobs": {job.id: {key: result[key] for key in ("kind", "seconds")} for job, result in done},
     }
 
 

@@ -31,7 +31,6 @@ WORK: dict[str, Work] = {
     "finetune": finetune.run,
     "terms": terms.run,
 }
-SPENT = "spent.json"
 PATIENCE = 180.0  # seconds for the last worker of a killed runner to save and end
 
 
@@ -46,23 +45,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def work(out: Path, job: str) -> int:
-    """Does a job of which ``job.json`` is there, in this process, and writes its result.
-
-    The seconds of earlier tries that were stopped count as well (those of a SIGKILL are lost).
-    """
+    """Does a job of which ``job.json`` is there, in this process, and writes its result."""
     folder = out / "jobs" / job
     description = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    spent = _read(folder / SPENT)
-    wall = time.perf_counter()
-    try:
-        result = WORK[description["kind"]](description["spec"], folder, out)
-    finally:
-        now = {
-            "seconds": round(spent.get("seconds", 0.0) + time.perf_counter() - wall, 2),
-            "cpu_seconds": round(spent.get("cpu_seconds", 0.0) + _cpu_seconds(), 2),
-        }
-        write_json(folder / SPENT, now)
-    write_json(folder / "result.json", {**description, **result, **now})
+    begun = time.perf_counter()
+    result = WORK[description["kind"]](description["spec"], folder, out)
+    write_json(folder / "result.json", {**description, **result, "seconds": round(time.perf_counter() - begun, 2)})
     return 0
 
 
@@ -74,18 +62,6 @@ def _folder_of_my_own(folder: Path, patience: float = PATIENCE) -> Iterator[None
             yield
     except BusyError as error:
         raise Lam3cError(f"{str(error).split(';')[0]}; end that process and start again") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def _stop_with_runner() -> None:

@@ -92,7 +92,6 @@ def test_the_results_have_the_schema(found):
     assert found["machine"]["cores"] >= 1
     assert found["versions"]["torch"] == torch.__version__
     assert found["failed"] == found["open"] == []
-    assert found["cpu_seconds"] > 0
     (run,) = found["pretrain"]
     assert (run["id"], run["row"], run["seed"], run["rooms"], run["noise"]) == ("full-3", "full", 3, 2, "pi3")
     assert run["steps"] == 4
