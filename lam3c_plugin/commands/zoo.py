@@ -92,7 +92,7 @@ def run_verify(args: argparse.Namespace) -> int:
     failed = 0
     for name in names:
         try:
-            print(f"ok     {name}: {_verify(name, args.sha256)}")
+            print(f"ok     {name}: {_verify(name)}")
         except CheckpointError as error:
             failed += 1
             print(f"wrong  {name}: {error}")
@@ -112,7 +112,7 @@ def _place(name: str) -> tuple[Path, Entry | None]:
     return path, entry
 
 
-def _verify(name: str, wanted: str | None) -> str:
+def _verify(name: str) -> str:
     from lam3c_plugin.checkpoints.weights import read
     from lam3c_plugin.zoo import publish, store
 
@@ -122,13 +122,12 @@ def _verify(name: str, wanted: str | None) -> str:
         raise CheckpointError(f"it is not on this machine; run `lam3c zoo download {entry.name}`")
     path = Path(lock.path) if lock else path
     said = []
-    if lock and entry:
-        wanted = wanted or entry.sha256 or lock.sha256
+    wanted = (entry.sha256 or lock.sha256) if lock and entry else None
     if path.is_dir() and (path / publish.SUMS).is_file():
         said.append(f"{len(publish.check_sums(path))} files as in {publish.SUMS}")
     elif path.is_file():
         digest = store.sha256_of(path)
-        if wanted and digest != wanted.lower():
+        if wanted and digest != wanted:
             raise CheckpointError(f"{path} has the SHA-256 {digest} where {wanted} was expected; get it again")
         said.append(f"SHA-256 {digest}" + (" as expected" if wanted else " (nothing to compare with)"))
     weights = read(path, config=entry.config if entry else None)
@@ -333,7 +332,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     command = action("verify", run_verify, "compare hashes and read the tensors; without names: all that is downloaded")
     command.add_argument("names", nargs="*", metavar="NAME|FILE")
-    command.add_argument("--sha256", help="what the file has to be")
 
     command = action("info", run_info, "kind, config, parameters, keys and hash of a checkpoint")
     command.add_argument("name", metavar="NAME|FILE")
