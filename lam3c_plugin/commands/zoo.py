@@ -148,21 +148,26 @@ def run_info(args: argparse.Namespace) -> int:
         lock = store.read_lock(entry.name)
         if lock is None or not Path(lock.path).exists():
             content = {**entry.to_json(), "here": None}
-            print(json.dumps(content, indent=1) if args.json else _entry_text(entry))
+            _print_facts(content, args.json)
+            if not args.json:
+                print(f"it is not on this machine; `lam3c zoo download {entry.name}` gets it")
             return 0
         path = Path(lock.path)
     weights = read(path, part=args.part, config=_config(args) or (entry.config if entry else None))
-    facts = _facts(weights, entry)
-    if args.json:
+    _print_facts(_facts(weights, entry), args.json)
+    return 0
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(facts, indent=1))
-        return 0
+        return
     for key, value in facts.items():
         if key == "backbone_config" and value:
             print("config")
             print("\n".join(f"  {name:<16} {_short(item)}" for name, item in value.items()))
         elif value not in (None, [], {}):
             print(f"{key:<11} {_short(value)}")
-    return 0
 
 
 def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
@@ -187,20 +192,10 @@ def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
     }
 
 
-def _entry_text(entry: Entry) -> str:
-    lines = [f"{entry.name}: {entry.summary}", f"licence  {entry.licence.upper()} {entry.licence_url}"]
-    lines += [f"source   {entry.where} ({' or '.join(entry.files)})" if entry.files else f"source   {entry.where}"]
-    lines += [f"sha256   {entry.sha256 or 'not known to the index; recorded at the first download'}"]
-    lines += (
-        [f"scores   {', '.join(f'{key} {value:g}' for key, value in entry.scores.items())}"] if entry.scores else []
-    )
-    return "\n".join([*lines, f"it is not on this machine; `lam3c zoo download {entry.name}` gets it"])
-
-
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
