@@ -163,10 +163,10 @@ def write(results: dict[str, Any], out: Path) -> None:
     """Both files, whole or not at all."""
     from _gpu_case import markdown
 
-    for name, text in (("results.json", json.dumps(results, indent=1)), ("results.md", markdown(results))):
-        partial = out / f"{name}.tmp"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out / name)
+    from data_tools.stages.files import write_text
+
+    write_text(out / "results.json", json.dumps(results, indent=1))
+    write_text(out / "results.md", markdown(results))
 
 
 def run_all(args: argparse.Namespace) -> int:
