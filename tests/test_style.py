@@ -38,6 +38,9 @@ _THIRD = re.compile(
     r"Prepares|Prints|Puts|Raises|Reads|Reduces|Refuses|Registers|Removes|Renders|Resumes|Returns|Runs|Saves|"
     r"Says|Sets|Shows|Starts|Stores|Takes|Tells|Trains|Turns|Updates|Waits|Writes)\b(?! of)"
 )
+_SCRIPT = re.compile(
+    r"\bfunction *\w*\([\w, ]*\) *\{|=> *\{|addEventListener|querySelector|\bon(?:click|change|input)="
+)
 _PAGE = re.compile(r"[\w./-]+\.md\b")
 
 
@@ -82,11 +85,19 @@ def pages(source: str) -> set[str]:
     return {name for text in (*docstrings(source), *comments) for name in _PAGE.findall(text)}
 
 
+def javascript(source: str) -> list[str]:
+    """Strings of a module that hold JavaScript or handlers of HTML."""
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    return [text for text in texts if isinstance(text, str) and _SCRIPT.search(text)]
+
+
 def test_the_finders_find():
     text = "Do.\n\nArgs:\n    a, b: two.\n    c: one. d: another.\n    e: (N, 3): fine.\n        f, g: more\n\nh, i: no"
     assert crowded(text) == ["a, b: two.", "c: one. d: another."]
     assert crowded("Args:\n    a: one; b: two.\n    c: 1; none: 0.") == ["a: one; b: two."]
     assert third_person('def f():\n    """Runs it."""\ndef g():\n    """Runs of 1."""\n"""Reads."""') == ["Runs it."]
+    assert javascript('x = f"<p onclick={y}>"') == ["<p onclick="]
+    assert javascript('x = "function (a) {"\ny = "a function (of b) is called"') == ["function (a) {"]
     assert pages('"""See there.md."""\nx = "no.md"  # and docs/here.md\n') == {"there.md", "docs/here.md"}
 
 
@@ -118,3 +129,8 @@ def test_pages_named_are_there():
         if not (ROOT / page).exists() and not (path.parent / page).exists()
     ]
     assert found == []
+
+
+def test_javascript_stands_in_assets():
+    files = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
+    assert [path.name for path in files if javascript(path.read_text(encoding="utf-8"))] == []
