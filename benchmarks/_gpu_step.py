@@ -68,7 +68,8 @@ def first_scenes(batch: dict[str, Tensor], scenes: int, device: str) -> tuple[di
     """A part of a batch on a device, its offsets known on the host as the trainer hands them over; points of all views.
 
     Args:
-        batch: of `make_batch`, on the CPU. scenes: how many of it.
+        batch: of `make_batch`, on the CPU.
+        scenes: how many of it.
     """
     found, points = {"grid_size": batch["grid_size"][:scenes].to(device)}, 0
     for kind, views in (("global", 2), ("local", 4)):

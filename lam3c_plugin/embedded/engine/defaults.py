@@ -65,7 +65,7 @@ _NOT_DUMPED = ("stop_after_steps", "stretch_schedule")
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
-    """:func:`read_config`, then :func:`make_run_folder`."""
+    """`read_config`, then `make_run_folder`."""
     cfg = read_config(path, options)
     make_run_folder(cfg)
     return cfg
