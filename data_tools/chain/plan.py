@@ -253,7 +253,7 @@ class Planner:
         name = video.video_id if scene is None else scene.scene_id
         final = self.folder(stage, video, name)
         attempts = None if STAGES[stage].in_place else self.places.attempts(stage, self.run)
-        before = {"postprocess": "reconstruct", "package": "postprocess"}.get(stage)
+        before = {"reconstruct": "segment", "postprocess": "reconstruct", "package": "postprocess"}.get(stage)
         return Call(
             stage,
             name,
@@ -262,7 +262,7 @@ class Planner:
             final,
             attempts,
             None if stage == "collect" else self.source_of(video),
-            self.folder(before, video, name) if before else None,
+            self.folder(before, video, video.video_id if before == "segment" else name) if before else None,
             self.settings.stages.get(stage),
             key,
             stage in self.settings.gpu_stages,

@@ -37,7 +37,8 @@ def reconstruct(call: Call) -> StageRecord:
 
     assert call.source is not None
     assert call.scene is not None
-    return reconstruct_scene(call.source, call.scene.start, call.scene.end, call.folder, call.settings)
+    packets = call.inputs / "packets.npy" if call.inputs else None
+    return reconstruct_scene(call.source, call.scene.start, call.scene.end, call.folder, call.settings, packets=packets)
 
 
 def postprocess(call: Call) -> StageRecord:

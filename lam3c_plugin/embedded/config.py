@@ -5,7 +5,7 @@ the file's folder) names files it builds on; dictionaries are merged key by key,
 the base's instead. ``{{ _base_.model.type }}``, without quotes, is a value of the bases, and ``{{ fileDirname }}``,
 ``{{ fileBasename }}``, ``{{ fileBasenameNoExtension }}``, ``{{ fileExtname }}`` in a string are of the file itself.
 ``custom_imports = dict(imports=[...], allow_failed_imports=False)`` imports modules that register
-classes. :meth:`Config.dump` writes a flat file that loads again.
+classes. `Config.dump` writes a flat file that loads again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Config:
         """Load a config file with its bases.
 
         Raises:
-            ConfigError: see :func:`read_settings`; or a failed custom import.
+            ConfigError: see `read_settings`; or a failed custom import.
         """
         path = resolve(Path(filename))
         cfg = cls(read_settings(path), filename=str(path), text=read_text(path))
@@ -95,7 +95,7 @@ class Config:
         return "".join(f"{key} = {_format(value, 0, str(key))}\n" for key, value in self._cfg_dict.items())
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Write :attr:`pretty_text` to ``file`` (complete or not at all), or return it without one."""
+        """Write `pretty_text` to ``file`` (complete or not at all), or return it without one."""
         if file is None:
             return self.pretty_text
         write_text(file, self.pretty_text)

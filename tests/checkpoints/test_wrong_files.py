@@ -9,8 +9,8 @@ import torch
 
 from data_tools.clouds.io import write_ply
 from lam3c_plugin import cli
-from lam3c_plugin.checkpoints.convert import write
 from lam3c_plugin.checkpoints.weights import read
+from lam3c_plugin.zoo.publish import write
 from tests.checkpoints.test_weights import Evil
 from tests.rooms import box_room, put_rooms
 from tests.zoo.samples import TINY, tiny_head, tiny_state

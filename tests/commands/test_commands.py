@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from data_tools.clouds.io import read_cloud, write_ply
-from lam3c_plugin.analysis.pictures import turntable, with_legend
 from lam3c_plugin.commands.shared import files
 from lam3c_plugin.commands.shared.inputs import input_paths, output_names
 from lam3c_plugin.errors import DataError
@@ -199,18 +198,8 @@ def test_inputs_and_names(tmp_path):
     write_ply(tmp_path / "rooms/out/one_pca.ply", box_room(count=50))
     assert [p.name for p in input_paths([tmp_path / "rooms"], tmp_path / "rooms/out")] == ["one", "two"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="neither cloud files nor scene folders"):
+    with pytest.raises(DataError, match=r"neither cloud files \(.*\) nor scene folders"):
         input_paths([tmp_path / "empty"])
-
-
-def test_the_turntable_shows_every_side_and_the_legend_fits():
-    cloud = box_room()
-    image = turntable(cloud.coord, [cloud.color], size=(60, 40), yaws=(0, 90, 180, 270))
-    assert image.shape == (40 + 2 * 8, 4 * 60 + 5 * 8, 3)
-    views = [image[8:48, 8 + 68 * i : 68 + 68 * i] for i in range(4)]
-    assert all((a != b).any() for i, a in enumerate(views) for b in views[:i])
-    legend = [(f"a long name of class {i}", (i, 0, 0)) for i in range(5)]
-    assert with_legend(image, legend).shape[0] > image.shape[0] + 3 * 24
 
 
 def test_no_display_means_no_browser(tmp_path, monkeypatch, no_browser):

@@ -75,7 +75,7 @@ def read_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     """Read a config for a run, apply overrides and defaults.
 
     Raises:
-        ConfigError: see :class:`Config`; an override looks like a slip; a required part is missing.
+        ConfigError: see `Config`; an override looks like a slip; a required part is missing.
     """
     cfg = Config.fromfile(path)
     _warn_of_slips(cfg)
@@ -191,7 +191,7 @@ def choose_device(cfg: Config) -> torch.device:
 
 
 def check_shares(cfg: Config, world_size: int) -> None:
-    """Raise :class:`ConfigError` where a batch size does not divide by the number of ranks."""
+    """Raise `ConfigError` where a batch size does not divide by the number of ranks."""
     for key in _BATCH_SIZES:
         if cfg[key] is not None and cfg[key] % world_size:
             near = max(world_size, round(cfg[key] / world_size) * world_size)

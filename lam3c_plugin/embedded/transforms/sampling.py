@@ -178,7 +178,7 @@ def _renumber(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def group_by_key(key: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Groups points by ``key`` (N,), integers in [0, ``extent``).
+    """Group points by ``key`` (N,), integers in [0, ``extent``).
 
     Returns:
         order (N,): rows sorted by key, rows of a key ascending; start (G,): where each group begins in it.
@@ -198,7 +198,7 @@ def group_by_key(key: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keep_labelled(data_dict: Sample, chosen: np.ndarray) -> np.ndarray:
-    """Adds the points with labels (``sampled_index``, of the data-efficient benchmarks) to the rows ``chosen``.
+    """Add the points with labels (``sampled_index``, of the data-efficient benchmarks) to the rows ``chosen``.
 
     Renumbers ``data_dict["sampled_index"]`` for the chosen rows, which come back sorted.
     """
