@@ -177,12 +177,14 @@ def _set_nested(node: Any, parts: list[str], value: Any, full_key: str, allow_li
         if isinstance(node, list):
             index = _list_index(node, part, where, full_key, allow_list_keys)
             if last:
+                _refuse_other_kind(node[index], value, full_key)
                 node[index] = value
             else:
                 node = node[index]
         elif isinstance(node, Mapping):
             if last:
                 old = node.get(part)
+                _refuse_other_kind(old, value, full_key)
                 if isinstance(value, Mapping):
                     below = old if isinstance(old, Mapping) else {}
                     value = ConfigDict(merge({part: value}, {part: below}, f"override {full_key}")[part])
@@ -195,6 +197,18 @@ def _set_nested(node: Any, parts: list[str], value: Any, full_key: str, allow_li
                 node = node[part]
         else:
             raise ConfigError(f"override {full_key}: {where} is {node!r:.60}, which has no {part!r} to set")
+
+
+def _refuse_other_kind(old: Any, new: Any, full_key: str) -> None:
+    """A text where the config has a number, a switch or a list, and no dictionary where it has one, are slips."""
+    kinds = ((bool, "true or false"), (int | float, "a number"), (list | tuple, "a list"))
+    wanted = next((words for kind, words in kinds if isinstance(old, kind)), "")
+    if wanted and isinstance(new, str):
+        raise ConfigError(f"override {full_key}={new!r}: the config has {old!r:.60} there; give {wanted}, or None")
+    if isinstance(old, Mapping) and old and not isinstance(new, Mapping) and new is not None:
+        raise ConfigError(
+            f"override {full_key}={new!r:.60}: that is a group of settings; name one, {full_key}.KEY=VALUE"
+        )
 
 
 def _list_index(node: Sequence[Any], part: str, where: str, full_key: str, allowed: bool) -> int:

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from lam3c_plugin.embedded.config import Config, DictAction, parse_value
-from lam3c_plugin.embedded.engine.defaults import load_config
+from lam3c_plugin.embedded.engine.defaults import load_config, read_config
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError
 
@@ -89,6 +89,34 @@ def test_overrides(tmp_path, warnings):
     for key, words in (("hooks.7.type", "list of 2"), ("hooks.last", "no index"), ("epoch.x", "has no 'x' to set")):
         with pytest.raises(ConfigError, match=words):
             cfg.merge_from_dict({key: 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("optimizer.lr", "fast", "override optimizer.lr='fast': the config has 0.004 there; give a number"),
+        ("flag", "yes", "give true or false"),
+        ("model.depths", "deep", "give a list"),
+        ("rates.0", "fast", "give a number"),
+        ("model", 3, "name one, model.KEY=VALUE"),
+    ],
+)
+def test_overrides_of_another_kind_are_refused(key, value, words):
+    cfg = Config(dict(optimizer=dict(lr=0.004), flag=False, model=dict(depths=(3, 3)), rates=[0.1], weight=None))
+    with pytest.raises(ConfigError) as raised:
+        cfg.merge_from_dict({key: value})
+    assert words in str(raised.value)
+    cfg.merge_from_dict({"optimizer.lr": 1, "flag": True, "model.depths": [1], "weight": "x.pth", "rates": None})
+    assert cfg.to_dict() == dict(optimizer=dict(lr=1), flag=True, model=dict(depths=[1]), rates=None, weight="x.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_steps", 0), ("num_worker", -1), ("seed", -2), ("batch_size_val", 1.5)]
+)
+def test_whole_numbers_of_a_run_are_checked(tmp_path, key, value):
+    write(tmp_path, c="model = {}\ndata = dict(train={})\noptimizer = {}\nscheduler = {}\n")
+    with pytest.raises(ConfigError, match=f"{key}={value} must be a whole number of at least"):
+        read_config(tmp_path / "c.py", {key: value})
 
 
 def test_dump_loads_again(tmp_path):
