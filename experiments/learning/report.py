@@ -17,7 +17,7 @@ Table = tuple[str, Sequence[str], Iterable[Sequence[Any]]]  # title, header, row
 
 
 def write(results: Path) -> list[Path]:
-    """Writes ``tables.md`` and the pictures into the results' folder.
+    """Write ``tables.md`` and the pictures into the results' folder.
 
     A picture that an earlier results file gave and this one does not is removed.
 

@@ -81,7 +81,7 @@ def release(version: str | None) -> tuple[int, ...]:
 
 
 def libraries() -> dict[str, dict[str, Any]]:
-    """:func:`library` of everything in :data:`LIBRARIES`."""
+    """`library` of everything in `LIBRARIES`."""
     return {module: library(module) for module in LIBRARIES}
 
 

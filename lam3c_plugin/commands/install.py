@@ -123,7 +123,7 @@ def _files_in(root: Path) -> list[str]:
 
 
 def make_plan(root: Path, wanted: dict[str, str | Path]) -> Plan:
-    """Compares what should be there with what is there."""
+    """Compare what should be there with what is there."""
     plan = Plan()
     for name, content in wanted.items():
         path = root / name
@@ -143,7 +143,7 @@ def make_plan(root: Path, wanted: dict[str, str | Path]) -> Plan:
 
 
 def check_folders(root: Path, names: list[str]) -> None:
-    """Refuses folders through which a file would land outside the checkout.
+    """Refuse folders through which a file would land outside the checkout.
 
     Raises:
         InstallError: a parent folder is a symbolic link, or no folder.
@@ -160,7 +160,7 @@ def check_folders(root: Path, names: list[str]) -> None:
 
 
 def install(checkout: Checkout, link: bool = False, dry_run: bool = False, force: bool = False) -> Plan:
-    """Installs the configs and prints what it does.
+    """Install the configs and print what it does.
 
     Args:
         checkout: where to.
@@ -211,7 +211,7 @@ def _apply(root: Path, files: dict[str, str | Path]) -> None:
 
 
 def add_config(root: Path, base: str, text: str) -> Path:
-    """Adds the config ``<base>-fit.py`` and its twin to what is installed, so that ``--uninstall`` removes them.
+    """Add the config ``<base>-fit.py`` and its twin to what is installed, so that ``--uninstall`` removes them.
 
     Raises:
         InstallError: ``base`` is not installed, the file is there already, or cannot be written.
@@ -228,7 +228,7 @@ def add_config(root: Path, base: str, text: str) -> Path:
 
 
 def uninstall(checkout: Checkout, dry_run: bool = False) -> list[str]:
-    """Removes the files that installations wrote and nobody changed since; returns those that stay.
+    """Remove the files that installations wrote and nobody changed since; return those that stay.
 
     Raises:
         InstallError: nothing is installed, or a file cannot be removed.
@@ -291,7 +291,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers the command."""
+    """Register the command."""
     parser = subparsers.add_parser(
         "install",
         help="put the configs into a Pointcept checkout",
