@@ -135,6 +135,7 @@ def agreement(args: argparse.Namespace, cloud: Cloud) -> float:
 
 
 def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=180_000)
     parser.add_argument("--grid-size", type=float, default=0.02, help="metres")
@@ -152,6 +153,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Make the room and report; return 1 where a bar is missed."""
     args = parse()
     torch.set_num_threads(args.threads)
     if args.room:
