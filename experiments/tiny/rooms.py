@@ -60,7 +60,7 @@ def probe_rooms(kind: str, split: str, count: int) -> list[Room]:
 
 
 def make(rooms: list[Room], out: Path, workers: int) -> None:
-    """Makes what is not there yet, and the list of each set's rooms to pre-train on (``pretrain.json``)."""
+    """Make what is not there yet, and the list of each set's rooms to pre-train on (``pretrain.json``)."""
     with one_thread(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         jobs = [(r.settings, r.index, out / r.kind / r.split, r.kind != "pretrain", False) for r in rooms]
         for _ in pool.map(generate_one, *zip(*jobs, strict=True), chunksize=4):

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace, out: Path, begun: float) -> dict[str, Any]:
-    """Trains to the end of the plan, which is made first; returns it."""
+    """Train to the end of the plan, which is made first; return it."""
     options = run_options(args, out)
     path = out / "plan.json"
     if not path.is_file():
@@ -129,7 +129,7 @@ def trial(out: Path, options: dict[str, Any]) -> float:
 
 
 def train_to(folder: Path, options: dict[str, Any], limit: float | None = None) -> None:
-    """Trains a run to its end, from where it stands; after ``limit`` seconds it is saved and left as it is."""
+    """Train a run to its end, from where it stands; after ``limit`` seconds it is saved and left as it is."""
     from lam3c_plugin.embedded.engine.defaults import checkpoint_path, make_run_folder, read_config
     from lam3c_plugin.embedded.engine.trainer import run_rank
     from lam3c_plugin.errors import Interrupted
