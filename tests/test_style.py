@@ -24,8 +24,6 @@ IN_FLUX = (
     "data_tools/video",
     "tests/data_tools/video",
     "lam3c_plugin/embedded/ptv3",  # h-gpuopt
-    "lam3c_plugin/embedded/config",  # h-method
-    "lam3c_plugin/encode",
 )
 SETTLED = [path for path in FILES if not path.relative_to(ROOT).as_posix().startswith(IN_FLUX)]
 
