@@ -25,7 +25,7 @@ from data_tools.segmentation.scan import Scan, scan_video
 from data_tools.stages.record import StageError
 from data_tools.video.sampling import probe_video, sample_frames
 
-FPS, SECONDS, SIZE = 15, 12, (96, 128)
+FPS, SECONDS, SIZE = 10, 12, (96, 128)
 FORMATS = ("mkv", "mp4", "mp4 faststart", "ts", "webm", "avi")
 DAMAGES = ("none", "cut", "cut", "zero", "zero", "noise", "flips", "drop", "header", "duration", "suffix", "no video")
 SUFFIXES = (".mp4", ".mkv", ".avi", ".ts", ".jpg", ".txt", ".part", "")
@@ -141,11 +141,13 @@ class Judged:
 
     Attributes:
         stated: lengths in the header, seconds: of the stream, of its tag, of the file.
-        span: seconds from the first to the last packet, and one picture more.
+        step: usual seconds between two packets.
+        span: seconds from the first to the last packet, and one step more.
         pictures: that decode, corrupt ones left out.
     """
 
     stated: list[float] = field(default_factory=list)
+    step: float = 1 / FPS
     span: float = 0.0
     pictures: int = 0
 
@@ -160,18 +162,22 @@ def judge(path: Path) -> Judged:
         stream = file.streams.video[0]
         if stream.duration and stream.time_base:
             found.stated.append(float(stream.duration * stream.time_base))
+        # these two are ends: pictures that begin after the sound do not last from the start
+        late = float((stream.start_time or 0) * stream.time_base) - (file.start_time or 0) / 1e6
         with suppress(ValueError):
             hours, minutes, seconds = (float(part) for part in stream.metadata.get("DURATION", "").split(":"))
-            found.stated.append(3600 * hours + 60 * minutes + seconds)
+            found.stated.append(3600 * hours + 60 * minutes + seconds - late)
         if file.duration:
-            found.stated.append(file.duration / 1e6)
+            found.stated.append(file.duration / 1e6 - late)
         for packet in file.demux(stream):
             stamp = packet.dts if packet.pts is None else packet.pts
             if packet.size and stamp is not None:
                 stamps.append(float(stamp * stream.time_base))
             with suppress(av.FFmpegError):
                 found.pictures += sum(not picture.is_corrupt for picture in packet.decode())
-    found.span = max(stamps) - min(stamps) + 1 / FPS if stamps else 0.0
+    if len(stamps) > 2:
+        found.step = float(np.median(np.diff(np.sort(stamps))))
+    found.span = max(stamps) - min(stamps) + found.step if stamps else 0.0
     return found
 
 
@@ -203,13 +209,14 @@ def judge_case(path: Path, row: str, tally: Tally, words: str, read: Callable[[P
     except Exception:
         return tally.add(row, TRACEBACK, f"{words}: {traceback.format_exc().splitlines()[-1]}")
     missing, wanted = seconds_missing(scan), allowed(judged)
-    total = scan.frames / FPS + missing
+    decoded = scan.frames * judged.step
+    total = decoded + missing
     if abs(scan.frames - judged.pictures) > FPS / 2:
         return tally.add(row, SILENT, f"{words}: {scan.frames} pictures, PyAV decodes {judged.pictures}")
     if not any(abs(total - length) <= slack(length) for length in wanted):
         lengths = ", ".join(f"{length:.2f}" for length in [*judged.stated, judged.span])
         holes = " ".join(f"{start:.1f}-{end:.1f}" for start, end in scan.holes[:5])
-        text = f"{scan.frames / FPS:.2f} s decode, {missing:.2f} s missing ({holes}); the file says {lengths}"
+        text = f"{decoded:.2f} s decode, {missing:.2f} s missing ({holes}); the file says {lengths}"
         return tally.add(row, SILENT, f"{words}: {text}")
     return tally.add(row, NOTED if missing > slack(total) or scan.report.errors else SAME)
 
