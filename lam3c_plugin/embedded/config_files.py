@@ -224,7 +224,7 @@ def _value_of_base(name: str, base: Mapping[str, Any] | None, label: str) -> Any
 
 
 def check(path: Path | str, settings: Mapping[str, Any]) -> None:
-    """Refuse what would stay in the settings and be no setting (ConfigError)."""
+    """Raise ConfigError for what would stay in the settings and be no setting."""
     for key in RESERVED:
         if key in settings:
             raise ConfigError(f"{path}: {key!r} is reserved: choose another name")
