@@ -11,10 +11,10 @@ import numpy as np
 from data_tools.synthetic.rooms.palette import CLASSES
 from experiments.tiny.rooms import Room
 from lam3c_plugin.analysis.heads import Head, classify
-from lam3c_plugin.analysis.labelled import Sample, read_labelled, sample_rows
-from lam3c_plugin.analysis.probing import present_miou, score, train_linear
+from lam3c_plugin.analysis.probing import Sample, present_miou, sample_rows, score, train_linear
 from lam3c_plugin.encode import Encoder
 from lam3c_plugin.encode.clouds import prepare
+from lam3c_plugin.encode.labelled import read_labelled
 
 GRID_SIZE = 0.04
 NEIGHBOURS = 16

@@ -206,8 +206,8 @@ def evaluate(args: argparse.Namespace, out: Path, sets: dict[tuple[str, str], li
 
     from data_tools.synthetic.rooms.palette import CLASSES
     from experiments.tiny import probe
-    from lam3c_plugin.analysis.heads import write_head
     from lam3c_plugin.encode import Encoder, load
+    from lam3c_plugin.encode.heads import write_head
     from lam3c_plugin.encode.models import build_encoder
 
     result, card = out / "result", read_card(out)

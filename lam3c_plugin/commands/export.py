@@ -38,9 +38,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from lam3c_plugin.commands.shared.heads import find_head
     from lam3c_plugin.commands.shared.inputs import open_encoder, say_notes
     from lam3c_plugin.encode.files import read_input
+    from lam3c_plugin.encode.heads import find_head
     from lam3c_plugin.errors import ConfigError
     from lam3c_plugin.export.files import linear_of, traced, write_onnx, write_torch
 

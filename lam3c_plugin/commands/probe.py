@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
     from lam3c_plugin.analysis.probing import run_probes
     from lam3c_plugin.commands.shared.classes import names_of_labels
-    from lam3c_plugin.commands.shared.heads import write_head
     from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder
+    from lam3c_plugin.encode.heads import write_head
     from lam3c_plugin.encode.labelled import encode_samples, find_splits
     from lam3c_plugin.errors import ConfigError
 

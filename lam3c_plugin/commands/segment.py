@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from lam3c_plugin.analysis.heads import classify
     from lam3c_plugin.commands.shared.classes import class_names
-    from lam3c_plugin.commands.shared.heads import find_head
     from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder
+    from lam3c_plugin.encode.heads import find_head
     from lam3c_plugin.errors import ConfigError
 
     if args.level != "full":

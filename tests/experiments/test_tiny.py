@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from experiments.tiny import probe, rooms, run
 from lam3c_plugin import load
-from lam3c_plugin.analysis.heads import read_head
 from lam3c_plugin.embedded.config import Config
+from lam3c_plugin.encode.heads import read_head
 from lam3c_plugin.encode.models import build_encoder
 
 

@@ -3,8 +3,8 @@ import pytest
 
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.commands.shared import classes
-from lam3c_plugin.commands.shared.heads import find_head, read_head, write_head
 from lam3c_plugin.encode import Encoder
+from lam3c_plugin.encode.heads import find_head, read_head, write_head
 from lam3c_plugin.errors import CheckpointError, DataError
 from lam3c_plugin.labels import SCANNET_20
 from lam3c_plugin.zoo.publish import write
