@@ -42,7 +42,7 @@ from data_tools.reconstruction.base import (
     ReconstructSettings,
     build_reconstructor,
 )
-from data_tools.reconstruction.frames import SceneFrames, read_frames
+from data_tools.reconstruction.frames import Intervals, SceneFrames, read_frames
 from data_tools.reconstruction.masks import keep_masks
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageError, StageRecord, run_stage, text_hash, tool_versions
@@ -62,8 +62,7 @@ _loaded: dict[str, Reconstructor] = {}  # the last backend, with its weights, fo
 
 def reconstruct_scene(
     video: Path,
-    start: float,
-    end: float | None,
+    intervals: Intervals,
     folder: Path,
     settings: ReconstructSettings,
     overwrite: bool = False,
@@ -73,7 +72,7 @@ def reconstruct_scene(
 
     Args:
         video: a video file or a folder of images.
-        start, end: seconds; None for the end.
+        intervals: (start, end) seconds in order of time, an end of None for the source's; frames come from all.
         folder: the scene's, for example ``clouds/<scene_id>``; its name is the item's.
         settings: see there.
         overwrite: make it again.
@@ -87,10 +86,11 @@ def reconstruct_scene(
         if not video.exists():
             raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
         backend = reconstructor or _backend(settings)
-        found = read_frames(video, start, end, settings, backend.max_frames)
+        found = read_frames(video, intervals, settings, backend.max_frames)
         prediction, frames = predict_with_less(backend, found.frames, settings.seed, record.notes)
         try:
             _finish(partial_folder, record, settings, backend, found, prediction, frames)
+            record.result["intervals"] = [list(interval) for interval in intervals]
         except MemoryError:
             reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
             raise StageError(reason, permanent=False) from None
@@ -99,7 +99,8 @@ def reconstruct_scene(
         source = _source_hash(video)
     except OSError:
         source = ""
-    return run_stage("reconstruct", folder, settings.digest(), text_hash(source, start, end), work, overwrite)
+    inputs = text_hash(source, tuple(map(tuple, intervals)))
+    return run_stage("reconstruct", folder, settings.digest(), inputs, work, overwrite)
 
 
 def _finish(
@@ -216,8 +217,7 @@ class SceneItem:
     """A scene of the command line: its source, its times, its name."""
 
     video: Path
-    start: float
-    end: float | None
+    intervals: Intervals
     name: str
 
 
@@ -231,7 +231,7 @@ def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
     if missing:
         raise ValueError(f"{missing[0]}: no such video or folder; check the path")
     if args.scenes is None:
-        items = [SceneItem(path, args.start, args.end, safe_name(path.stem or path.name)) for path in args.sources]
+        items = [SceneItem(path, ((args.start, args.end),), safe_name(path.stem or path.name)) for path in args.sources]
         names = [item.name for item in items]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -242,7 +242,9 @@ def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
     path = args.scenes / "scenes.json" if args.scenes.is_dir() else args.scenes
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["scenes"]
-        return [SceneItem(args.sources[0], float(s["start"]), float(s["end"]), str(s["scene_id"])) for s in listed]
+        times = [tuple((float(start), float(end)) for start, end in scene["intervals"]) for scene in listed]
+        names = [str(scene["scene_id"]) for scene in listed]
+        return [SceneItem(args.sources[0], *both) for both in zip(times, names, strict=True)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read as scenes ({error}); make it with segment.py") from None
 
@@ -323,7 +325,7 @@ def read_option(text: str) -> tuple[str, Any]:
 
 
 def _one(item: SceneItem, out: Path, settings: ReconstructSettings, overwrite: bool) -> StageRecord:
-    return reconstruct_scene(item.video, item.start, item.end, out / item.name, settings, overwrite)
+    return reconstruct_scene(item.video, item.intervals, out / item.name, settings, overwrite)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,6 +33,11 @@ class Executor(Protocol):
         """Whether calls are waiting or running."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Calls that have not begun."""
+        ...
+
     def submit(self, call: Call) -> None:
         """Take a call."""
         ...
@@ -106,6 +111,11 @@ class LocalExecutor:
         """Whether calls are waiting or running."""
         return bool(self._alone or self._running() or any(self._queues.values()))
 
+    @property
+    def waiting(self) -> int:
+        """Calls that have not begun."""
+        return len(self._alone) + sum(map(len, self._queues.values()))
+
     def _running(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.call is not None]
 
@@ -123,8 +133,7 @@ class LocalExecutor:
         if not ends:
             return []
         ready = {id(ends[end]): ends[end] for end in wait(list(ends), seconds)}
-        found = [self._take(slot) for slot in ready.values()]
-        return [outcome for outcome in found if outcome is not None]
+        return [self._take(slot) for slot in ready.values()]
 
     def _start(self) -> None:
         if any(slot.alone for slot in self._running()):
@@ -156,7 +165,7 @@ class LocalExecutor:
             slot.process.start()
         theirs.close()
 
-    def _take(self, slot: _Slot) -> Outcome | None:
+    def _take(self, slot: _Slot) -> Outcome:
         call, pipe, process = slot.call, slot.pipe, slot.process
         assert call is not None
         assert pipe is not None
@@ -172,13 +181,12 @@ class LocalExecutor:
         slot.process = None
         return self._killed(call, time.perf_counter() - slot.begun)
 
-    def _killed(self, call: Call, seconds: float) -> Outcome | None:
-        item = (call.stage, call.name)
-        if item in self._retried:
-            return Outcome(call, None, call.folder, seconds)
-        self._retried.add(item)
-        self._alone.append(call)
-        return None
+    def _killed(self, call: Call, seconds: float) -> Outcome:
+        is_last = call.item in self._retried
+        if not is_last:
+            self._retried.add(call.item)
+            self._alone.append(call)
+        return Outcome(call, None, call.folder, seconds, is_last=is_last)
 
     def drop_waiting(self) -> int:
         """Give up what has not begun; returns how many are running."""

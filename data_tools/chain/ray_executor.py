@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,6 @@ from data_tools.chain.worker import execute
 from data_tools.stages.record import StageError
 
 MAX_RETRIES = 1  # by Ray; the chain submits a lost call once more itself
-LOG = logging.getLogger("roomtours")
 
 
 class _Holder:
@@ -83,7 +81,7 @@ class RayExecutor:
         self._idle: dict[str, list[Any]] = {"gpu": [], "net": []}
         self._queues: dict[str, list[tuple[int, int, Call]]] = {"cpu": [], "gpu": [], "net": []}
         self._running: dict[Any, tuple[Call, Any, float]] = {}
-        self._retried: Counter[tuple[str, str]] = Counter()
+        self._retried: set[tuple[str, str]] = set()
         self._count = itertools.count()
 
     def _hire(self, kind: str) -> None:
@@ -99,6 +97,11 @@ class RayExecutor:
     def is_busy(self) -> bool:
         """Whether calls are waiting or running."""
         return bool(self._running or any(self._queues.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Calls that have not begun."""
+        return sum(map(len, self._queues.values()))
 
     def submit(self, call: Call) -> None:
         """Take a call; what is nearest to its end goes first."""
@@ -125,22 +128,20 @@ class RayExecutor:
         ready, _ = self.ray.wait(list(self._running), num_returns=len(self._running), timeout=min(seconds, 0.2))
         if not ready and seconds > 0.2:
             ready, _ = self.ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        found = [self._take(reference) for reference in ready]
-        return [outcome for outcome in found if outcome is not None]
+        return [self._take(reference) for reference in ready]
 
-    def _take(self, reference: Any) -> Outcome | None:
+    def _take(self, reference: Any) -> Outcome:
         call, actor, begun = self._running.pop(reference)
         if actor is not None:
             self._idle[call.kind].append(actor)
         try:
             return self.ray.get(reference)
-        except self.ray.exceptions.RayError as error:
-            LOG.warning("%s %s: its worker was lost: %s", call.stage, call.name, str(error).strip().splitlines()[0])
-            if self._retried[call.stage, call.name]:
-                return Outcome(call, None, call.folder, time.perf_counter() - begun)
-            self._retried[call.stage, call.name] += 1
-            self.submit(call)
-            return None
+        except self.ray.exceptions.RayError:
+            is_last = call.item in self._retried
+            if not is_last:
+                self._retried.add(call.item)
+                self.submit(call)
+            return Outcome(call, None, call.folder, time.perf_counter() - begun, is_last=is_last)
 
     def drop_waiting(self) -> int:
         """Give up what has not begun; returns how many are running."""

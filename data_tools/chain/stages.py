@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call, SceneItem, StageFunction
-from data_tools.packaging.clouds import fingerprint, package_cloud
-from data_tools.stages.record import PASSING_ERRNO, StageRecord
-from data_tools.stages.scene_folder import read_meta
-
-CLOUD = "cloud.ply"
+from data_tools.stages.record import StageRecord
 
 
 def collect(call: Call) -> StageRecord:
@@ -37,11 +33,11 @@ def reconstruct(call: Call) -> StageRecord:
 
     assert call.source is not None
     assert call.scene is not None
-    return reconstruct_scene(call.source, call.scene.start, call.scene.end, call.folder, call.settings)
+    return reconstruct_scene(call.source, call.scene.intervals, call.folder, call.settings)
 
 
 def postprocess(call: Call) -> StageRecord:
-    """A cloud as reconstructed to one in metres, z up, judged."""
+    """A cloud as reconstructed to a scene folder: metres, z up, judged."""
     from data_tools.postprocess import postprocess_scene
 
     assert call.inputs is not None
@@ -51,43 +47,17 @@ def postprocess(call: Call) -> StageRecord:
 def provenance(call: Call) -> dict[str, Any]:
     """Where a scene comes from, for its meta.json: no path of this machine, no time stamp."""
     video, scene = call.video, call.scene or SceneItem(call.name)
-    facts: dict[str, Any] = {"video": video.video_id, "scene": scene.scene_id, "start": scene.start, "end": scene.end}
+    facts: dict[str, Any] = {"video": video.video_id, "scene": scene.scene_id, "intervals": scene.intervals}
     optional = {"label": scene.label, "probability": scene.probability, "url": video.url, **dict(video.extra)}
     optional.update(call.facts)
     return {**facts, **{name: value for name, value in optional.items() if value not in ("", None)}}
-
-
-def package(call: Call) -> StageRecord:
-    """A clean cloud to a scene folder of the data set; its meta.json names the video, and no path of this machine."""
-    assert call.inputs is not None
-    path, settings = call.inputs / CLOUD, call.settings
-    record = StageRecord("package", call.name, settings_hash=settings.digest())
-    try:
-        record.input_hash = fingerprint(path)
-        known = read_meta(call.folder) or {}
-        if (known.get("chain_key"), known.get("source", {}).get("fingerprint")) == (call.key, record.input_hash):
-            record.skipped = True
-            return record
-        extra = {**provenance(call), "postprocess": read_meta(call.inputs) or {}, "chain_key": call.key}
-        place, name = call.folder.parent, f"{call.name}/{CLOUD}"
-        done = package_cloud(path, place, settings, call.name, overwrite=True, extra=extra, source_name=name)
-    except OSError as error:
-        record.status = "failed"
-        cure = "free space or limits on the disk" if error.errno in PASSING_ERRNO else "check the file and its rights"
-        record.reason = f"{call.name}: {error.strerror or error}; {cure}, then start it again"
-        return record
-    if done.status == "failed":  # the cloud itself is at fault
-        record.status, record.reason = "failed", done.reason
-        record.permanent = "into memory" not in done.reason
-    record.result, record.notes = {"points": done.points, "size": done.size}, done.notes
-    return record
 
 
 def read_scenes(folder: Path) -> list[SceneItem]:
     """The scenes that the segment stage left."""
     from data_tools.segment import read_scenes as read
 
-    return [SceneItem(s.scene_id, s.start, s.end, s.label, s.probability) for s in read(folder)]
+    return [SceneItem(s.scene_id, s.intervals, s.label, s.probability) for s in read(folder)]
 
 
 FUNCTIONS: dict[str, StageFunction] = {
@@ -95,5 +65,4 @@ FUNCTIONS: dict[str, StageFunction] = {
     "segment": segment,
     "reconstruct": reconstruct,
     "postprocess": postprocess,
-    "package": package,
 }

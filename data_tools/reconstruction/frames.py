@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from data_tools.stages.record import StageError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 BLURRED = 0.8  # a frame under this share of its neighbourhood's best sharpness gives way to the best
 MEASURED_SIDE = 320
+Intervals = Sequence[tuple[float, float | None]]
 NUMBER = re.compile(r"^\d+(\.\d+)?$")
 
 
@@ -117,29 +118,28 @@ def _decide(near: Still, near_value: float, best: Still, best_value: float) -> t
 
 
 def read_frames(
-    source: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None = None
+    source: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None = None
 ) -> SceneFrames:
     """The frames of a scene.
 
     Args:
         source: a video, or a folder of images. Images are taken in the order of their names; where all names are
-            numbers, these are the times in seconds (else the position is), and ``start`` and ``end`` count from the
-            first.
-        start, end: seconds; None for the end of the source.
+            numbers, these are the times in seconds (else the position is), and the intervals count from the first.
+        intervals: (start, end) seconds in order of time; an end of None is the source's. Each gives its share.
         settings: how many, how large, whether blurred ones give way, known intrinsics of the full resolution.
         limit: most frames the backend takes, or None.
 
     Raises:
         StageError: missing, unreadable, or fewer than 2 frames between the times; one line.
     """
-    if end is not None and not end > start:
-        raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; give an end after the start")
-    if source.is_dir():
-        found, size, seen = _from_folder(source, start, end, settings, limit)
-    else:
-        found, size, seen = _from_video(source, start, end, settings, limit)
+    for start, end in intervals:
+        if end is not None and not end > start:
+            raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; the end comes after it")
+    read = _from_folder if source.is_dir() else _from_video
+    found, size, seen = read(source, intervals, settings, limit)
     if len(found) < 2:
-        raise StageError(f"{source.name}: {len(found)} frame(s) from {start} s on; a cloud needs at least 2 views")
+        times = f"from {intervals[0][0]} s on"
+        raise StageError(f"{source.name}: {len(found)} frame(s) {times}; a cloud needs at least 2 views")
     images = np.stack([still.image for still, _ in found])
     camera = None
     if settings.intrinsics is not None:
@@ -154,23 +154,31 @@ def read_frames(
 Found = tuple[list[tuple[Still, bool]], tuple[int, int], int]
 
 
-def _from_video(
-    source: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None
-) -> Found:
+def _from_video(source: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None) -> Found:
     from data_tools.video.sampling import probe_video, sample_frames
 
     info = probe_video(source)
-    last = info.duration if end is None else min(end, info.duration)
-    count, seen = count_frames(settings, max(last - start, 0.0), limit), 0
+    spans = [(start, info.duration if end is None else min(end, info.duration)) for start, end in intervals]
+    lengths = [max(last - start, 0.0) for start, last in spans]
+    count, seen = count_frames(settings, sum(lengths), limit), 0
 
-    def stills() -> Iterator[Still]:
+    def stills(start: float, last: float) -> Iterator[Still]:
         nonlocal seen
         for frame in sample_frames(source, None, start, last, settings.max_side):
             seen += 1
             yield Still(frame.index, frame.time, frame.image)
 
-    found = list(choose(stills(), start, last, count, settings.replace_blurred))
+    found: list[tuple[Still, bool]] = []
+    for (start, last), share in zip(spans, _shares(count, lengths), strict=True):
+        if share:
+            found += choose(stills(start, last), start, last, share, settings.replace_blurred)
     return found, (info.width, info.height), seen
+
+
+def _shares(count: int, lengths: list[float]) -> list[int]:
+    """How many of ``count`` frames each stretch gives, by its length; their sum is ``count``."""
+    ends = np.round(np.cumsum(lengths) * count / max(sum(lengths), 1e-9)).astype(int)
+    return [int(share) for share in np.diff(ends, prepend=0)] if sum(lengths) > 0 else [count, *[0] * len(lengths[1:])]
 
 
 def list_images(folder: Path) -> list[tuple[Path, float]]:
@@ -187,15 +195,13 @@ def list_images(folder: Path) -> list[tuple[Path, float]]:
     return [(path, float(position)) for position, path in enumerate(paths)]
 
 
-def _from_folder(
-    folder: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None
-) -> Found:
+def _from_folder(folder: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None) -> Found:
     entries = list_images(folder)
     first = entries[0][1]
     inside = [
         (index, path, time)
         for index, (path, time) in enumerate(entries)
-        if time - first >= start and (end is None or time - first <= end)
+        if any(start <= time - first and (end is None or time - first <= end) for start, end in intervals)
     ]
     most = settings.max_frames if limit is None else min(limit, settings.max_frames)
     count, size = min(len(inside), most), (0, 0)

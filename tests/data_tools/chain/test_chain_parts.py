@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import replace
 
 import pytest
-from data_tools.chain.locks import BusyError, run_lock
+from data_tools.chain.states import Row, Source, States, merged_rows, read_rows
 
 from data_tools import build_roomtours
 from data_tools.chain import finish, options
@@ -12,7 +12,7 @@ from data_tools.chain.items import SceneItem, VideoItem, shard_of, split_of
 from data_tools.chain.local import LocalExecutor
 from data_tools.chain.plan import within
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
-from data_tools.chain.states import Row, Source, States, merged_rows, read_rows
+from data_tools.stages.locks import BusyError, run_lock
 from tests.data_tools.chain.chain_fakes import FAKES
 from tests.data_tools.chain.chain_run import make_videos
 
