@@ -10,14 +10,22 @@ from pathlib import Path
 
 from data_tools.chain.build import EndedError, Flow, Steps
 from data_tools.chain.downloads import Downloads
-from data_tools.chain.folders import is_finished, list_scenes, mark_of, publish, row_of_record, scene_folders
+from data_tools.chain.folders import (
+    is_finished,
+    list_scenes,
+    mark_of,
+    publish,
+    remove_folder,
+    row_of_record,
+    scene_folders,
+)
 from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Outcome, SceneItem, VideoItem
 from data_tools.chain.journal import Item, Row
 from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner
 from data_tools.chain.progress import Bar
 from data_tools.chain.removed import Removed
-from data_tools.stages.record import StageRecord
+from data_tools.stages.record import StageRecord, read_record
 
 IDLE_SECONDS = 0.2
 WINDOW = 2000  # calls that wait for a worker while more videos are looked at
@@ -33,7 +41,7 @@ class Tally:
         ran: (stage, status) to count of what this run did.
         before: videos and scenes that were settled already.
         videos, scenes: items of the plan.
-        failed: videos and scenes whose way ended with a failure.
+        failed: what the way of a video or scene ended with, where that is a failure.
         removed: folders of scenes that are no more, moved to WORK/removed.
         stopped: why the downloads stopped early; empty where they did not.
     """
@@ -42,7 +50,7 @@ class Tally:
     before: int = 0
     videos: int = 0
     scenes: int = 0
-    failed: int = 0
+    failed: set[Item] = field(default_factory=set)
     removed: int = 0
     stopped: str = ""
 
@@ -137,7 +145,8 @@ class Engine(Steps):
             pass
         except EndedError as error:
             end = self._noted(error.row)
-            self.tally.failed += end.status == "failed"
+            if end.status == "failed":
+                self.tally.failed.add(end.item)
         else:
             self._flows.setdefault(call.item, []).append(flow)
             if len(self._flows[call.item]) == 1:
@@ -172,12 +181,24 @@ class Engine(Steps):
     def _counts(self, outcome: Outcome) -> bool:
         """Whether a download's outcome counts; what does not is undone, as are the earlier ones it takes with it."""
         counts, undone = self.downloads.take(outcome.call, outcome.record)
-        self.journal.drop([("collect", name) for name in undone])
+        for name in {*undone, *([] if counts else [outcome.call.name])}:
+            self._undo(("collect", name))
         self.tally.stopped = self.downloads.stopped
         if not counts and outcome.record is not None:
             self.journal.note("asked again", name=outcome.call.name, reason=outcome.record.reason)
         self.downloads.start()
         return counts
+
+    def _undo(self, item: Item) -> None:
+        """A failure that says nothing of the item leaves nothing; the ledger of tries and the log tell of it."""
+        folder = self.places.refused(*item)
+        record = read_record(folder)
+        if record is not None and record.status == "failed":
+            remove_folder(folder)
+        self.journal.drop([item])
+        if item in self.tally.failed:
+            self.tally.failed.remove(item)
+            self.tally.ran[item[0], "failed"] -= 1
 
     def _keep(self, outcome: Outcome) -> Row:
         """Publish the attempt's folder and note the outcome; a full disk makes it a failure that is tried again."""

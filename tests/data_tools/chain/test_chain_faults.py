@@ -35,7 +35,7 @@ def kill_and_resume(tmp_path, kills, seed):
         process.kill()  # the process that plans, alone: its workers have to go by themselves
         process.wait()
         if rng.random() < 0.5:  # forget part of what is done, so that there is work left to interrupt
-            areas = ["train", "_work/clean", "_work/clouds"][: rng.integers(1, 4)]  # what is finished needs no inputs
+            areas = ["train", "_work/rejected", "_work/clouds"][: rng.integers(1, 4)]  # what is finished needs no inputs
             done = sorted(path.name for path in (torn / "_work/clouds").glob("?_*"))
             for name in rng.permutation(done)[: len(done) // 2]:
                 for area in areas:
@@ -126,7 +126,7 @@ def test_a_full_disk_is_said_and_what_fits_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("data_tools.stages.scene_folder.np.save", save)
     assert run_here(monkeypatch, videos, "--out", out) == 1
     assert [path.name for path in (out / "train").iterdir()] == ["a_000"]
-    row = states(out)["b_000", "package"]
+    row = states(out)["b_000", "postprocess"]
     assert "No space left on device" in row.reason
     assert not row.permanent
     full[0] = False

@@ -9,6 +9,7 @@ import pytest
 
 from data_tools.chain.items import Places
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.recorded import Settings
 from data_tools.chain.run import RunOptions, run_chain
 from data_tools.chain.sources import read_videos
 from tests.data_tools.chain.chain_fakes import CALLS, FAKES, fake_settings
@@ -49,7 +50,7 @@ def cluster(monkeypatch, calls):
 def run_on(address, videos, out, actors=()):
     """The chain on a cluster, with the fakes; ``actors``: stages that run in actors."""
     found, _ = read_videos([str(videos)])
-    settings = ChainSettings(fake_settings(), facts={"backend": "sfm"}, gpu_stages=frozenset(actors))
+    settings = ChainSettings(Settings.of(fake_settings()), facts={"backend": "sfm"}, gpu_stages=frozenset(actors))
     options = RunOptions("ray", ray_address=address, report=False, quiet=True)
     return run_chain(found, Places(out, out / "_work"), settings, options, FAKES)
 
