@@ -39,6 +39,7 @@ setup(
         "pillow>=9.1",
         "safetensors>=0.4.5",
         "huggingface_hub>=0.26",
+        "filelock>=3.12",
     ],
     package_data={"data_tools.reporting": ["assets/*"]},
     extras_require={

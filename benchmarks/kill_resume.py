@@ -74,7 +74,7 @@ def take_away(out: Path, draw: random.Random) -> int:
     names = sorted(folder.name for folder in (out / "_work/clouds").glob("[!.]*"))
     chosen = draw.sample(names, (len(names) + 1) // 2)
     for name in chosen:
-        for area in ("train", "_work/rejected", "_work/clouds")[: draw.randint(1, 3)]:  # what is finished needs no inputs
+        for area in ("train", "_work/rejected", "_work/clouds")[: draw.randint(1, 3)]:
             shutil.rmtree(out / area / name, ignore_errors=True)
     return len(chosen)
 

@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--gpus", default="auto", help="auto (all), a number, or a GPU per slot such as 0,0,1")
     add("--shard", default="", help="i/n: work on one of n parts, by video (job arrays); i from 0 to n-1")
     add("--split", default="train", help="scenes go to OUT/SPLIT (default train)")
-    add("--val-share", type=float, default=0.0, help="share of the videos, by name, that goes to OUT/val")
+    add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
     add("--redo", choices=list(ORDER), default="", help="do a stage, and what follows, again with new settings")

@@ -22,11 +22,11 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, Record, package_cloud
+from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, package_cloud
 from data_tools.packaging.run import find_clouds, print_table, run_all
 from data_tools.stages.command_line import run_main, usage_errors
 
-__all__ = ["PackageSettings", "Record", "main", "package_cloud"]
+__all__ = ["PackageSettings", "main", "package_cloud"]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD_OR_FOLDER")
     parser.add_argument("--out", type=Path, default=Path("data/roomtours"), help="default data/roomtours")
     parser.add_argument("--split", default="train", help="scenes go to OUT/SPLIT/NAME (default train)")
-    parser.add_argument("--val-share", type=float, default=0.0, help="share of scenes, by name, that goes to OUT/val")
+    parser.add_argument("--val-share", type=float, default=0.0, help="share of new scenes, by name, to OUT/val")
     parser.add_argument("--unit", choices=UNITS, default="auto", help="unit of the files' coordinates (default: guess)")
     parser.add_argument(
         "--up", choices=UPS, default="auto", help="up axis of the files (default: from floor and walls)"
@@ -79,8 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     license_note = LICENSES.get(args.license.lower(), args.license)
     jobs = max(1, args.jobs)
     records = run_all(found, args.out, settings, args.split, args.val_share, jobs, args.overwrite, license_note)
-    print_table(records)
-    return 1 if any(record.status == "failed" for record in records) else 0
+    return print_table(records)
 
 
 if __name__ == "__main__":

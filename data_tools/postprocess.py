@@ -28,6 +28,7 @@ from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import write_summary
+from data_tools.stages.splits import written_splits
 
 __all__ = ["Limits", "PostprocessSettings", "main", "postprocess_cloud", "postprocess_scene"]
 
@@ -90,11 +91,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _one(
-    item: tuple[str, Path], out: Path, rejected: Path, settings: PostprocessSettings, overwrite: bool, workers: int
-) -> StageRecord:
+def _one(item: tuple[str, Path], args: argparse.Namespace, settings: PostprocessSettings, workers: int) -> StageRecord:
     name, source = item
-    return postprocess_scene(source, out / name, settings, overwrite, None, workers, rejected / name)
+    split = (written_splits(args.out, name) or [args.split])[0]
+    rejected = (args.work or args.out / "_work") / "rejected"
+    return postprocess_scene(source, args.out / split / name, settings, args.overwrite, None, workers, rejected / name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -108,14 +109,7 @@ def _run(args: argparse.Namespace) -> int:
         settings = settings_of(args)
         scenes = find_scenes(args.clouds)
         args.out.mkdir(parents=True, exist_ok=True)
-    work = partial(
-        _one,
-        out=args.out / args.split,
-        rejected=(args.work or args.out / "_work") / "rejected",
-        settings=settings,
-        overwrite=args.overwrite,
-        workers=-1 if args.jobs <= 1 else 1,
-    )
+    work = partial(_one, args=args, settings=settings, workers=-1 if args.jobs <= 1 else 1)
     records = run_items("postprocess", scenes, work, name=lambda item: item[0], jobs=args.jobs)
     write_summary(args.out)
     print_scores(records)

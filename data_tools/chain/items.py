@@ -209,9 +209,3 @@ StageFunction = Callable[[Call], StageRecord]
 def shard_of(video_id: str, count: int) -> int:
     """The shard of a video: the same on every machine and however many other videos there are."""
     return int.from_bytes(hashlib.blake2b(video_id.encode(), digest_size=8).digest(), "big") % count
-
-
-def split_of(video_id: str, split: str, val_share: float) -> str:
-    """The split of a video's scenes, by its name: rooms of one video never lie on both sides."""
-    number = int.from_bytes(hashlib.blake2b(b"split" + video_id.encode(), digest_size=8).digest(), "big") / 2**64
-    return "val" if number < val_share else split

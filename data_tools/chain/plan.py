@@ -25,12 +25,12 @@ from data_tools.chain.items import (
     SceneItem,
     Source,
     VideoItem,
-    split_of,
 )
 from data_tools.chain.journal import Journal, Print, Row
 from data_tools.chain.recorded import Settings
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.record import StageError, read_record, text_hash
+from data_tools.stages.splits import split_of
 
 MIN_PART_SECONDS = 2.0
 

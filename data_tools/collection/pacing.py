@@ -10,11 +10,7 @@ from pathlib import Path
 
 from data_tools.collection.ledger import AREA
 from data_tools.stages.files import write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: one process at a time is up to the user there
-    fcntl = None
+from data_tools.stages.locks import run_lock
 
 
 class Pause:
@@ -67,10 +63,6 @@ class Pause:
 
 @contextmanager
 def one_at_a_time(videos: Path) -> Iterator[None]:
-    """Hold the folder's download lock; another process of this machine waits here. A kill releases it."""
-    area = videos / AREA
-    area.mkdir(parents=True, exist_ok=True)
-    with (area / "lock").open("w") as handle:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    """Hold the folder's download lock; another process waits here. A kill releases it."""
+    with run_lock(videos / AREA / "lock", patience=None):
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from data_tools.clouds.io import (
     inner_viewpoints,
     read_cloud,
 )
+from data_tools.stages.record import StageRecord
 from data_tools.stages.scene_folder import is_done, read_meta, safe_name, settings_hash, write_scene
 
 VERSION = 1  # part of the settings hash: raise it when the same cloud gives another folder
@@ -88,32 +89,6 @@ class PackageSettings:
         return settings_hash({"version": VERSION, **asdict(self)})
 
 
-@dataclass
-class Record:
-    """What happened to one cloud.
-
-    Attributes:
-        source: the path given.
-        scene: folder name.
-        status: "written", "skipped" (done before), "failed".
-        reason: why it failed, one line.
-        points: points written; dropped: points left out, by reason.
-        size: metres along x, y, z; unit: of the file; up: in words.
-        notes: what was found and done, in words.
-    """
-
-    source: str
-    scene: str = ""
-    status: str = "written"
-    reason: str = ""
-    points: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    size: list[float] = field(default_factory=list)
-    unit: str = ""
-    up: str = ""
-    notes: list[str] = field(default_factory=list)
-
-
 def fingerprint(path: Path) -> str:
     """Hash of a file's size and of its beginning, middle and end: equal for a copy, whatever its time stamps."""
     hasher = hashlib.blake2b(digest_size=8)
@@ -147,46 +122,47 @@ def guess_unit(height: float, width: float) -> tuple[str, bool]:
     return (unit, True) if fits else ("m", False)
 
 
-def _clean(cloud: Cloud, record: Record) -> Cloud:
-    cloud, record.dropped["not finite"] = drop_not_finite(cloud)
+def _clean(cloud: Cloud, record: StageRecord) -> Cloud:
+    dropped: dict[str, int] = {}
+    cloud, dropped["not finite"] = drop_not_finite(cloud)
     if not len(cloud):
         raise CloudError("holds no finite point; check the export")
-    cloud, record.dropped["repeated"] = drop_repeats(cloud)
+    cloud, dropped["repeated"] = drop_repeats(cloud)
     if len(cloud) < 2:
-        raise CloudError(f"all {record.dropped['repeated'] + len(cloud)} points are equal; check the export")
+        raise CloudError(f"all {dropped['repeated'] + len(cloud)} points are equal; check the export")
     near, far = drop_far(cloud)
     if 0 < far <= max(1, FAR_SHARE * len(cloud)):
-        cloud, record.dropped["far outliers"] = near, far
-    record.dropped = {name: count for name, count in record.dropped.items() if count}
-    record.notes += [f"dropped {count} {name}" for name, count in record.dropped.items()]
+        cloud, dropped["far outliers"] = near, far
+    record.result["dropped"] = {name: count for name, count in dropped.items() if count}
+    record.notes += [f"dropped {count} {name}" for name, count in record.result["dropped"].items()]
     return cloud
 
 
-def _level(cloud: Cloud, settings: PackageSettings, record: Record) -> tuple[np.ndarray, UpGuess | None]:
+def _level(cloud: Cloud, settings: PackageSettings, record: StageRecord) -> tuple[np.ndarray, UpGuess | None]:
     """Rotation (3, 3) that makes the cloud z-up, and the guess if there was one."""
     if settings.up != "auto":
-        record.up = f"{settings.up} (given)"
+        record.result["up"] = f"{settings.up} (given)"
         return rotation_to_z(np.array(AXES[settings.up], dtype=np.float64)), None
     guess = find_up(cloud.coord, cloud.normal)
     if not guess.found:
-        record.up = "kept"
+        record.result["up"] = "kept"
         record.notes.append(f"up cannot be told ({guess.reason}); axes kept, give --up if z is not up")
         return np.eye(3), guess
     x, y, z = guess.up
     tilt = float(np.degrees(np.arccos(np.clip(z, -1, 1))))
-    record.up = "z" if tilt < 0.5 else f"({x:.2f} {y:.2f} {z:.2f})"
+    record.result["up"] = "z" if tilt < 0.5 else f"({x:.2f} {y:.2f} {z:.2f})"
     if tilt >= 0.5:
         record.notes.append(f"turned by {tilt:.1f} degrees to z-up ({guess.reason})")
     return rotation_to_z(guess.up), guess
 
 
-def _scale(extent: np.ndarray, settings: PackageSettings, record: Record) -> float:
+def _scale(extent: np.ndarray, settings: PackageSettings, record: StageRecord) -> float:
     height, width = float(extent[2]), float(extent[:2].max())
     if settings.unit != "auto":
-        record.unit = f"{settings.unit} (given)"
+        record.result["unit"] = f"{settings.unit} (given)"
         return METRES[settings.unit]
     unit, fits = guess_unit(height, width)
-    record.unit = unit if fits else "m?"
+    record.result["unit"] = unit if fits else "m?"
     if not fits:
         record.notes.append(f"{width:.3g} wide is no room in m, cm or mm; taken as metres, give --unit if they are not")
     elif unit != "m":
@@ -194,7 +170,7 @@ def _scale(extent: np.ndarray, settings: PackageSettings, record: Record) -> flo
     return METRES[unit]
 
 
-def _normals(cloud: Cloud, settings: PackageSettings, record: Record, workers: int) -> np.ndarray | None:
+def _normals(cloud: Cloud, settings: PackageSettings, record: StageRecord, workers: int) -> np.ndarray | None:
     """Normals as the settings ask; those of a file that are zero are estimated."""
     known = None if cloud.normal is None else np.abs(cloud.normal).sum(axis=1) > 0
     if settings.normals == "none" or (settings.normals == "keep" and known is None):
@@ -211,7 +187,7 @@ def _normals(cloud: Cloud, settings: PackageSettings, record: Record, workers: i
 
 
 def prepare_cloud(
-    cloud: Cloud, settings: PackageSettings, record: Record, workers: int = 1
+    cloud: Cloud, settings: PackageSettings, record: StageRecord, workers: int = 1
 ) -> tuple[Cloud, dict[str, Any]]:
     """Clean, level, scale and complete a cloud.
 
@@ -255,9 +231,13 @@ def prepare_cloud(
     transform = np.eye(4)
     transform[:3, :3] = scale * rotation
     transform[:3, 3] = shift - transform[:3, :3] @ cloud.origin
-    record.points, record.size = len(out), [round(float(v), 3) for v in np.ptp(out.coord, axis=0)]
+    record.result.update(points=len(out), size=[round(float(v), 3) for v in np.ptp(out.coord, axis=0)])
     up_meta = {} if guess is None else {"found": guess.found, "reason": guess.reason, "margin": round(guess.margin, 4)}
-    return out, {"transform": transform.tolist(), "unit": record.unit, "up": {"direction": record.up, **up_meta}}
+    return out, {
+        "transform": transform.tolist(),
+        "unit": record.result["unit"],
+        "up": {"direction": record.result["up"], **up_meta},
+    }
 
 
 def package_cloud(
@@ -269,7 +249,7 @@ def package_cloud(
     extra: dict[str, Any] | None = None,
     workers: int = 1,
     source_name: str | None = None,
-) -> Record:
+) -> StageRecord:
     """Package one cloud as ``out_dir/<name>``; never raises for a bad cloud, the record says why it failed.
 
     Args:
@@ -284,21 +264,26 @@ def package_cloud(
             depend on where the cloud lies.
 
     Returns:
-        The record. OSError of the output (a full disk) is raised, since the next cloud would meet it too.
+        The record; its result has ``source`` (the path given) and, once that was read, ``dropped`` (points left out, by
+        reason), ``points``, ``size`` (metres along x, y, z), ``unit`` (of the file) and ``up`` (in words).
+
+    Raises:
+        OSError: of the output (a full disk), since the next cloud would meet it too.
     """
     path, out_dir = Path(path), Path(out_dir)
     settings = settings or PackageSettings()
-    record = Record(str(path), name or scene_stem(path))
-    folder = out_dir / record.scene
+    record = StageRecord("package", name or scene_stem(path), result={"source": str(path)})
+    folder = out_dir / record.item
     try:
         mark = fingerprint(path)
         named = {} if source_name is None else {"source_name": source_name}
         digest = settings_hash({"settings": settings.digest(), "source": mark, "extra": extra or {}, **named})
+        record.settings_hash, record.input_hash = digest, mark
         if not overwrite and is_done(folder, digest):
             return _skipped(record, folder)
         cloud, made = prepare_cloud(read_cloud(path), settings, record, workers)
     except (CloudError, MemoryError) as error:
-        record.status = "failed"
+        record.status, record.permanent = "failed", isinstance(error, CloudError)
         text = str(error) or "does not fit into memory; thin it out first"
         record.reason = " ".join((text if str(path) in text else f"{path}: {text}").split())
         return record
@@ -313,18 +298,19 @@ def package_cloud(
         "source": {**place, "fingerprint": mark},
         "settings": asdict(settings),
         "settings_hash": digest,
-        "dropped": record.dropped,
+        "dropped": record.result["dropped"],
         "notes": record.notes,
     }
     write_scene(folder, cloud, meta, settings.normal_dtype)
     return record
 
 
-def _skipped(record: Record, folder: Path) -> Record:
+def _skipped(record: StageRecord, folder: Path) -> StageRecord:
     meta = read_meta(folder) or {}
-    record.status, record.points = "skipped", int(meta.get("num_points", 0))
-    record.size, record.unit = list(meta.get("extent", [])), str(meta.get("unit", ""))
-    record.up = str(meta.get("up", {}).get("direction", ""))
+    up = str(meta.get("up", {}).get("direction", ""))
+    unit = str(meta.get("unit", ""))
+    record.skipped = True
+    record.result.update(points=int(meta.get("num_points", 0)), size=list(meta.get("extent", [])), unit=unit, up=up)
     return record
 
 

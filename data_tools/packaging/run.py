@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from data_tools.clouds.io import CLOUD_SUFFIXES
-from data_tools.packaging.clouds import PackageSettings, Record, fingerprint, package_cloud, path_id, scene_stem
+from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
-from data_tools.stages.run import in_processes
+from data_tools.stages.record import StageRecord
+from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import read_meta, write_summary
+from data_tools.stages.splits import split_of, video_of, written_splits
 
 FAILURES = "package_failures.json"
 HIDDEN = (".", "~")
@@ -69,24 +69,29 @@ def plan(paths: Sequence[Path], out: Path, split: str, val_share: float) -> list
     """A scene name and a split for every cloud.
 
     The first of equal names (in the order of the paths) keeps it, the others get six digits of their path; so does a
-    cloud whose name belongs to a scene of another cloud from an earlier run. The split depends on the name alone.
+    cloud whose name belongs to a scene of another cloud from an earlier run. For splits see `data_tools.stages.splits`.
     """
     taken: dict[str, Path] = {}
     jobs: list[Job] = []
     for path in paths:
         name = scene_stem(path)
-        split_dir = out / _split_of(name, split, val_share)
-        if name.casefold() in taken or _belongs_to_other(split_dir / name, path):
+        where = None if name.casefold() in taken else _split_for(name, path, out, split, val_share)
+        if where is None:
             name = f"{name}-{path_id(path)}"
-            split_dir = out / _split_of(name, split, val_share)
+            where = _split_for(name, path, out, split, val_share) or split
         taken[name.casefold()] = path
-        jobs.append(Job(path, split_dir, name))
+        jobs.append(Job(path, out / where, name))
     return jobs
 
 
-def _split_of(name: str, split: str, val_share: float) -> str:
-    number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64
-    return "val" if number < val_share else split
+def _split_for(name: str, path: Path, out: Path, split: str, val_share: float) -> str | None:
+    """The split of a scene of that name; None where it would take another cloud's place."""
+    written = written_splits(out, name)
+    ours = [there for there in written if not _belongs_to_other(out / there / name, path)]
+    if ours:
+        return ours[0]
+    new = split_of(video_of(path) or name, split, val_share)
+    return None if new in written else new
 
 
 def _belongs_to_other(folder: Path, path: Path) -> bool:
@@ -103,7 +108,7 @@ def _belongs_to_other(folder: Path, path: Path) -> bool:
         return True
 
 
-def _work(job: Job, settings: PackageSettings, overwrite: bool, workers: int) -> Record:
+def _work(job: Job, settings: PackageSettings, overwrite: bool, workers: int) -> StageRecord:
     return package_cloud(job.path, job.split_dir, settings, job.name, overwrite, workers=workers)
 
 
@@ -116,7 +121,7 @@ def run_all(
     jobs: int = 1,
     overwrite: bool = False,
     license_note: str = "",
-) -> list[Record]:
+) -> list[StageRecord]:
     """Package all clouds; failures go to ``out/package_failures.json``, statistics and card beside it.
 
     Returns:
@@ -128,48 +133,22 @@ def run_all(
     out.mkdir(parents=True, exist_ok=True)
     clean_partial(out)
     todo = plan(paths, out, split, val_share)
-    records: dict[Job, Record] = {}
-    try:
-        for job, record in _bar(_records(todo, settings, overwrite, jobs), len(todo)):
-            records[job] = record
-            if record.status == "failed":
-                print(f"failed: {record.reason}", file=sys.stderr)
-    finally:
-        _write_failures(out, list(records.values()))
-    write_summary(out, license_note)
-    return [records[job] for job in todo]
-
-
-def _records(
-    todo: Sequence[Job], settings: PackageSettings, overwrite: bool, jobs: int
-) -> Iterator[tuple[Job, Record]]:
     workers = -1 if jobs <= 1 or len(todo) <= 1 else 1
     work = partial(_work, settings=settings, overwrite=overwrite, workers=workers)
-    for index, record in in_processes(todo, work, _died, jobs):
-        yield todo[index], record
+    records = run_items("package", todo, work, lambda job: job.name, jobs, "cloud")
+    _write_failures(out, todo, records)
+    write_summary(out, license_note)
+    return records
 
 
-def _died(job: Job) -> Record:
-    reason = f"{job.path}: its process was killed, most likely for memory; thin it out first"
-    return Record(str(job.path), job.name, "failed", reason)
-
-
-def _bar(results: Iterator[tuple[Job, Record]], total: int) -> Iterator[tuple[Job, Record]]:
-    from tqdm import tqdm
-
-    return iter(tqdm(results, total=total, desc="package", unit="cloud"))
-
-
-def _write_failures(out: Path, records: Sequence[Record]) -> None:
+def _write_failures(out: Path, jobs: Sequence[Job], records: Sequence[StageRecord]) -> None:
     """Keep what failed; a cloud that now went well leaves the list."""
     path = out / FAILURES
-    known = {}
-    if path.is_file():
-        known = {row["source"]: row for row in (read_failures(path))}
-    for record in records:
-        known.pop(record.source, None)
+    known = {row["source"]: row for row in read_failures(path)}
+    for job, record in zip(jobs, records, strict=True):
+        known.pop(str(job.path), None)
         if record.status == "failed":
-            known[record.source] = {"source": record.source, "scene": record.scene, "reason": record.reason}
+            known[str(job.path)] = {"source": str(job.path), "scene": record.item, "reason": record.reason}
     if known:
         write_json(path, sorted(known.values(), key=lambda row: row["source"]))
     else:
@@ -187,14 +166,14 @@ def read_failures(path: Path) -> list[dict[str, str]]:
     return [row for row in rows if isinstance(row, dict) and "source" in row]
 
 
-def print_table(records: Sequence[Record]) -> None:
-    """What was found and done, a line per cloud, and a summary."""
-    print(f"{'scene':32} {'state':8} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20} notes")
+def print_table(records: Sequence[StageRecord]) -> int:
+    """What was found and done, a line per cloud, and a summary; returns the exit code."""
+    print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20} notes")
     for record in records:
-        row = asdict(record)
+        row = {"points": 0, "size": [], "unit": "", "up": "", **record.result}
         size = " x ".join(f"{v:.2f}" for v in row["size"])
         notes = record.reason if record.status == "failed" else "; ".join(record.notes)
-        points = f"{record.points:,}" if record.points else "-"
-        print(f"{record.scene:32} {record.status:8} {points:>9}  {size:18} {record.unit:9} {record.up:20} {notes}")
-    counts = {state: sum(r.status == state for r in records) for state in ("written", "skipped", "failed")}
-    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+        points = f"{row['points']:,}" if row["points"] else "-"
+        state = "as before" if record.skipped else record.status
+        print(f"{record.item:32} {state:9} {points:>9}  {size:18} {row['unit']:9} {row['up']:20} {notes}")
+    return print_records(records)

@@ -1,4 +1,4 @@
-"""One run at a time on one part of the data set."""
+"""One process at a time on one folder."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
+
+from data_tools.stages.files import write_text
 
 
 class BusyError(Exception):
-    """Another run holds the lock; the message is one line."""
+    """Another process holds the lock; the message is one line."""
 
 
 @contextlib.contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file; the system frees it however the process ends.
+def run_lock(path: Path, patience: float | None = 0.0) -> Iterator[None]:
+    """Hold a lock file; the system frees it however the process ends. Its holder's name lies beside it meanwhile.
+
+    Args:
+        path: the lock file; it stays when the lock is free.
+        patience: seconds to wait for another holder; None waits for ever.
 
     Raises:
         BusyError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
-        if fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "another process"
-                raise BusyError(
-                    f"{path}: {holder} is at work here; wait for it, or give the runs different --shard"
-                ) from None
-            except OSError:
-                pass  # a file system without locks: two runs would do work twice, and nothing worse
-        with contextlib.suppress(OSError):  # a full disk must not keep a run from starting
-            handle.truncate(0)
-            handle.write(f"{socket.gethostname()} process {os.getpid()}")
-            handle.flush()
+    holder, lock = path.with_name(f"{path.name}.holder"), FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if patience is None else patience)
+    except Timeout:
+        name = holder.read_text(encoding="utf-8").strip() if holder.is_file() else "another process"
+        raise BusyError(f"{path}: {name} is at work here; wait for it, or give the runs different --shard") from None
+    except NotImplementedError:  # a file system without locks: two runs would do work twice, and nothing worse
         yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a full disk must not keep a run from starting
+            write_text(holder, f"{socket.gethostname()} process {os.getpid()}")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()

@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ["LAM3C_ENGINE"] = "embedded"  # before the package is imported
 
-from data_tools.chain.locks import BusyError, run_lock
-
+from data_tools.stages.locks import BusyError, run_lock
 from experiments.learning import results
 from experiments.learning.jobs import Runner, error_of, result_of
 from experiments.learning.plan import Job, digests, make_jobs

@@ -17,9 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.locks import BusyError, run_lock
-
 from data_tools.stages.files import write_json
+from data_tools.stages.locks import BusyError, run_lock
 from experiments.learning import data, finetune, pretrain, probes, terms
 from lam3c_plugin.errors import Lam3cError, run_main
 
@@ -70,20 +69,11 @@ def work(out: Path, job: str) -> int:
 @contextmanager
 def _folder_of_my_own(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Waits until no other worker is at the job."""
-    deadline = time.monotonic() + patience
-    while True:
-        lock = run_lock(folder / ".lock")
-        try:
-            lock.__enter__()
-            break
-        except BusyError as error:
-            if time.monotonic() > deadline:
-                raise Lam3cError(f"{str(error).split(';')[0]}; end that process and start again") from error
-            time.sleep(0.1)
     try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
+        with run_lock(folder / ".lock", patience):
+            yield
+    except BusyError as error:
+        raise Lam3cError(f"{str(error).split(';')[0]}; end that process and start again") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

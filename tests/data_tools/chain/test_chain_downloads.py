@@ -16,7 +16,7 @@ REAL = chain_fakes.fake_settings
 def chain(tmp_path, monkeypatch):
     """The chain with the real collect stage; returns (run, fake downloader)."""
     fake = FakeDL({}, b"room 1 7")
-    manners = CollectSettings(pause=0.01, pause_max=0.02, network_pause=0.01, pauses=2)
+    manners = CollectSettings(pause=0.01, pause_max=0.02, network_pause=0.05, pauses=2)
     monkeypatch.setattr(chain_fakes, "fake_settings", lambda *args: {**REAL(*args), "collect": manners})
     monkeypatch.setitem(chain_fakes.FAKES.functions, "collect", stages.collect)
     monkeypatch.setattr(fetch, "youtube_dl", fake)

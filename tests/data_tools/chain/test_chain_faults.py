@@ -35,7 +35,7 @@ def kill_and_resume(tmp_path, kills, seed):
         process.kill()  # the process that plans, alone: its workers have to go by themselves
         process.wait()
         if rng.random() < 0.5:  # forget part of what is done, so that there is work left to interrupt
-            areas = ["train", "_work/rejected", "_work/clouds"][: rng.integers(1, 4)]  # what is finished needs no inputs
+            areas = ["train", "_work/rejected", "_work/clouds"][: rng.integers(1, 4)]
             done = sorted(path.name for path in (torn / "_work/clouds").glob("?_*"))
             for name in rng.permutation(done)[: len(done) // 2]:
                 for area in areas:
@@ -111,7 +111,7 @@ def test_the_second_signal_ends_it_at_once_and_a_second_run_is_told_to_wait(tmp_
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "ended at once" in said
+    assert "stopped: start it again" in said
 
 
 def test_a_full_disk_is_said_and_what_fits_is_kept(tmp_path, monkeypatch):

@@ -6,13 +6,14 @@ import pytest
 
 from data_tools import build_roomtours
 from data_tools.chain import finish, options, recorded
-from data_tools.chain.items import Places, SceneItem, VideoItem, shard_of, split_of
+from data_tools.chain.items import Places, SceneItem, VideoItem, shard_of
 from data_tools.chain.journal import Journal, Print, Row, read_events
 from data_tools.chain.local import LocalExecutor
 from data_tools.chain.plan import within
 from data_tools.chain.recorded import differences, restored
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
 from data_tools.stages.locks import BusyError, run_lock
+from data_tools.stages.splits import split_of
 from tests.data_tools.chain.chain_fakes import FAKES
 from tests.data_tools.chain.chain_run import make_videos
 

@@ -38,8 +38,8 @@ def test_turned_room_in_millimetres_comes_back(tmp_path, room):
     moved = Cloud((room.coord @ turn.T * 1000 + 400).astype(np.float32), room.color, segment=room.segment)
     path = write_ply(tmp_path / "room.ply", moved)
     record = package_cloud(path, tmp_path / "out" / "train", PackageSettings(labels=True))
-    assert record.status == "written", record.reason
-    assert record.unit == "mm"
+    assert record.status == "done", record.reason
+    assert record.result["unit"] == "mm"
     folder = tmp_path / "out" / "train" / "room"
     coord, normal = np.load(folder / "coord.npy"), np.load(folder / "normal.npy")
     assert coord.dtype == np.float32
@@ -57,7 +57,7 @@ def test_turned_room_in_millimetres_comes_back(tmp_path, room):
 def test_given_unit_and_axis_win(tmp_path, room):
     np.save(tmp_path / "r.npy", np.stack([room.coord[:, 0], room.coord[:, 2], -room.coord[:, 1]], axis=1) * 100)
     record = package_cloud(tmp_path / "r.npy", tmp_path / "o" / "train", PackageSettings("cm", "y", "none"))
-    assert (record.unit, record.up) == ("cm (given)", "y (given)")
+    assert (record.result["unit"], record.result["up"]) == ("cm (given)", "y (given)")
     coord = np.load(tmp_path / "o" / "train" / "r" / "coord.npy")
     assert np.abs(np.ptp(coord, axis=0) - np.ptp(room.coord, axis=0)).max() < 0.01
     assert not (tmp_path / "o" / "train" / "r" / "normal.npy").exists()
@@ -76,8 +76,8 @@ def test_repairs_are_counted(tmp_path, room):
     coord = np.concatenate([room.coord, room.coord[:7], [[np.nan, 0, 0], [np.inf, 1, 1], [9000, 0, 0]]])
     np.save(tmp_path / "r.npy", coord.astype(np.float64))
     record = package_cloud(tmp_path / "r.npy", tmp_path / "o" / "train", PackageSettings(up="z"))
-    assert record.dropped == {"not finite": 2, "repeated": 7, "far outliers": 1}
-    assert record.points == len(room)
+    assert record.result["dropped"] == {"not finite": 2, "repeated": 7, "far outliers": 1}
+    assert record.result["points"] == len(room)
     assert any("normals estimated" in note for note in record.notes)
     assert "no colour" in record.notes
 
@@ -112,7 +112,7 @@ def test_command_line_with_bad_items_and_resume(tmp_path, room):
         source, tmp_path / "gone.ply", tmp_path / "nothing", "--out", out, "--jobs", 2, "--up", "z", "--license", "pi3"
     )
     assert first.returncode == 1, first.stderr
-    assert "3 written, 0 skipped, 3 failed" in first.stdout
+    assert "3 done, 0 rejected, 3 failed, 0 as before" in first.stdout
     assert "not a PLY" in first.stdout
     assert "Traceback" not in first.stderr
     names = sorted(p.name for p in (out / "train").iterdir())
@@ -128,10 +128,10 @@ def test_command_line_with_bad_items_and_resume(tmp_path, room):
     (source / "text.ply").unlink()
     second = cli(source, "--out", out, "--up", "z")
     assert second.returncode == 0, second.stderr
-    assert "0 written, 3 skipped, 0 failed" in second.stdout
+    assert "0 done, 0 rejected, 0 failed, 3 as before" in second.stdout
     assert stamp == {n: (out / "train" / n / "coord.npy").stat().st_mtime_ns for n in names}
     third = cli(source, "--out", out, "--up", "z", "--normals", "none")
-    assert "3 written" in third.stdout
+    assert "3 done" in third.stdout
     assert not list((out / "train").rglob("normal.npy"))
 
 
@@ -193,8 +193,8 @@ def test_float16_normals_and_scene_folder_as_input(tmp_path, room):
     folder = tmp_path / "o" / "train" / "r"
     assert np.load(folder / "normal.npy").dtype == np.float16
     again = package_cloud(folder, tmp_path / "p" / "train", PackageSettings(up="z", grid=0.05))
-    assert again.status == "written"
-    assert again.points < len(room)
+    assert again.status == "done"
+    assert again.result["points"] < len(room)
 
 
 def test_failed_write_leaves_nothing_under_the_name(tmp_path, room, monkeypatch):
