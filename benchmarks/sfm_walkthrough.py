@@ -2,7 +2,7 @@
 
     python benchmarks/sfm_walkthrough.py out/_work/clouds/walk_000 --truth data/walk
     python benchmarks/sfm_walkthrough.py out/_work/clouds/walk_000 --truth data/walk \\
-        --clean out/_work/clean/walk_000 --scenes out/_work/segments/walk/scenes.json --json figures.json
+        --clean out/train/walk_000 --scenes out/_work/segments/walk/scenes.json --json figures.json
     python benchmarks/sfm_walkthrough.py clouds/office --reference depth_camera.ply --reference-cameras track.txt
 
 CLOUD_FOLDER holds cloud.ply and cameras.npz. The cloud is aligned by a similarity: camera centres (Umeyama), then
@@ -314,8 +314,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         figures["up_error"] = up_error(accuracy.similarity(), np.array(meta["transform"]))
     if args.scenes and args.truth:
         table = json.loads(args.scenes.read_text(encoding="utf-8"))
+        times = [{"start": s["intervals"][0][0], "end": s["intervals"][-1][1]} for s in table["scenes"]]
+        scenes = [{**scene, **both} for scene, both in zip(table["scenes"], times, strict=True)]
         duration = json.loads((args.truth / "boundaries.json").read_text(encoding="utf-8"))["duration"]
-        figures["boundaries"] = boundary_errors(table["scenes"], truth, duration, table.get("dropped"))
+        figures["boundaries"] = boundary_errors(scenes, truth, duration, table.get("dropped"))
     return figures
 
 

@@ -106,7 +106,7 @@ class Planner:
 
     def _fingerprint(self, video: VideoItem, source: Path) -> str:
         """The file's fingerprint; taken again only when its size or time changed."""
-        path, stat = str(source.resolve()), os.stat(source)
+        path, stat = os.path.abspath(source), os.stat(source)
         known = self.journal.prints.get(path)
         is_same = known is not None and (known.size, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
         if known is not None and is_same and not source.is_dir():

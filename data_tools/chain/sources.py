@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def apart_from_earlier(videos: Sequence[VideoItem], journal: Journal) -> list[Vi
         known.setdefault(found.video, []).append(found)
     for video in videos:
         others = known.get(video.video_id, []) if video.path is not None else []
-        path = str(video.path.resolve()) if video.path is not None else ""
+        path = os.path.abspath(video.path) if video.path is not None else ""
         if any(other.path != path and Path(other.path).is_file() for other in others):
             mark = _identity(video)
             if all(other.fingerprint != mark for other in others):
