@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,6 @@ class Print:
     video: str
 
 
-ROW_FIELDS = {field.name for field in fields(Row)}
 USUAL = {"reason": "", "permanent": False, "attempts": 1, "seconds": 0.0, "host": "", "mark": "", "key": ""}
 
 
@@ -97,8 +96,8 @@ class Journal:
     def _read(self, line: dict[str, Any]) -> None:
         try:
             if "status" in line:
+                line["stage"], line["video"] = sys.intern(line["stage"]), sys.intern(line["video"])
                 row = Row(**line)
-                row = replace(row, **{name: sys.intern(getattr(row, name)) for name in ("stage", "video", "host")})
                 before = self.rows.get(row.item)
                 self.seconds[row.stage] += row.seconds
                 if before is None or before.time <= row.time:
@@ -108,7 +107,7 @@ class Journal:
                 self.prints[found.path] = found
             elif "gone" in line:
                 self.rows.pop((line["stage"], line["gone"]), None)
-        except (TypeError, KeyError):  # of another version: the folder is asked
+        except (TypeError, KeyError, ValueError):  # of another version: the folder is asked
             return
 
     def get(self, stage: str, name: str) -> Row | None:

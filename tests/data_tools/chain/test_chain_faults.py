@@ -30,11 +30,11 @@ def kill_and_resume(tmp_path, kills, seed):
         process = subprocess.Popen(
             argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
         )
-        time.sleep(rng.uniform(0.15, 1.0) * length)
+        time.sleep(rng.uniform(0.1, 0.8) * length)
         hit += process.poll() is None
         process.kill()  # the process that plans, alone: its workers have to go by themselves
         process.wait()
-        if rng.random() < 0.5:  # forget part of what is done, so that there is work left to interrupt
+        if rng.random() < 0.8:  # forget part of what is done, so that there is work left to interrupt
             areas = ["train", "_work/rejected", "_work/clouds"][: rng.integers(1, 4)]
             done = sorted(path.name for path in (torn / "_work/clouds").glob("?_*"))
             for name in rng.permutation(done)[: len(done) // 2]:
