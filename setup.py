@@ -58,7 +58,15 @@ setup(
         "data": [*VIDEO, "laspy[lazrs]>=2.4", "open-clip-torch>=2.24", "viser>=0.2"],
         "ray": ["ray>=2.9"],
         "export": ["onnx", "onnxscript", "onnxruntime"],
-        "dev": [*VIDEO, "pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"],
+        "dev": [
+            *VIDEO,
+            "ray>=2.9",
+            "pytest>=7.4",
+            "pytest-timeout>=2.2",
+            "ruff>=0.14",
+            "pre-commit>=3.5",
+            "psutil>=5.9",
+        ],
     },
     entry_points={"console_scripts": ["lam3c = lam3c_plugin.cli:main"]},
     classifiers=[

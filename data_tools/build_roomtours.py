@@ -34,6 +34,7 @@ from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
+from data_tools.chain.trouble import ALIKE
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
@@ -63,6 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--redo", choices=list(ORDER), default="", help="do a stage, and what follows, again with new settings")
     add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
     add("--retry-failed", action="store_true", help="try again what failed for good")
+    add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
     add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
@@ -108,7 +110,7 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
     shard = parse_shard(args.shard) if args.shard else None
     threads = 1 if is_deterministic else threads
     run = RunOptions(args.executor, jobs, gpus, threads, shard, args.ray_address)
-    return settings, replace(run, report=not args.no_report, quiet=args.quiet)
+    return settings, replace(run, report=not args.no_report, quiet=args.quiet, alike=args.alike)
 
 
 def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) -> Settings:

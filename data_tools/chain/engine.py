@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +27,10 @@ from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner
 from data_tools.chain.progress import Bar
 from data_tools.chain.removed import Removed
-from data_tools.stages.record import StageRecord, read_record
+from data_tools.chain.trouble import ALIKE, Breaker
+from data_tools.stages.record import DISK, FULL_ERRNO, StageRecord, read_record
 
+RUN = "run"
 IDLE_SECONDS = 0.2
 WINDOW = 2000  # calls that wait for a worker while more videos are looked at
 AT_ONCE = 100  # videos that are looked at between two looks at the workers
@@ -43,7 +47,7 @@ class Tally:
         videos, scenes: items of the plan.
         failed: what the way of a video or scene ended with, where that is a failure.
         removed: folders of scenes that are no more, moved to WORK/removed.
-        stopped: why the downloads stopped early; empty where they did not.
+        stopped: why something stopped early: the downloads, a stage, the run (a full disk).
     """
 
     ran: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -52,7 +56,7 @@ class Tally:
     scenes: int = 0
     failed: set[Item] = field(default_factory=set)
     removed: int = 0
-    stopped: str = ""
+    stopped: dict[str, str] = field(default_factory=dict)
 
 
 class Engine(Steps):
@@ -64,6 +68,7 @@ class Engine(Steps):
         bar: where to tell how far it is.
         is_stopped: asked between outcomes.
         grace: seconds that running calls get after a stop.
+        alike: so many equal failures in a row stop a stage; 0 for never.
     """
 
     def __init__(
@@ -73,9 +78,12 @@ class Engine(Steps):
         bar: Bar,
         is_stopped: Callable[[], bool] = lambda: False,
         grace: float = 20.0,
+        alike: int = ALIKE,
     ) -> None:
         super().__init__(planner)
-        self.executor, self.bar, self.is_stopped, self.grace = executor, bar, is_stopped, grace
+        self.executor, self.bar, self.grace = executor, bar, grace
+        self.is_stopped = lambda: is_stopped() or RUN in self.tally.stopped
+        self.breaker = Breaker(alike)
         self.journal, self.places = planner.journal, planner.places
         self.tally = Tally()
         self.removed = Removed(self.places, planner.run)
@@ -150,10 +158,16 @@ class Engine(Steps):
         else:
             self._flows.setdefault(call.item, []).append(flow)
             if len(self._flows[call.item]) == 1:
-                (self.downloads.add if call.stage == "collect" else self.executor.submit)(call)
+                self._submit(call)
             return
         self.tally.before += row is None
         self.bar.end(end, is_new=row is not None)
+
+    def _submit(self, call: Call) -> None:
+        if call.stage == "collect":
+            self.downloads.add(call)
+        elif call.stage not in self.breaker.stopped:  # else it is left for the next run
+            self.executor.submit(call)
 
     def _noted(self, row: Row) -> Row:
         """A row that no call led to (a file that cannot be read) goes into the log too."""
@@ -170,11 +184,15 @@ class Engine(Steps):
         if call.stage == "collect" and not self._counts(outcome):
             return
         row = self._keep(outcome)
+        if row is None:
+            return
         is_as_before = outcome.record is not None and outcome.record.skipped
         self.tally.ran[call.stage, "as before" if is_as_before else row.status] += 1
         flows = self._flows.pop(call.item, [])
         for flow in flows:
             self._advance(flow, row)
+        if call.stage != "collect":
+            self._break(row)
         if not flows and self._tour is not None:  # a download that was asked again after its flow had ended
             self.begin(self._tour(call.video))
 
@@ -183,11 +201,23 @@ class Engine(Steps):
         counts, undone = self.downloads.take(outcome.call, outcome.record)
         for name in {*undone, *([] if counts else [outcome.call.name])}:
             self._undo(("collect", name))
-        self.tally.stopped = self.downloads.stopped
+        if outcome.record is not None and outcome.record.result.get("failure") == DISK:
+            self.tally.stopped[RUN] = f"{self.places.work}: the disk is full; make room, then start it again"
+        if self.downloads.stopped:
+            self.tally.stopped["downloads"] = self.downloads.stopped
         if not counts and outcome.record is not None:
             self.journal.note("asked again", name=outcome.call.name, reason=outcome.record.reason)
         self.downloads.start()
         return counts
+
+    def _break(self, row: Row) -> None:
+        """Stop a stage that fails in one way again and again; those failures say nothing of the items."""
+        undone = self.breaker.tell(row)
+        for item in undone:
+            self._undo(item)
+        if undone and row.stage not in self.tally.stopped:
+            self.tally.stopped[row.stage] = self.breaker.stopped[row.stage]
+            self.executor.drop_waiting(row.stage)
 
     def _undo(self, item: Item) -> None:
         """A failure that says nothing of the item leaves nothing; the ledger of tries and the log tell of it."""
@@ -200,15 +230,20 @@ class Engine(Steps):
             self.tally.failed.remove(item)
             self.tally.ran[item[0], "failed"] -= 1
 
-    def _keep(self, outcome: Outcome) -> Row:
-        """Publish the attempt's folder and note the outcome; a full disk makes it a failure that is tried again."""
+    def _keep(self, outcome: Outcome) -> Row | None:
+        """Publish the attempt's folder and note the outcome; a full disk stops the run and counts for nothing: None."""
         call = outcome.call
         record = outcome.record or StageRecord(call.stage, call.name, "failed", f"{call.name}: {KILLED}")
         place = self.places.refused(call.stage, call.name)
         try:
+            if record.result.get("failure") == DISK:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._sweep(outcome)
             place = publish(outcome, self.places)
         except OSError as error:
+            if error.errno in FULL_ERRNO:
+                self.tally.stopped[RUN] = f"{call.stage} {call.name}: {error.strerror}; make room, then start it again"
+                return None
             reason = f"{call.folder}: {error.strerror or error}; check space and rights, then start it again"
             record = StageRecord(call.stage, call.name, "failed", reason)
         row = row_of_record(record, call.name, call.video.video_id, mark_of(place))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from data_tools.chain.engine import Tally
 from data_tools.chain.items import STAGES, Places
 from data_tools.chain.journal import Row
+from data_tools.chain.trouble import general_reason
 from data_tools.packaging.clouds import LICENSES
 from data_tools.stages.record import STATES
 from data_tools.stages.scene_folder import scan_scenes, write_summary
@@ -69,14 +69,6 @@ def counts_table(rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
         if len(reasons) > SHOWN_REASONS:
             lines.append(f"        and {len(reasons) - SHOWN_REASONS} others; --status names all")
     return "\n".join(lines)
-
-
-def general_reason(row: Row) -> str:
-    """A reason without the item's names, paths and numbers, so that equal ones count together."""
-    reason = row.reason
-    for name in (row.name, row.video):
-        reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}([/.]\S*?)?(?=[:;,)\s]|$)", "…", reason)
-    return re.sub(r"\d+(\.\d+)?", "#", reason)
 
 
 def tally_line(tally: Tally) -> str:

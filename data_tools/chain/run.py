@@ -12,7 +12,7 @@ from typing import Any
 
 from data_tools.chain import finish
 from data_tools.chain.build import build
-from data_tools.chain.engine import DryRun, Engine, Tally
+from data_tools.chain.engine import RUN, DryRun, Engine, Tally
 from data_tools.chain.folders import all_rows, clear_attempts
 from data_tools.chain.items import Places, SceneItem, StageFunction, VideoItem
 from data_tools.chain.journal import Journal
@@ -21,6 +21,7 @@ from data_tools.chain.plan import ChainSettings, Planner
 from data_tools.chain.progress import Bar
 from data_tools.chain.recorded import record
 from data_tools.chain.sources import apart_from_earlier
+from data_tools.chain.trouble import ALIKE
 from data_tools.stages.locks import run_lock
 
 
@@ -38,6 +39,7 @@ class RunOptions:
         report: write the HTML report at the end.
         quiet: no progress bar.
         grace: seconds that running items get after Ctrl-C or SIGTERM.
+        alike: so many equal failures in a row stop a stage; 0 for never.
     """
 
     executor: str = "local"
@@ -49,6 +51,7 @@ class RunOptions:
     report: bool = True
     quiet: bool = False
     grace: float = 20.0
+    alike: int = ALIKE
 
     @property
     def name(self) -> str:
@@ -128,11 +131,11 @@ def _work(videos: Sequence[VideoItem], planner: Planner, options: RunOptions, st
     def report() -> None:
         nonlocal code
         bar.close()
-        code = _finish(videos, planner, options, engine.tally, stop)
+        code = _finish(videos, planner, options, engine, stop)
 
     try:
         with stop_signals() as stop:
-            engine = Engine(planner, executor, bar, lambda: stop.is_set, options.grace)
+            engine = Engine(planner, executor, bar, lambda: stop.is_set, options.grace, options.alike)
             build(engine, videos, report)
             return code
     finally:
@@ -149,24 +152,33 @@ def build_executor(options: RunOptions, places: Places, functions: Mapping[str, 
     return LocalExecutor(functions, options.jobs, options.gpu_slots, options.threads, places.work / "logs")
 
 
-def _finish(videos: Sequence[VideoItem], planner: Planner, options: RunOptions, tally: Tally, stop: Stop) -> int:
+def _finish(
+    videos: Sequence[VideoItem],
+    planner: Planner,
+    options: RunOptions,
+    engine: Engine,
+    stop: Stop,
+) -> int:
     """The last stage: the table of counts, statistics, card and report; returns the exit code."""
     places, asked = planner.places, {video.video_id for video in videos}
+    tally, executor = engine.tally, engine.executor
     rows = [row for row in all_rows(places, planner.journal) if row.video in asked]
     print(finish.counts_table(rows, planner.journal.seconds))
     print(finish.tally_line(tally))
     if stop.is_set:
         print(f"build_roomtours: stopped by {stop.name}; start it again to go on", file=sys.stderr)
         return 130
-    if tally.stopped:
-        print(f"build_roomtours: downloads: {tally.stopped}", file=sys.stderr)
+    for what, why in {**tally.stopped, **executor.stopped}.items():
+        print(f"build_roomtours: {what} stopped: {why}", file=sys.stderr)
+    if RUN in tally.stopped:
+        return 1
     if options.shard is None:
         _write_report(places, options, tally)
     else:
         print("this is a shard: a run without --shard, when all are done, writes the statistics and the report")
     if tally.failed:
         print("build_roomtours: --status names every item that failed", file=sys.stderr)
-    return 1 if tally.failed or tally.stopped else 0
+    return 1 if tally.failed or tally.stopped or executor.stopped else 0
 
 
 def _write_report(places: Places, options: RunOptions, tally: Tally) -> None:

@@ -22,6 +22,8 @@ from data_tools.stages.files import clean_partial, replacing_folder, write_json
 
 RECORD = "record.json"
 STATES = ("done", "rejected", "failed")
+DISK = "disk"  # ``result["failure"]`` of what met a full disk: it says nothing of the item
+FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT)
 PASSING_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO)
 
 
@@ -195,6 +197,8 @@ def _describe(record: StageRecord, error: Exception) -> None:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, OSError) and error.errno in PASSING_ERRNO:
         text = f"{error.strerror}: free space or limits on the disk, then start it again"
+        if error.errno in FULL_ERRNO:
+            record.result = {"failure": DISK}
     record.reason = text
 
 

@@ -2,7 +2,8 @@
 
 A fake video is a text file ``room <scenes> <seed>``. What else it says makes a stage fail:
 ``no-room``, ``reject:<scene number>``, ``crash:<scene number>`` (the worker dies), ``crash-once:<scene number>``,
-``bug:<scene number>``, ``slow:<seconds>``.
+``bug:<scene number>``, ``slow:<seconds>``, ``hang:<scene number>``, ``cuda:<scene number>`` (every later call of the
+worker fails too), ``cuda-always`` (so does every call), ``same:<text>`` (segmentation fails for good with it).
 
     python -m tests.data_tools.chain.chain_fakes VIDEO... --out OUT     (the command line over the fakes)
 """
@@ -30,6 +31,7 @@ from data_tools.stages.files import write_json
 from data_tools.stages.record import RejectedError, StageError, StageRecord, run_stage, text_hash
 from data_tools.stages.scene_folder import fill_scene, settings_hash
 
+BROKEN: list[str] = []  # calls that broke this process's pretended GPU context
 CALLS = "CHAIN_FAKE_CALLS"  # environment: a folder that gets an empty file per call of a stage's work
 
 
@@ -80,6 +82,9 @@ def segment(call: Call) -> StageRecord:
         words = call.source.read_text().split()
         if not words:
             raise StageError(f"{call.source.name}: 0 bytes; copy the file again")
+        found = re.search(r"same:(\S+)", " ".join(words))
+        if found:
+            raise StageError(f"{call.name}: {found[1]}", permanent="passing" not in words)
         if "no-room" in words:
             raise RejectedError(f"{call.name}: no room in the video")
         count = int(words[1]) - call.settings.value
@@ -105,6 +110,15 @@ def _break(call):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    if _told(call, "hang"):
+        time.sleep(600)
+    if _told(call, "cuda") or _told(call, "cuda-always"):
+        first = call.source.with_suffix(f".cuda{call.scene.scene_id}")
+        if not first.exists() or _told(call, "cuda-always"):
+            first.touch()
+            BROKEN.append(call.name)
+    if BROKEN:
+        raise StageError("pi3: CUDA error: an illegal memory access was encountered", permanent=False)
     if _told(call, "bug"):
         raise IndexError("index 3 is out of bounds")
 

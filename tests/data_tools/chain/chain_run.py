@@ -55,7 +55,7 @@ class InProcess:
     """An executor without processes, first come, first served."""
 
     def __init__(self, functions):
-        self.functions, self.calls = functions, []
+        self.functions, self.calls, self.stopped = functions, [], {}
 
     @property
     def is_busy(self):
@@ -73,9 +73,8 @@ class InProcess:
 
         return [execute(self.functions, self.calls.pop(0))] if self.calls else []
 
-    def drop_waiting(self):
-        self.calls.clear()
-        return 0
+    def drop_waiting(self, stage=""):
+        self.calls = [call for call in self.calls if stage and call.stage != stage]
 
     def close(self):
         pass
