@@ -12,7 +12,8 @@ What is done is skipped, a data set keeps the settings it was begun with, and th
     python data_tools/build_roomtours.py tour.mp4 --redo postprocess --set postprocess.limits.min_score=0.2
     python data_tools/build_roomtours.py --status --out data/roomtours
 
-Exit code: 0 all well (scenes may have been rejected), 1 some items failed, 2 wrong arguments, 130 interrupted.
+Exit code: 0 all well (scenes may have been rejected), 1 some items failed, 2 wrong arguments or something is
+missing on this machine, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_tools.chain import options as words
-from data_tools.chain import recorded
+from data_tools.chain import preflight, recorded
 from data_tools.chain.items import ORDER, Places
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recorded import Settings
@@ -163,7 +164,14 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
             return 0
-    return run_chain(videos, places, settings, run, stages) or bool(problems)
+    missing = preflight.check_places(places)
+    if run.executor == "local" and not missing:
+        found = preflight.check_stages(videos, settings.stages.stages)
+        wanted = preflight.needed(dry_run(videos, places, settings, run, stages)) if found else set()
+        missing = [line for stage, lines in found.items() if stage in wanted for line in lines]
+    for line in missing:
+        print(f"build_roomtours: {line}", file=sys.stderr)
+    return 2 if missing else run_chain(videos, places, settings, run, stages) or bool(problems)
 
 
 if __name__ == "__main__":
