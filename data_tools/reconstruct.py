@@ -87,7 +87,9 @@ def reconstruct_scene(
             raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
         backend = reconstructor or _backend(settings)
         found = read_frames(video, intervals, settings, backend.max_frames)
-        prediction, frames = predict_with_less(backend, found.frames, settings.seed, record.notes)
+        prediction, frames = predict_with_less(
+            backend, found.frames, settings.seed, record.notes, settings.deterministic
+        )
         try:
             _finish(partial_folder, record, settings, backend, found, prediction, frames)
             record.result["intervals"] = [list(interval) for interval in intervals]
@@ -138,14 +140,17 @@ def _finish(
     }
 
 
-def predict_with_less(backend: Reconstructor, frames: Frames, seed: int, notes: list[str]) -> tuple[Prediction, Frames]:
+def predict_with_less(
+    backend: Reconstructor, frames: Frames, seed: int, notes: list[str], begins_whole: bool = False
+) -> tuple[Prediction, Frames]:
     """Run a backend; where memory ends, with three quarters of the frames, evenly, and so on.
 
     Args:
-        backend: to run.
+        backend: to run. The number that fitted is kept on it: the next scene of that size begins there.
         frames: of the scene.
         seed: for the backend.
         notes: gets a line for every try that ran out of memory.
+        begins_whole: try all frames first, so that a scene does not depend on those before it.
 
     Returns:
         The prediction and the frames it is of.
@@ -153,9 +158,16 @@ def predict_with_less(backend: Reconstructor, frames: Frames, seed: int, notes: 
     Raises:
         StageError: even `FEWEST` frames are too many, no view came back, or the prediction is not usable.
     """
+    fitted: dict[tuple[int, ...], int] = vars(backend).setdefault("fitted", {})
+    size, most = frames.images.shape[1:3], len(frames)
+    if not begins_whole and fitted.get(size, most) < most:
+        notes.append(f"{fitted[size]} of {most} frames: as many as fitted into memory before")
+        frames = frames.select(np.linspace(0, most - 1, fitted[size]).round().astype(int))
     while True:
         prediction, reason = _try(backend, frames, seed)
         if prediction is not None:
+            if len(frames) < most:
+                fitted[size] = len(frames)
             if not len(prediction):
                 raise StageError(f"{backend.name} placed none of {len(frames)} frames; is there a room in them?")
             return prediction, frames

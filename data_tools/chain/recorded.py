@@ -149,7 +149,8 @@ def differences(before: Any, after: Any, within: str = "") -> list[tuple[str, An
 
 
 def _plain(stage: Any) -> Any:
-    return json.loads(json.dumps(asdict(stage), default=str))
+    values = {name: v for name, v in asdict(stage).items() if name not in getattr(stage, "UNRECORDED", ())}
+    return json.loads(json.dumps(values, default=str))
 
 
 def _has_finished(places: Places, stage: str) -> bool:

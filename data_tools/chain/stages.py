@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call, SceneItem, StageFunction
-from data_tools.stages.record import StageRecord
+from data_tools.stages.record import StageRecord, read_record
 
 
 def collect(call: Call) -> StageRecord:
@@ -16,7 +16,9 @@ def collect(call: Call) -> StageRecord:
 
     video = call.video
     source = VideoSource(video.video_id, video.url, None, video.ranges, dict(video.extra))
-    return collect_video(source, call.folder, call.settings)
+    record = read_record(call.folder)
+    is_redone = record is not None and record.key not in ("", call.key)
+    return collect_video(source, call.folder, call.settings, overwrite=is_redone)
 
 
 def segment(call: Call) -> StageRecord:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from data_tools.collection.failures import DISK, PASSING, RATE_LIMITED
 from data_tools.collection.pacing import Pause
+from data_tools.collection.preflight import age_of_yt_dlp
 from data_tools.collection.settings import CollectSettings
 from data_tools.stages.record import StageRecord, read_record, write_record
 
@@ -112,7 +113,7 @@ class Patience:
             return []
         if self.waits == self.settings.pauses:
             reason = f"still refused after {self.waits} waits ({record.reason})"
-            cure = "check the network, then start it again" if self._answer == NETWORK else CURE
+            cure = "check the network, then start it again" if self._answer == NETWORK else cure_line()
             raise QueueStoppedError(f"{reason}; {cure}", self._alike)
         first = self.settings.network_pause if self._answer == NETWORK else self.settings.pause
         why = f"{record.result.get('category')}: {record.reason[:120]}"
@@ -128,10 +129,15 @@ class Patience:
         for name in names:
             take_back(self.videos / name)
         raise QueueStoppedError(
-            f"{count} answers in a row were alike ({record.reason}); {CURE}; if all of these videos are so, "
+            f"{count} answers in a row were alike ({record.reason}); {cure_line()}; if all of these videos are so, "
             "go on with the setting alike=0",
             names,
         )
+
+
+def cure_line() -> str:
+    """What to do about answers that tell of the asker; an old yt-dlp is named."""
+    return "; ".join(filter(None, (age_of_yt_dlp(), CURE)))
 
 
 def answer_of(record: StageRecord) -> str:

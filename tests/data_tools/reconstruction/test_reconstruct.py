@@ -188,6 +188,19 @@ def test_out_of_memory_takes_fewer_frames_evenly(error):
     assert np.diff(frames.index).max() <= 4
 
 
+def test_the_number_that_fitted_is_where_the_next_scene_begins():
+    backend, notes = Hungry(30, MemoryError()), []
+    predict_with_less(backend, some_frames(60), 0, [])
+    backend.tried.clear()
+    assert len(predict_with_less(backend, some_frames(60), 0, notes)[1]) == 24
+    assert backend.tried == [24]
+    assert notes == ["24 of 60 frames: as many as fitted into memory before"]
+    assert len(predict_with_less(backend, some_frames(20), 0, [])[1]) == 20
+    backend.tried.clear()
+    predict_with_less(backend, some_frames(60), 0, [], begins_whole=True)
+    assert backend.tried == [60, 45, 33, 24]
+
+
 def test_out_of_memory_without_end_is_a_record_that_may_be_tried_again(photos, tmp_path):
     settings = settings_for("pi3")
     record = reconstruct_scene(
