@@ -22,7 +22,7 @@ from data_tools.chain.folders import (
     scene_folders,
 )
 from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Outcome, SceneItem, VideoItem
-from data_tools.chain.journal import Item, Row
+from data_tools.chain.journal import END, Item, Row
 from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner
 from data_tools.chain.progress import Bar
@@ -89,6 +89,7 @@ class Engine(Steps):
         self.removed = Removed(self.places, planner.run)
         videos, settings = self.places.work / STAGES["collect"].area, planner.settings.stages.stages.get("collect")
         self.downloads = Downloads(videos, settings, executor.submit)
+        self.downloads.patience.remember(self._unended_answers())
         self._flows: dict[Item, list[Flow]] = {}  # those that wait for a call
         self._tour: Callable[[VideoItem], Flow] | None = None
         self._scenes: dict[str, set[str]] | None = None
@@ -110,6 +111,15 @@ class Engine(Steps):
             self._take(0.5 if is_planned or self.executor.waiting >= WINDOW else 0)
         if self.is_stopped():
             self._wind_down()
+        if self.tally.ran:
+            self.journal.note(END)
+
+    def _unended_answers(self) -> list[StageRecord]:
+        """The last downloads of a run that was killed, oldest first."""
+        rows = [row for row in self.journal.rows.values() if row.stage == "collect" and row.time > self.journal.ended]
+        last = sorted(rows, key=lambda row: row.time)[-self.downloads.patience.settings.alike :]
+        records = (read_record(self.places.refused("collect", row.name)) for row in last)
+        return [record for record in records if record is not None]
 
     def _begin_some(self, left: Iterator[VideoItem]) -> bool:
         """Look at some more videos; returns whether there are none left."""

@@ -69,6 +69,7 @@ class Print:
     video: str
 
 
+END = "end"
 USUAL = {"reason": "", "permanent": False, "attempts": 1, "seconds": 0.0, "host": "", "mark": "", "key": ""}
 
 
@@ -87,6 +88,7 @@ class Journal:
         self.rows: dict[Item, Row] = {}
         self.prints: dict[str, Print] = {}
         self.seconds: Counter[str] = Counter()
+        self.ended = 0.0  # when a run last came to its end
         self.fresh: set[Item] = set()  # tried in this run: once is enough
         self._unsaved: list[dict[str, Any]] = []
         for path in sorted(folder.glob("*.jsonl")):
@@ -105,6 +107,8 @@ class Journal:
             elif "fingerprint" in line:
                 found = Print(**line)
                 self.prints[found.path] = found
+            elif line.get("event") == END:
+                self.ended = max(self.ended, line["time"])
             elif "gone" in line:
                 self.rows.pop((line["stage"], line["gone"]), None)
         except (TypeError, KeyError, ValueError):  # of another version: the folder is asked

@@ -72,6 +72,18 @@ class Patience:
         self._suspects: set[str] = set()  # showed a sign of a dead network or of a rate limit
         self._own: set[str] = set()  # showed one, and others came through since: it is their own
 
+    def remember(self, records: Sequence[StageRecord]) -> None:
+        """Take up the row of equal answers that a run was at when it was killed.
+
+        Args:
+            records: its last answers, oldest first.
+        """
+        for record in records:
+            answer = answer_of(record)
+            if answer in ("", NETWORK, REFUSED) or answer != self._answer:
+                self._answer, self._alike = answer, []
+            self._alike += [record.item] if answer not in ("", NETWORK, REFUSED) else []
+
     def tell(self, record: StageRecord) -> list[str]:
         """Take the answer to a question that was really asked.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -53,11 +54,11 @@ def a_cluster(monkeypatch, workers, gpus=0):
         found.shutdown()
 
 
-def run_on(address, videos, out, actors=()):
+def run_on(address, videos, out, actors=(), jobs=1):
     """The chain on a cluster, with the fakes; ``actors``: stages that run in actors."""
     found, _ = read_videos([str(videos)])
     settings = ChainSettings(Settings.of(fake_settings()), facts={"backend": "sfm"}, gpu_stages=frozenset(actors))
-    options = RunOptions("ray", ray_address=address, report=False, quiet=True)
+    options = RunOptions("ray", jobs, ray_address=address, report=False, quiet=True)
     return run_chain(found, Places(out, out / "_work"), settings, options, FAKES)
 
 
@@ -121,6 +122,43 @@ def test_a_worker_process_that_is_killed_costs_no_scene(tmp_path, monkeypatch, c
     assert "killed" in states(out)["b_000", "reconstruct"].reason
     assert [event["name"] for event in read_events(out / "_work/log", ["killed"])].count("b_000") == 1
     assert not list(out.rglob(".attempts"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_kills_of_actors_and_tasks_leave_every_scene_once_and_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    videos = make_videos(tmp_path / "videos", a="room 9 1 slow:0.5", b="room 9 2 slow:0.5", c="room 9 3 slow:0.5")
+    out, left = tmp_path / "out", [20]
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_workers, args=(left, stop))
+    killer.start()
+    try:
+        for _ in range(10):
+            code = run_on("", videos, out, ("reconstruct",), jobs=3)
+            ray.shutdown()
+            if code == 0 and not left[0]:
+                break
+            shutil.rmtree(out / "train", ignore_errors=True)  # so that there is work left to interrupt
+            shutil.rmtree(out / "_work/clouds", ignore_errors=True)
+    finally:
+        stop.set()
+        killer.join()
+        ray.shutdown()
+    assert (code, left) == (0, [0])
+    assert run_process(videos, "--out", tmp_path / "whole", "--jobs", 2).returncode == 0
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def kill_workers(left, stop):
+    """SIGKILL to some worker of Ray that is at a call, every second or so."""
+    psutil = pytest.importorskip("psutil")
+    while left[0] and not stop.wait(1.0):
+        names = [(process.pid, " ".join(process.cmdline())) for process in psutil.Process().children(recursive=True)]
+        at_work = [pid for pid, name in names if name.startswith("ray::") and "IDLE" not in name]
+        if at_work:
+            os.kill(at_work[left[0] % len(at_work)], signal.SIGKILL)
+            left[0] -= 1
 
 
 def test_a_run_whose_last_gpu_is_lost_ends_with_what_it_could_do(tmp_path, monkeypatch, calls, capsys):
