@@ -79,13 +79,13 @@ class RayExecutor:
         self._is_own = not ray.is_initialized()
         if self._is_own:
             here = {} if address else {"num_cpus": max(1, jobs), "num_gpus": gpus, "include_dashboard": False}
-            ray.init(
-                address=address or "local",
-                runtime_env=self._environment,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **here,
-            )
+            quiet = {"runtime_env": self._environment, "log_to_driver": False, "logging_level": logging.ERROR}
+            try:
+                ray.init(address=address or "local", **quiet, **here)
+            except ConnectionError:
+                raise
+            except Exception as error:  # Ray has no class for a cluster that does not come up
+                raise StageError(f"Ray cannot be started ({str(error).splitlines()[0]}); see its logs") from error
         self._functions = ray.put(dict(functions))
         self._most_gpus, self.clock, self.patience = gpus, clock or Clock(), patience
         self.stopped: dict[str, str] = {}

@@ -54,11 +54,11 @@ def a_cluster(monkeypatch, workers, gpus=0):
         found.shutdown()
 
 
-def run_on(address, videos, out, actors=(), jobs=1):
+def run_on(address, videos, out, actors=()):
     """The chain on a cluster, with the fakes; ``actors``: stages that run in actors."""
     found, _ = read_videos([str(videos)])
     settings = ChainSettings(Settings.of(fake_settings()), facts={"backend": "sfm"}, gpu_stages=frozenset(actors))
-    options = RunOptions("ray", jobs, ray_address=address, report=False, quiet=True)
+    options = RunOptions("ray", ray_address=address, report=False, quiet=True)
     return run_chain(found, Places(out, out / "_work"), settings, options, FAKES)
 
 
@@ -132,11 +132,11 @@ def test_twenty_kills_of_actors_and_tasks_leave_every_scene_once_and_whole(tmp_p
     out, left = tmp_path / "out", [20]
     stop = threading.Event()
     killer = threading.Thread(target=kill_workers, args=(left, stop))
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     killer.start()
     try:
         for _ in range(10):
-            code = run_on("", videos, out, ("reconstruct",), jobs=3)
-            ray.shutdown()
+            code = run_on("", videos, out, ("reconstruct",))
             if code == 0 and not left[0]:
                 break
             shutil.rmtree(out / "train", ignore_errors=True)  # so that there is work left to interrupt
@@ -154,11 +154,14 @@ def kill_workers(left, stop):
     """SIGKILL to some worker of Ray that is at a call, every second or so."""
     psutil = pytest.importorskip("psutil")
     while left[0] and not stop.wait(1.0):
-        names = [(process.pid, " ".join(process.cmdline())) for process in psutil.Process().children(recursive=True)]
-        at_work = [pid for pid, name in names if name.startswith("ray::") and "IDLE" not in name]
+        at_work = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # ended just now
+                at_work += [process] if process.name() in ("ray::_Holder.run", "ray::execute") else []
         if at_work:
-            os.kill(at_work[left[0] % len(at_work)], signal.SIGKILL)
-            left[0] -= 1
+            with contextlib.suppress(psutil.Error):
+                at_work[left[0] % len(at_work)].kill()
+                left[0] -= 1
 
 
 def test_a_run_whose_last_gpu_is_lost_ends_with_what_it_could_do(tmp_path, monkeypatch, calls, capsys):
