@@ -36,6 +36,7 @@ def parser(description: str, sizes: list[int]) -> argparse.ArgumentParser:
     options.add_argument("--sizes", type=int, nargs="+", default=sizes, help="numbers of points")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     options.add_argument("--repeats", type=int, default=5, help="timed runs of each, interleaved; the median counts")
+    options.add_argument("--tolerance", type=float, default=1.0, help="how much further results may lie apart")
     options.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves PyTorch's choice")
     return options
 

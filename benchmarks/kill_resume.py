@@ -1,7 +1,7 @@
 """kill -9 at random moments of the real chain, then resume: is the output the one of an undisturbed run?
 
     python benchmarks/kill_resume.py tour.mp4 --into /scratch/kills --kills 30 -- --backend sfm --labels none
-    python -m data_tools.synthetic.walkthrough.film --out walk --rooms 1 --seconds 12 && \
+    python -m data_tools.synthetic.walkthrough.film --out walk --seconds 12 && \
         python benchmarks/kill_resume.py walk/walkthrough.mp4 --into kills -- --backend sfm --labels walk/labels.csv
 
 Builds INTO/whole without disturbance and INTO/torn with kills, both with --deterministic, and compares every file

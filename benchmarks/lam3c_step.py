@@ -43,9 +43,9 @@ else:
 from torch import Tensor, nn
 
 from benchmarks._harness import Result, interleaved, parser, peak_memory, report
+from benchmarks.clustering_loss import sonata_loss
 from benchmarks.ptv3_forward import GRID, room_cloud
 from lam3c_plugin.host import Config, build_model
-from lam3c_plugin.losses import clustering_loss_reference
 
 CONFIGS = ROOT / "configs/lam3c"
 COMPARED = ("mask_loss", "roll_mask_loss", "unmask_loss")
@@ -54,12 +54,12 @@ COMPARED = ("mask_loss", "roll_mask_loss", "unmask_loss")
 class PlainClusteringLoss(nn.Module):
     """The clustering loss as the formula reads: gathered similarities, dense targets, autograd."""
 
-    def forward(self, student: Tensor, teacher: Tensor, batch: Tensor, teacher_temp: float, **unused: Any) -> Tensor:
-        return clustering_loss_reference(student, teacher, batch, 0.1, teacher_temp)
+    def forward(self, student: Tensor, teacher: Tensor, batch: Tensor, teacher_temp: float, **others: Any) -> Tensor:
+        return sonata_loss(student, teacher, batch, 0.1, teacher_temp, others["num_clouds"])
 
 
-def make_batch(scenes: int, points: int, device: str) -> dict[str, Tensor]:
-    """Two global views of ``points`` and four local ones of a fourth of that a scene, crops of one dense room.
+def make_batch(scenes: int, points: int, device: str, local: int | None = None) -> dict[str, Tensor]:
+    """Two global views of ``points`` and four local ones of ``local`` (a fourth) a scene, crops of one dense room.
 
     Local views lie in the scene's first global view: Sonata's mean counts a view without a match as 0, ours leaves it
     out, and the comparison is not about that.
@@ -76,7 +76,7 @@ def make_batch(scenes: int, points: int, device: str) -> dict[str, Tensor]:
     for _ in range(scenes):
         principal = crop(room, points)
         views["global"] += [principal, crop(room, points)]
-        views["local"] += [crop(principal, points // 4) for _ in range(4)]
+        views["local"] += [crop(principal, local or points // 4) for _ in range(4)]
     for kind, parts in views.items():
         origin = torch.cat(parts)
         batch[f"{kind}_origin_coord"] = origin

@@ -41,7 +41,7 @@ def measure(size: int, spacing: float, args: object) -> Result:
         return knn(coord, offset, coord, offset, args.k, args.radius, backend=cuda_reference())[1]
 
     want = torch.as_tensor(reference()).float().cpu()
-    torch.testing.assert_close(ours().cpu(), want, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours().cpu(), want, rtol=1e-5 * args.tolerance, atol=1e-6 * args.tolerance)
     times = interleaved([ours, reference], args.device, args.repeats)
     return Result(size, *times, *(peak_memory(f, args.device) for f in (ours, reference)))
 

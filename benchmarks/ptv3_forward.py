@@ -15,7 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,30 +85,46 @@ def room_cloud(points: int, kind: str = "crop", seed: int = 0) -> dict[str, Tens
     return dict(coord=coord, grid_coord=cells.int(), feat=feat, offset=torch.tensor([len(coord)]), grid_size=GRID)
 
 
-@torch.no_grad()
-def count_gflop(model: PointTransformerV3, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Floating-point operations of one forward pass in 10^9, by kind; a multiply-add counts as two."""
+@contextmanager
+def counted_gflop(model: nn.Module) -> Iterator[dict[str, float]]:
+    """Floating-point operations inside the block in 10^9, by kind, of any model with our PTv3 in it.
+
+    Matrix products only; a multiply-add counts as two. A pass with gradients counts three times: its backward makes two
+    products for each of the forward's.
+    """
     work = dict(linear=0.0, convolution=0.0, attention=0.0)
     handles = []
 
+    def add(kind: str, flop: float) -> None:
+        work[kind] += flop * 1e-9 * (3 if torch.is_grad_enabled() else 1)
+
     def add_linear(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        work["linear"] += 2e-9 * module.weight.numel() * inputs[0].shape[0]
+        add("linear", 2 * module.weight.numel() * inputs[0].shape[0])
 
     def add_block(module: Block, inputs: tuple[Any, ...]) -> None:
         point, attention = inputs[0], module.attn
-        work["convolution"] += 2e-9 * kernel_map(point.geometry).num_pairs * attention.channels**2
+        add("convolution", 2 * kernel_map(point.geometry).num_pairs * attention.channels**2)
         route = patch_route(point.geometry, attention.patch_size, point.curves[attention.order_index])
         pairs = sum(block.count * block.length**2 for block in route.blocks)
-        work["attention"] += 4e-9 * pairs * attention.channels
+        add("attention", 4 * pairs * attention.channels)
 
     for module in model.modules():
         if isinstance(module, nn.Linear):
             handles.append(module.register_forward_hook(add_linear))
         elif isinstance(module, Block):
             handles.append(module.register_forward_pre_hook(add_block))
-    model(batch)
-    for handle in handles:
-        handle.remove()
+    try:
+        yield work
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def count_gflop(model: PointTransformerV3, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Floating-point operations of one forward pass in 10^9, by kind (see `counted_gflop`)."""
+    with counted_gflop(model) as work:
+        model(batch)
     return work
 
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ["LAM3C_ENGINE"] = "embedded"
 
 import torch
-from _clouds import surface_clouds
+from _clouds import furnished_room, surface_clouds
 from _harness import MIB, interleaved, machine, peak_memory
 from torch.nn import functional as F
 
@@ -67,8 +67,6 @@ def neighbours(size: int, device: str) -> Run:
 
 def views(size: int, device: str) -> Run:
     """One sample of Sonata's recipe from a scene of so many points (always on the CPU)."""
-    from views import furnished_room
-
     from lam3c_plugin.embedded.transforms import Compose
     from lam3c_plugin.recipes.pretrain import view_transforms
 

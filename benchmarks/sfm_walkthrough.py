@@ -316,8 +316,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         table = json.loads(args.scenes.read_text(encoding="utf-8"))
         times = [{"start": s["intervals"][0][0], "end": s["intervals"][-1][1]} for s in table["scenes"]]
         scenes = [{**scene, **both} for scene, both in zip(table["scenes"], times, strict=True)]
-        duration = json.loads((args.truth / "boundaries.json").read_text(encoding="utf-8"))["duration"]
-        figures["boundaries"] = boundary_errors(scenes, truth, duration, table.get("dropped"))
+        figures["boundaries"] = boundary_errors(scenes, truth, table.get("dropped"))
     return figures
 
 

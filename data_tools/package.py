@@ -8,7 +8,8 @@ the colour range, missing normals. What cannot be used is recorded with its reas
     python data_tools/package.py export_mm.xyz --unit mm --up y --out data/roomtours --overwrite
     python data_tools/package.py pi3_clouds/ --out data/roomtours --license pi3
 
-A folder is searched for clouds (.ply .pcd .npz .npy .xyz .txt .csv .las .laz); a folder with coord.npy is one scene.
+A folder is searched for clouds (.ply .pcd .npz .npy .xyz .txt .csv .las .laz) and meshes (.obj .stl .glb .off);
+a folder with coord.npy is one scene.
 What is done already with the same settings is skipped; the run may be killed at any moment and started again.
 Exit code: 0 all well, 1 some clouds failed (see package_failures.json), 2 wrong arguments, 130 interrupted.
 """

@@ -18,7 +18,7 @@ import argparse
 import gc
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,10 +42,18 @@ from data_tools.reconstruction.base import (
     ReconstructSettings,
     build_reconstructor,
 )
-from data_tools.reconstruction.frames import Intervals, SceneFrames, read_frames
+from data_tools.reconstruction.frames import FramesAhead, Intervals, SceneFrames, frames_for
 from data_tools.reconstruction.masks import keep_masks
 from data_tools.stages.command_line import run_main, usage_errors
-from data_tools.stages.record import StageError, StageRecord, run_stage, text_hash, tool_versions
+from data_tools.stages.record import (
+    StageError,
+    StageRecord,
+    is_current,
+    read_record,
+    run_stage,
+    text_hash,
+    tool_versions,
+)
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import safe_name
 
@@ -67,6 +75,8 @@ def reconstruct_scene(
     settings: ReconstructSettings,
     overwrite: bool = False,
     reconstructor: Reconstructor | None = None,
+    packets: Path | None = None,
+    frames: Callable[[], SceneFrames] | None = None,
 ) -> StageRecord:
     """Reconstruct one scene into ``folder``.
 
@@ -77,6 +87,8 @@ def reconstruct_scene(
         settings: see there.
         overwrite: make it again.
         reconstructor: a backend to use; None builds the one of the settings, once a process.
+        packets: ``packets.npy`` of the segment stage, where the video was segmented.
+        frames: gives the scene's frames, decoded elsewhere by `frames_for`; None decodes them here.
 
     Returns:
         The record; nothing is raised for a bad scene.
@@ -86,23 +98,16 @@ def reconstruct_scene(
         if not video.exists():
             raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
         backend = reconstructor or _backend(settings)
-        found = read_frames(video, intervals, settings, backend.max_frames)
-        prediction, frames = predict_with_less(
-            backend, found.frames, settings.seed, record.notes, settings.deterministic
-        )
+        found = frames() if frames else frames_for(video, intervals, settings, packets, backend)
+        prediction, used = predict_with_less(backend, found.frames, settings.seed, record.notes, settings.deterministic)
         try:
-            _finish(partial_folder, record, settings, backend, found, prediction, frames)
+            _finish(partial_folder, record, settings, backend, found, prediction, used)
             record.result["intervals"] = [list(interval) for interval in intervals]
         except MemoryError:
             reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
             raise StageError(reason, permanent=False) from None
 
-    try:
-        source = _source_hash(video)
-    except OSError:
-        source = ""
-    inputs = text_hash(source, tuple(map(tuple, intervals)))
-    return run_stage("reconstruct", folder, settings.digest(), inputs, work, overwrite)
+    return run_stage("reconstruct", folder, settings.digest(), _input_hash(video, intervals), work, overwrite)
 
 
 def _finish(
@@ -123,7 +128,7 @@ def _finish(
         )
     cloud = build_cloud(prediction, keep, settings.max_points, settings.seed)
     write_scene_files(folder, cloud, prediction, frames, found.size)
-    record.notes += prediction.notes
+    record.notes += [*found.notes, *prediction.notes]
     record.result = {
         "backend": backend.name,
         "is_metric": prediction.is_metric,
@@ -216,21 +221,28 @@ def _backend(settings: ReconstructSettings) -> Reconstructor:
     return _loaded[key]
 
 
-def _source_hash(video: Path) -> str:
+def _input_hash(video: Path, intervals: Intervals) -> str:
     from data_tools.packaging.clouds import fingerprint
 
-    if not video.is_dir():
-        return fingerprint(video)
-    return text_hash(*(f"{path.name} {path.stat().st_size}" for path in sorted(video.iterdir()) if path.is_file()))
+    try:
+        if video.is_dir():
+            files = sorted(path for path in video.iterdir() if path.is_file())
+            source = text_hash(*(f"{path.name} {path.stat().st_size}" for path in files))
+        else:
+            source = fingerprint(video)
+    except OSError:
+        source = ""  # the work finds out and says so
+    return text_hash(source, tuple(map(tuple, intervals)))
 
 
 @dataclass(frozen=True)
 class SceneItem:
-    """A scene of the command line: its source, its times, its name."""
+    """A scene of the command line: its source, its times, its name, the times of its video's packets."""
 
     video: Path
     intervals: Intervals
     name: str
+    packets: Path | None = None
 
 
 def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
@@ -254,11 +266,10 @@ def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
     path = args.scenes / "scenes.json" if args.scenes.is_dir() else args.scenes
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["scenes"]
-        times = [tuple((float(start), float(end)) for start, end in scene["intervals"]) for scene in listed]
-        names = [str(scene["scene_id"]) for scene in listed]
-        return [SceneItem(args.sources[0], *both) for both in zip(times, names, strict=True)]
+        rows = [(tuple((float(a), float(b)) for a, b in s["intervals"]), str(s["scene_id"])) for s in listed]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read as scenes ({error}); make it with segment.py") from None
+    return [SceneItem(args.sources[0], *row, path.with_name("packets.npy")) for row in rows]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -288,7 +299,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=base.frame_rate,
         help=f"a second, between them (default {base.frame_rate:g})",
     )
-    add("--max-side", type=int, default=base.max_side, help=f"pixels frames are read at (default {base.max_side})")
+    add("--max-side", type=int, default=base.max_side, help=f"pixels sfm reads frames at (default {base.max_side})")
     add("--keep-blurred", action="store_true", help="take the evenly spaced frames as they are")
     add("--confidence", type=float, help="drop points under it, 0 to 1 (default: the backend's rule)")
     add("--edge", choices=EDGES, default=base.edge, help=f"jumps of depth to drop (default {base.edge})")
@@ -336,8 +347,29 @@ def read_option(text: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
-def _one(item: SceneItem, out: Path, settings: ReconstructSettings, overwrite: bool) -> StageRecord:
-    return reconstruct_scene(item.video, item.intervals, out / item.name, settings, overwrite)
+def reconstruct_all(
+    items: Sequence[SceneItem], out: Path, settings: ReconstructSettings, overwrite: bool = False
+) -> list[StageRecord]:
+    """Reconstruct scenes one after the other; the frames of the next one are decoded meanwhile.
+
+    Returns:
+        A record a scene, in order; nothing is raised for a bad one.
+    """
+
+    def load(item: SceneItem) -> Callable[[], SceneFrames] | None:
+        known = None if overwrite else read_record(out / item.name)
+        if is_current(known, settings.digest(), _input_hash(item.video, item.intervals)):
+            return None
+        return partial(frames_for, item.video, item.intervals, settings, item.packets)
+
+    ahead = FramesAhead([load(item) for item in items])
+
+    def work(entry: tuple[int, SceneItem]) -> StageRecord:
+        number, item = entry
+        frames = partial(ahead.take, number)
+        return reconstruct_scene(item.video, item.intervals, out / item.name, settings, overwrite, frames=frames)
+
+    return run_items("reconstruct", list(enumerate(items)), work, name=lambda entry: entry[1].name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -350,8 +382,7 @@ def _run(args: argparse.Namespace) -> int:
     with usage_errors():
         settings = settings_of(args)
         items = find_scenes(args)
-    work = partial(_one, out=args.out, settings=settings, overwrite=args.overwrite)
-    return print_records(run_items("reconstruct", items, work, name=lambda item: item.name))
+    return print_records(reconstruct_all(items, args.out, settings, args.overwrite))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ gallery to sort and filter, best and worst scenes, and pages with an interactive
     ssh -L 8080:localhost:8080 cluster   # then http://localhost:8080 here shows a report served there
 
 Only what changed is made again; the run may be killed at any moment and started again. --serve makes pages that are
-missing when they are asked for, and shows whole clouds (in viser if that is installed, else in the page).
+missing when they are asked for, and shows whole clouds.
 Exit code: 0 all well, 1 the report cannot be written, 2 wrong arguments, 130 interrupted.
 """
 
@@ -41,7 +41,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("out", nargs="?", type=Path, default=Path("data/roomtours"), metavar="OUT")
     parser.add_argument("--work", type=Path, help="the stages' folders (default OUT/_work)")
     parser.add_argument("--report", type=Path, help="where the report goes (default OUT/report)")
-    parser.add_argument("--title", default="", help="heading (default: the name of OUT)")
     parser.add_argument(
         "--pages",
         type=_pages,
@@ -57,12 +56,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--serve", action="store_true", help="serve it, with whole clouds, until Ctrl-C")
     parser.add_argument("--port", type=int, default=8080, help="of --serve (default 8080; 0 takes a free one)")
     parser.add_argument("--host", default="127.0.0.1", help="of --serve (default 127.0.0.1: this machine only)")
-    parser.add_argument(
-        "--viewer",
-        choices=["auto", "viser", "page"],
-        default="auto",
-        help="of --serve, for whole clouds: viser (pip install viser) or the page's own; auto: both if it is there",
-    )
     return parser.parse_args(argv)
 
 
@@ -75,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, folder: Path) -> int:
     with usage_errors():
-        settings = ReportSettings(args.pages, args.points, title=args.title or args.out.resolve().name)
+        settings = ReportSettings(args.pages, args.points, title=args.out.resolve().name)
         if folder.resolve() == args.out.resolve():
             raise ValueError(f"--report {folder} is the data set itself; give a folder of its own")
         if not 0 <= args.port <= 65535:
@@ -87,7 +80,7 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     if args.serve:
         from data_tools.reporting.server import serve
 
-        serve(report, folder, settings, args.host, args.port, args.viewer, args.open)
+        serve(report, folder, settings, args.host, args.port, args.open)
     elif args.open:
         webbrowser.open((folder / "index.html").resolve().as_uri())
     return 0

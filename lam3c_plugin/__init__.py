@@ -1,7 +1,7 @@
 """LAM3C: scalable 3D pre-training from video-generated point clouds (arXiv 2512.23042), as a Pointcept plugin.
 
 Importing this package registers its models, losses, datasets, transforms and hooks with the engine that
-:mod:`lam3c_plugin.host` picks (``LAM3C_ENGINE=auto|pointcept|embedded``).
+`lam3c_plugin.host` picks (``LAM3C_ENGINE=auto|pointcept|embedded``).
 """
 
 import importlib as _importlib

@@ -71,7 +71,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def run_main(main: Callable[[], int | None]) -> int:
-    """Call ``main`` and turn a :class:`Lam3cError` into one line on stderr and an exit code.
+    """Call ``main`` and turn a `Lam3cError` into one line on stderr and an exit code.
 
     ``LAM3C_DEBUG=1`` prints the traceback as well. Other exceptions are bugs and keep their traceback.
     """

@@ -4,7 +4,7 @@ Everything in this package that needs an engine (registries, ``Point``, hooks, c
 here, under the names Pointcept uses. Which engine answers is decided once, at import:
 
 * ``LAM3C_ENGINE=pointcept``: Pointcept, or an error that says why it cannot be imported;
-* ``LAM3C_ENGINE=embedded``: :mod:`lam3c_plugin.embedded`, pure PyTorch;
+* ``LAM3C_ENGINE=embedded``: `lam3c_plugin.embedded`, pure PyTorch;
 * ``LAM3C_ENGINE=auto`` (default): Pointcept when a package of that name can be found, else the embedded engine.
   A Pointcept that is found but broken is an error, not a silent change of engine.
 """
@@ -18,35 +18,6 @@ import os
 from typing import Any
 
 from lam3c_plugin.errors import Lam3cError
-
-__all__ = [
-    "DATASETS",
-    "ENGINE",
-    "HOOKS",
-    "LOSSES",
-    "MODELS",
-    "MODULES",
-    "TRAINERS",
-    "TRANSFORMS",
-    "Compose",
-    "ConcatDataset",
-    "Config",
-    "ConfigDict",
-    "DefaultDataset",
-    "HookBase",
-    "Point",
-    "PointModel",
-    "PointModule",
-    "PointSequential",
-    "build_criteria",
-    "build_dataset",
-    "build_hooks",
-    "build_model",
-    "collate_fn",
-    "comm",
-    "get_root_logger",
-    "point_collate_fn",
-]
 
 ENGINE_CHOICES = ("auto", "pointcept", "embedded")
 
@@ -64,72 +35,48 @@ def _choose_engine() -> str:
     return "pointcept" if importlib.util.find_spec("pointcept") is not None else "embedded"
 
 
-# name here -> (module, name there); the order is the order in which the host itself imports its parts
-_POINTCEPT = {
-    "TRAINERS": ("pointcept.engines.train", "TRAINERS"),
-    "HOOKS": ("pointcept.engines.hooks.builder", "HOOKS"),
-    "build_hooks": ("pointcept.engines.hooks.builder", "build_hooks"),
-    "HookBase": ("pointcept.engines.hooks", "HookBase"),
-    "MODELS": ("pointcept.models.builder", "MODELS"),
-    "MODULES": ("pointcept.models.builder", "MODULES"),
-    "build_model": ("pointcept.models.builder", "build_model"),
-    "LOSSES": ("pointcept.models.losses.builder", "LOSSES"),
-    "build_criteria": ("pointcept.models.losses.builder", "build_criteria"),
-    "DATASETS": ("pointcept.datasets.builder", "DATASETS"),
-    "build_dataset": ("pointcept.datasets.builder", "build_dataset"),
-    "TRANSFORMS": ("pointcept.datasets.transform", "TRANSFORMS"),
-    "Compose": ("pointcept.datasets.transform", "Compose"),
-    "DefaultDataset": ("pointcept.datasets.defaults", "DefaultDataset"),
-    "ConcatDataset": ("pointcept.datasets.defaults", "ConcatDataset"),
-    "collate_fn": ("pointcept.datasets.utils", "collate_fn"),
-    "point_collate_fn": ("pointcept.datasets.utils", "point_collate_fn"),
-    "Point": ("pointcept.models.utils.structure", "Point"),
-    "PointModule": ("pointcept.models.modules", "PointModule"),
-    "PointModel": ("pointcept.models.modules", "PointModel"),
-    "PointSequential": ("pointcept.models.modules", "PointSequential"),
-    "Config": ("pointcept.utils.config", "Config"),
-    "ConfigDict": ("pointcept.utils.config", "ConfigDict"),
-    "get_root_logger": ("pointcept.utils.logger", "get_root_logger"),
-    "comm": ("pointcept.utils.comm", None),
+# name -> its module in `pointcept` and in `lam3c_plugin.embedded`, in the order in which the host imports its parts
+_SYMBOLS = {
+    "TRAINERS": ("engines.train", "registry"),
+    "HOOKS": ("engines.hooks.builder", "registry"),
+    "build_hooks": ("engines.hooks.builder", "registry"),
+    "HookBase": ("engines.hooks", "hooks"),
+    "MODELS": ("models.builder", "registry"),
+    "MODULES": ("models.builder", "registry"),
+    "build_model": ("models.builder", "registry"),
+    "LOSSES": ("models.losses.builder", "registry"),
+    "build_criteria": ("models.losses.builder", "registry"),
+    "DATASETS": ("datasets.builder", "registry"),
+    "build_dataset": ("datasets.builder", "registry"),
+    "TRANSFORMS": ("datasets.transform", "registry"),
+    "Compose": ("datasets.transform", "transforms"),
+    "DefaultDataset": ("datasets.defaults", "datasets"),
+    "ConcatDataset": ("datasets.defaults", "datasets"),
+    "collate_fn": ("datasets.utils", "datasets"),
+    "point_collate_fn": ("datasets.utils", "datasets"),
+    "Point": ("models.utils.structure", "structure"),
+    "PointModule": ("models.modules", "structure"),
+    "PointModel": ("models.modules", "structure"),
+    "PointSequential": ("models.modules", "structure"),
+    "Config": ("utils.config", "config"),
+    "ConfigDict": ("utils.config", "config"),
+    "get_root_logger": ("utils.logger", "logger"),
+    "comm": ("utils", ""),
 }
-_EMBEDDED = {
-    "MODELS": ("registry", "MODELS"),
-    "MODULES": ("registry", "MODULES"),
-    "LOSSES": ("registry", "LOSSES"),
-    "DATASETS": ("registry", "DATASETS"),
-    "TRANSFORMS": ("registry", "TRANSFORMS"),
-    "HOOKS": ("registry", "HOOKS"),
-    "TRAINERS": ("registry", "TRAINERS"),
-    "build_model": ("registry", "build_model"),
-    "build_criteria": ("registry", "build_criteria"),
-    "build_dataset": ("registry", "build_dataset"),
-    "build_hooks": ("registry", "build_hooks"),
-    "HookBase": ("hooks", "HookBase"),
-    "Point": ("structure", "Point"),
-    "PointModule": ("structure", "PointModule"),
-    "PointModel": ("structure", "PointModel"),
-    "PointSequential": ("structure", "PointSequential"),
-    "Compose": ("transforms", "Compose"),
-    "DefaultDataset": ("datasets", "DefaultDataset"),
-    "ConcatDataset": ("datasets", "ConcatDataset"),
-    "collate_fn": ("datasets", "collate_fn"),
-    "point_collate_fn": ("datasets", "point_collate_fn"),
-    "Config": ("config", "Config"),
-    "ConfigDict": ("config", "ConfigDict"),
-    "get_root_logger": ("logger", "get_root_logger"),
-    "comm": ("comm", None),
-    "_ptv3": ("ptv3", None),  # imported for its registration of PT-v3m2
-    "_trainer": ("engine", None),  # likewise DefaultTrainer and the hooks
-    "_downstream": ("downstream", None),  # likewise segmentation: model, losses, evaluation, benchmarks
-}
+# imported for what they register: PT-v3m2; DefaultTrainer and the hooks; segmentation and the benchmarks' datasets
+_EMBEDDED_PARTS = ("ptv3", "engine", "downstream")
 
 
-def _take(table: dict[str, tuple[str, str | None]], prefix: str = "") -> dict[str, Any]:
-    taken: dict[str, Any] = {}
-    for name, (module_name, attribute) in table.items():
-        module = importlib.import_module(prefix + module_name)
-        taken[name] = module if attribute is None else getattr(module, attribute)
-    return taken
+def _import_from(module_name: str, name: str) -> Any:
+    """``from module import name``: an attribute of the module, or a module below it."""
+    module = importlib.import_module(module_name)
+    return getattr(module, name) if hasattr(module, name) else importlib.import_module(f"{module_name}.{name}")
+
+
+def _take(package: str, column: int) -> dict[str, Any]:
+    return {
+        name: _import_from(".".join(filter(None, (package, places[column]))), name) for name, places in _SYMBOLS.items()
+    }
 
 
 class _BatchSize(int):
@@ -160,10 +107,10 @@ def _reduce_config(config: Any) -> tuple[Any, ...]:
 
 
 def _survive_spawning(config_class: type) -> None:
-    """Makes a pickled ``Config`` name this module, so that whoever unpickles it has the plugin registered.
+    """Make a pickled ``Config`` name this module, so that whoever unpickles it has the plugin registered.
 
     Pointcept starts the ranks of a multi-GPU run with ``torch.multiprocessing.spawn``: they unpickle the config and
-    never see its ``custom_imports``. Unpickling now imports :mod:`lam3c_plugin` first, on every machine, for fresh
+    never see its ``custom_imports``. Unpickling now imports `lam3c_plugin` first, on every machine, for fresh
     and for resumed runs, and no file of the user's checkout changes.
     """
     if hasattr(config_class, "__getstate__") and hasattr(config_class, "__setstate__"):
@@ -172,7 +119,7 @@ def _survive_spawning(config_class: type) -> None:
 
 def _load_pointcept() -> dict[str, Any]:
     try:
-        taken = _take(_POINTCEPT)
+        taken = _take("pointcept", 0)
     except ImportError as error:
         where = getattr(importlib.util.find_spec("pointcept"), "origin", None) or "nowhere on the Python path"
         raise HostError(
@@ -186,31 +133,14 @@ def _load_pointcept() -> dict[str, Any]:
     return taken
 
 
-ENGINE: str = _choose_engine()
-_parts = _load_pointcept() if ENGINE == "pointcept" else _take(_EMBEDDED, prefix="lam3c_plugin.embedded.")
+def _load_embedded() -> dict[str, Any]:
+    taken = _take("lam3c_plugin.embedded", 1)
+    for part in _EMBEDDED_PARTS:
+        importlib.import_module(f"lam3c_plugin.embedded.{part}")
+    return taken
 
-DATASETS = _parts["DATASETS"]
-HOOKS = _parts["HOOKS"]
-LOSSES = _parts["LOSSES"]
-MODELS = _parts["MODELS"]
-MODULES = _parts["MODULES"]
-TRAINERS = _parts["TRAINERS"]
-TRANSFORMS = _parts["TRANSFORMS"]
-Compose = _parts["Compose"]
-ConcatDataset = _parts["ConcatDataset"]
-Config = _parts["Config"]
-ConfigDict = _parts["ConfigDict"]
-DefaultDataset = _parts["DefaultDataset"]
-HookBase = _parts["HookBase"]
-Point = _parts["Point"]
-PointModel = _parts["PointModel"]
-PointModule = _parts["PointModule"]
-PointSequential = _parts["PointSequential"]
-build_criteria = _parts["build_criteria"]
-build_dataset = _parts["build_dataset"]
-build_hooks = _parts["build_hooks"]
-build_model = _parts["build_model"]
-collate_fn = _parts["collate_fn"]
-comm = _parts["comm"]
-get_root_logger = _parts["get_root_logger"]
-point_collate_fn = _parts["point_collate_fn"]
+
+ENGINE: str = _choose_engine()
+globals().update(_load_pointcept() if ENGINE == "pointcept" else _load_embedded())
+
+__all__ = ["ENGINE", *_SYMBOLS]

@@ -60,7 +60,7 @@ class Checkout:
 
 
 def inspect_checkout(folder: str | Path) -> Checkout:
-    """Recognises a Pointcept checkout.
+    """Recognise a Pointcept checkout.
 
     Raises:
         CheckoutError: the folder does not exist, is no Pointcept, or is older than 1.6.0.
@@ -145,7 +145,7 @@ def third_party_imports(checkout: Checkout, start: str = "pointcept.engines.trai
 
 
 def missing_imports(checkout: Checkout) -> dict[str, str]:
-    """Those of :func:`third_party_imports` that this Python does not have."""
+    """Those of `third_party_imports` that this Python does not have."""
     return {name: path for name, path in third_party_imports(checkout).items() if not has_package(name)}
 
 

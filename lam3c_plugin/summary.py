@@ -168,10 +168,11 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     """Colour, PCA before and PCA after of the first scenes, as images."""
     import torch
 
+    from data_tools.drawing.points import render_points
+    from lam3c_plugin.analysis.components import pca_colors
     from lam3c_plugin.checkpoints.keys import read_checkpoint
     from lam3c_plugin.hooks.scenes import prepare_scene, read_folder
     from lam3c_plugin.host import Config, build_model
-    from lam3c_plugin.viz import pca_colors, render_points
 
     config = Config.fromfile(str(run_dir / "config.py"))
     torch.manual_seed(config.seed or 0)
@@ -182,10 +183,10 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     folders = [folder for folder in sorted((data_root / "train").iterdir()) if (folder / "coord.npy").is_file()]
     for folder in folders[:num_scenes]:
         scene = prepare_scene(read_folder(str(folder)), config.grid_size, max_points=sys.maxsize)
-        row = [render_points(scene["coord"], scene["color"], view="oblique")]
+        row = [render_points(scene["coord"], scene["color"])]
         for weights in (before, after):
             model.load_state_dict(weights)
-            row.append(render_points(scene["coord"], pca_colors(encode_scene(model, scene)), view="oblique"))
+            row.append(render_points(scene["coord"], pca_colors(encode_scene(model, scene))))
         rows.append(row)
     return rows
 

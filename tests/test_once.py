@@ -24,16 +24,33 @@ ONCE = {
     "random state": (r"np\.random\.[gs]et_state\(|random\.[gs]etstate\(", "lam3c_plugin/ops/rng.py"),
     "cosine schedule": (r"\bcos\((math|np|numpy|torch)\.pi|\bcos\(.*progress", "lam3c_plugin/ops/schedules.py"),
     "AMP names": (r".bfloat16.: *torch\.bfloat16", "lam3c_plugin/ops/device.py"),
+    "script of a page": (r"<script>", "data_tools/reporting/pages.py"),
+    "PNG writer": (r"IHDR|\.save\([^)]*[\"']PNG[\"']", "data_tools/drawing/pictures.py"),
+    "contact sheet": (r"def \w*(contact_sheet|with_legend)", "data_tools/drawing/pictures.py"),
+    "hues of labels": (r"hsv_to_rgb", "data_tools/drawing/pictures.py"),
+    "point renderer": (
+        r"def \w*(splat|render_points|render_cloud|z_buffer)\b|argsort\(-?depth",
+        "data_tools/drawing/points.py",
+    ),
+    "PCA": (r"pca_lowrank|linalg\.(svd|eigh)\(|def principal_comp", "lam3c_plugin/analysis/components.py"),
+    "finder of clouds": (r"suffix\.lower\(\) in CLOUD_SUFFIXES", "data_tools/clouds/find.py"),
 }
 #: (what, file): why it is no second one
 NOT_A_SECOND = {
+    ("finder of clouds", "data_tools/postprocessing/scene.py"): "clouds beside reconstructions, named by folder",
+    ("PCA", "data_tools/clouds/io.py"): "whether the points lie on a line or plane, no features",
+    ("PCA", "data_tools/clouds/gravity.py"): "planes and directions of points, no features",
+    ("PCA", "data_tools/clouds/normals.py"): "planes of points, no features",
+    ("PCA", "data_tools/reconstruction/alignment.py"): "a rotation between clouds",
+    ("PCA", "data_tools/reconstruction/geometry.py"): "the nearest rotation to a matrix",
+    ("PCA", "benchmarks/sfm_tum.py"): "planes of points, no features",
     ("split rule", "experiments/learning/data.py"): "names the split that a set of the experiment is generated into",
 }
 #: files that rename, and what: everything else goes through `data_tools.stages.files`
 RENAMES = {
     "data_tools/stages/files.py": "the one write-then-rename",
-    "data_tools/chain/folders.py": "takes a whole folder aside before it is removed; moves a mark in",
-    "data_tools/chain/states.py": "sets a damaged table aside",
+    "data_tools/chain/folders.py": "takes a whole folder aside before it is removed",
+    "data_tools/chain/removed.py": "moves stale scenes to WORK/removed, whence undo.sh brings them back",
     "data_tools/collection/fetch.py": "moves what yt-dlp downloaded into its folder where there are no hard links",
     "lam3c_plugin/zoo/fetch.py": "a download's .part, kept between runs so that it goes on where it stopped",
 }
@@ -59,7 +76,8 @@ def renames(code: str) -> bool:
         owner = call.func.value.id if isinstance(call.func.value, ast.Name) else ""
         if (owner, call.func.attr) in {("os", "replace"), ("os", "rename"), ("os", "renames"), ("shutil", "move")}:
             return True
-        if call.func.attr in ("replace", "rename") and len(call.args) == 1 and not call.keywords:
+        one = len(call.args) == 1 and not call.keywords and not isinstance(call.args[0], ast.Starred)
+        if call.func.attr in ("replace", "rename") and one:
             return True  # text.replace takes two
     return False
 
@@ -92,6 +110,7 @@ def test_files_are_renamed_in_one_place():
         ("folder.parent.rename(aside)", True),
         ("shutil.move(a, b)", True),
         ("text.replace('a', 'b')", False),
+        ("text.replace(*pair)", False),
         ("replace(settings, seed=1)", False),
         ("now.replace(microsecond=0)", False),
     ],

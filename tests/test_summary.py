@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lam3c_plugin import summary
 from lam3c_plugin.host import Config, build_model
 from lam3c_plugin.summary import LOSSES, print_summary, read_monitor, read_scalars
+from tests.rooms import box_room, put_scene
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,14 +83,11 @@ def test_a_folder_without_logs_is_named(tmp_path):
 
 def test_pictures_of_rooms_before_and_after(tmp_path):
     config = Config.fromfile(ROOT / "configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py")
-    run_dir, room = tmp_path / "run", tmp_path / "data/train/room"
-    room.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    np.save(room / "coord.npy", rng.uniform(0, 1, (300, 3)).astype(np.float32))
-    np.save(room / "color.npy", rng.integers(0, 256, (300, 3), dtype=np.uint8))
-    np.save(room / "normal.npy", np.tile(np.float32([0, 0, 1]), (300, 1)))
+    run_dir = tmp_path / "run"
+    put_scene(tmp_path / "data/train/room", box_room(300))
     (run_dir / "model").mkdir(parents=True)
     config.dump(run_dir / "config.py")
+    torch.manual_seed(1)  # the picture before is of the weights of seed 0
     torch.save({"state_dict": build_model(config.model).state_dict()}, run_dir / "model/model_last.pth")
     ((cloud, before, after),) = summary._scene_pictures(run_dir, tmp_path / "data", 3)
     assert cloud.shape == before.shape == after.shape

@@ -5,6 +5,7 @@ form before the run is over.
 """
 
 from lam3c_plugin.recipes.pretrain import layerwise_learning_rates, view_transforms
+from lam3c_plugin.recipes.ptv3 import ENCODERS, width
 
 _base_ = ["./_base_/pretrain_roomtours.py"]
 
@@ -15,14 +16,8 @@ eval_epoch = 15
 enable_amp = False
 
 model = dict(
-    backbone=dict(
-        enc_depths=(1, 1, 1, 2, 1),
-        enc_channels=(24, 48, 64, 96, 128),
-        enc_num_head=(2, 4, 4, 6, 8),
-        enc_patch_size=(256, 256, 256, 256, 256),
-        drop_path=0.1,
-    ),
-    head=dict(in_channels=64 + 96 + 128, hidden_channels=512, embed_channels=64, num_prototypes=64),
+    backbone=dict(**ENCODERS["tiny"], drop_path=0.1),
+    head=dict(in_channels=width("tiny", levels=3), hidden_channels=512, embed_channels=64, num_prototypes=64),
     # the up-cast features live on a 16 cm grid here, twice Base's 8 cm: so does the longest edge
     laplacian_loss=dict(max_distance=0.16),
     momentum_base=0.9,
@@ -31,7 +26,7 @@ model = dict(
 )
 
 base_lr = 0.001
-param_dicts = layerwise_learning_rates((1, 1, 1, 2, 1), base_lr, decay=0.9)
+param_dicts = layerwise_learning_rates(ENCODERS["tiny"]["enc_depths"], base_lr, decay=0.9)
 optimizer = dict(lr=base_lr)
 scheduler = dict(max_lr=[base_lr] + [group["lr"] for group in param_dicts])
 
@@ -53,4 +48,4 @@ hooks = [
     dict(type="OnlineProbe"),
 ]
 
-del layerwise_learning_rates, view_transforms
+del ENCODERS, layerwise_learning_rates, view_transforms, width

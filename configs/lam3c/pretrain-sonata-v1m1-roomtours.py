@@ -4,40 +4,16 @@ Runs on Pointcept only. `pretrain-lam3c-v1m1-3-clustering-only` is the same obje
 on both engines: there the step from Sonata to LAM3C is the two regularisers and nothing else.
 """
 
-import importlib.util
+from lam3c_plugin.recipes.ptv3 import backbone, width
 
 _base_ = ["./_base_/pretrain_roomtours.py"]
 
 model = dict(
     _delete_=True,
     type="Sonata-v1m1",
-    backbone=dict(
-        type="PT-v3m2",
-        in_channels=9,
-        order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2, 2, 2),
-        enc_depths=(3, 3, 3, 12, 3),
-        enc_channels=(48, 96, 192, 384, 512),
-        enc_num_head=(3, 6, 12, 24, 32),
-        enc_patch_size=(1024, 1024, 1024, 1024, 1024),
-        mlp_ratio=4,
-        qkv_bias=True,
-        qk_scale=None,
-        attn_drop=0.0,
-        proj_drop=0.0,
-        drop_path=0.3,
-        shuffle_orders=True,
-        pre_norm=True,
-        enable_rpe=False,
-        enable_flash=importlib.util.find_spec("flash_attn") is not None,
-        upcast_attention=False,
-        upcast_softmax=False,
-        traceable=True,
-        enc_mode=True,
-        mask_token=True,
-    ),
+    backbone=backbone("base", traceable=True, mask_token=True),
     teacher_custom=dict(attn_drop=0.0, proj_drop=0.0, drop_path=0.0),
-    head_in_channels=192 + 384 + 512,
+    head_in_channels=width("base", levels=3),
     head_hidden_channels=4096,
     head_embed_channels=256,
     head_num_prototypes=4096,
@@ -74,4 +50,4 @@ hooks = [
     dict(type="OnlineProbe"),
 ]
 
-del importlib
+del backbone, width

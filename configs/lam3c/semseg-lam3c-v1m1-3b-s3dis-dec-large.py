@@ -1,5 +1,9 @@
 """S3DIS area 5, decoder probe: the encoder stays frozen of PTv3 Large, 100 epochs."""
 
+from lam3c_plugin.recipes.ptv3 import ENCODERS
+
 _base_ = ["./semseg-lam3c-v1m1-3b-s3dis-dec.py"]
 
-model = dict(backbone=dict(enc_channels=(64, 128, 256, 512, 768), enc_num_head=(4, 8, 16, 32, 48)))
+model = dict(backbone=ENCODERS["large"])
+
+del ENCODERS

@@ -160,12 +160,18 @@ class Planner:
             self.folder(stage, video, scene),
             None if STAGES[stage].in_place else self.places.attempts(stage, self.run),
             None if source is None else source.path,
-            self.folder("reconstruct", video, scene) if stage == "postprocess" else None,
+            self._inputs(stage, video, scene),
             self.settings.stages.stages.get(stage),
             self.key(stage, video, source, scene),
             stage in self.settings.gpu_stages,
             self.settings.facts if scene is not None else {},
         )
+
+    def _inputs(self, stage: str, video: VideoItem, scene: SceneItem | None) -> Path | None:
+        """The folder of the stage before."""
+        if stage == "reconstruct":
+            return self.folder("segment", video)
+        return self.folder("reconstruct", video, scene) if stage == "postprocess" else None
 
     def forget_failures(self, video: VideoItem, source: Source, scene: SceneItem) -> None:
         """A failure of an earlier stage says nothing of a scene that is finished."""

@@ -35,7 +35,8 @@ def reconstruct(call: Call) -> StageRecord:
 
     assert call.source is not None
     assert call.scene is not None
-    return reconstruct_scene(call.source, call.scene.intervals, call.folder, call.settings)
+    packets = call.inputs / "packets.npy" if call.inputs is not None else None
+    return reconstruct_scene(call.source, call.scene.intervals, call.folder, call.settings, packets=packets)
 
 
 def postprocess(call: Call) -> StageRecord:

@@ -1,144 +1,187 @@
-"""NumPy, text and LAS/LAZ clouds, and scene folders read back."""
+"""NumPy arrays: npz, npy, and scene folders read back."""
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.types import Cloud, CloudError, build_cloud, cloud_from_columns, cloud_from_matrix
+from data_tools.clouds.columns import (
+    SCALAR_NAMES,
+    build_cloud,
+    cloud_from_columns,
+    cloud_from_matrix,
+    pick,
+    plain_name,
+    unused,
+)
+from data_tools.clouds.predictions import CONFIDENCE_OF, VGGT_COORD, holds_logits, without_unsure
+from data_tools.clouds.types import Cloud, CloudError
 
-NPZ_NAMES = {
-    "coord": ("coord", "coords", "xyz", "points", "pts", "position", "positions", "points3d", "vertices"),
-    "color": ("color", "colors", "colour", "colours", "rgb"),
-    "normal": ("normal", "normals"),
-    "confidence": ("confidence", "conf"),
-    "segment": ("segment", "semantic", "label", "labels"),
-    "instance": ("instance", "instances"),
-}
+COORD_NAMES = (*VGGT_COORD, "coord", "coords", "xyz", "points", "pts", "pts3d", "point", "position", "positions", "pos",
+               "points3d", "vertices")  # fmt: skip
+COLOR_NAMES = ("color", "colors", "colour", "colours", "rgb", "rgbs", "images", "image", "imgs")
+NORMAL_NAMES = ("normal", "normals")
+SCENE_ARRAYS = ("coord", "color", "normal", "confidence", "segment", "instance")
 
 
 def _load(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy raises whatever the damage makes of it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CloudError(f"{path}: NumPy cannot read it ({reason}); save it again with np.save/np.savez") from None
 
 
-def _cloud_from_named(path: Path, found: dict[str, np.ndarray]) -> Cloud:
-    """A cloud of whole arrays under our names; image-shaped (..., 3) arrays are flattened."""
-    rows = {name: value.reshape(-1, 3) for name, value in found.items() if name in ("coord", "color", "normal")}
-    scalars = {name: value.reshape(-1) for name, value in found.items() if name not in rows}
-    return build_cloud(path, rows["coord"], rows.get("color"), rows.get("normal"), scalars)
+class _Archive(Mapping[str, np.ndarray]):
+    """The arrays of a file by name, read when asked for; one that cannot be read is a `CloudError`."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        self.path, self.arrays = path, arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            return np.asarray(self.arrays[name])
+        except MemoryError:
+            raise
+        except Exception:  # as above; object arrays are among them, they are never unpickled
+            raise CloudError(f"{self.path}: array {name!r} is unreadable; save the file again") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
 
 
-def read_npz(path: Path) -> Cloud:
-    """Read an archive of named arrays (``coord``/``points``/``xyz``, ``color``, ``normal``, ``conf``, ...).
+def _channel_axes(shape: tuple[int, ...], channels: tuple[int, ...]) -> list[int]:
+    """Axes that may be x, y, z (or r, g, b): the last, or the first of a point list or of a network's images."""
+    if len(shape) < 2:
+        return []
+    first = 0 if len(shape) == 2 else len(shape) - 3
+    return [axis for axis in (len(shape) - 1, first) if shape[axis] in channels]
+
+
+def _coord_rows(path: Path, name: str, value: np.ndarray, notes: list[str]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Coordinates of any layout as (N, 3 | 6 | 9), and the shape (...) of the points.
 
     Raises:
-        CloudError: unreadable, or without coordinates.
+        CloudError: no axis can be x, y, z, or two can.
+    """
+    axes = _channel_axes(value.shape, (3, 6, 9) if value.ndim == 2 else (3,))
+    if not axes:
+        raise CloudError(f"{path}: {name!r} has shape {value.shape}; save coordinates as (N, 3)")
+    if len(axes) > 1:
+        raise CloudError(f"{path}: {name!r} has shape {value.shape}, rows or columns may be the points; save (N, 3)")
+    if axes[0] != value.ndim - 1:
+        notes.append(f"{name!r} of shape {value.shape} transposed")
+    moved = np.moveaxis(value, axes[0], -1)
+    return moved.reshape(-1, moved.shape[-1]), moved.shape[:-1]
+
+
+def _like_points(
+    path: Path, name: str, value: np.ndarray, points: tuple[int, ...], channels: tuple[int, ...], notes: list[str]
+) -> np.ndarray:
+    """Colours or normals of any layout as (N, 3), the rows as those of the coordinates; a fourth channel goes.
+
+    Raises:
+        CloudError: no layout fits the points, or two do.
+    """
+    total = int(np.prod(points))
+    grid = tuple(size for size in points if size > 1)
+
+    def fits(axis: int) -> bool:
+        rest = [size for index, size in enumerate(value.shape) if index != axis and size > 1]
+        flat = len(rest) <= 1 or len(grid) <= 1
+        return int(np.prod(rest)) == total if flat else tuple(rest) == grid
+
+    axes = [axis for axis in _channel_axes(value.shape, channels) if fits(axis)]
+    if not axes:
+        raise CloudError(f"{path}: {name!r} has shape {value.shape}, which does not fit points of shape {points}")
+    if len(axes) > 1:
+        raise CloudError(f"{path}: {name!r} has shape {value.shape}, rows or columns may be the points; save (N, 3)")
+    if axes[0] != value.ndim - 1 and value.ndim < 4:  # (S, 3, H, W) is how networks have their images
+        notes.append(f"{name!r} of shape {value.shape} transposed")
+    moved = np.moveaxis(value, axes[0], -1).reshape(total, -1)
+    if moved.shape[1] == 4:
+        notes.append(f"alpha of {name!r} left out")
+    return moved[:, :3]
+
+
+def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
+    """A cloud of whole arrays under any of our names, those of a network's prediction included."""
+    arrays, notes = _Archive(path, arrays), []
+    names: dict[str, str] = {}
+    for name in arrays:
+        if names.setdefault(plain_name(name), name) != name:
+            notes.append(f"array {name!r} is there twice (as {names[plain_name(name)]!r}): the first is read")
+    coord_name = pick(names, COORD_NAMES, "coordinates", notes)
+    if coord_name is None:
+        have = ", ".join(arrays) or "nothing"
+        raise CloudError(f"{path}: holds no array named coord, points, xyz or world_points (found: {have}); rename it")
+    coord = arrays[coord_name]
+    if coord.dtype.names:
+        return cloud_from_columns(path, [(name, coord[name].reshape(-1)) for name in coord.dtype.names], notes)
+    rows, points = _coord_rows(path, coord_name, coord, notes)
+    parts: dict[str, np.ndarray | None] = {"color": None, "normal": None}
+    for target, wanted, channels in (("color", COLOR_NAMES, (3, 4)), ("normal", NORMAL_NAMES, (3,))):
+        name = pick(names, wanted, target, notes)
+        if name is not None:
+            parts[target] = _like_points(path, name, arrays[name], points, channels, notes)
+    if rows.shape[1] > 3:
+        if parts["color"] is None and parts["normal"] is None:
+            return cloud_from_matrix(path, rows, notes)
+        notes.append(f"columns 4 to {rows.shape[1]} of {coord_name!r} left out")
+    own = CONFIDENCE_OF.get(plain_name(coord_name), "conf")
+    scalars = {}
+    for target, wanted in SCALAR_NAMES.items():
+        if target == "confidence":
+            wanted = tuple(dict.fromkeys((own, *wanted, *CONFIDENCE_OF.values(), "points_conf")))
+        name = pick(names, wanted, target, notes)
+        if name is not None:
+            scalars[target] = (name, arrays[name])
+    known = (*COORD_NAMES, *COLOR_NAMES, *NORMAL_NAMES, *CONFIDENCE_OF.values(), "points_conf")
+    notes += unused(names, {*known, *(name for group in SCALAR_NAMES.values() for name in group)})
+    cloud = build_cloud(path, rows[:, :3], parts["color"], parts["normal"], scalars, notes)
+    is_prediction = coord.ndim >= 4 or (
+        coord.ndim == 3 and cloud.confidence is not None and holds_logits(cloud.confidence)
+    )
+    if own != "conf":
+        return without_unsure(cloud, "vggt")
+    return without_unsure(cloud, "pi3") if is_prediction else cloud
+
+
+def read_arrays(path: Path) -> Cloud:
+    """Read an archive of named arrays (``coord``/``points``/``xyz``, ``color``, ``normal``, ``conf``, ...), or npy.
+
+    A single array is (N, 3 | 6 | 9), its transpose, or structured with fields x, y, z, ...
+
+    Points may be image-shaped, (3, N) is transposed with a note. Predictions of VGGT (``world_points``, ``images``,
+    confidences) and pi3 (``points``, ``conf``) lose the points under their backend's threshold.
+
+    Raises:
+        CloudError: unreadable, without coordinates, of shapes that do not fit or may be read in two ways.
     """
     archive = _load(path)
     if not isinstance(archive, np.lib.npyio.NpzFile):
-        return cloud_from_matrix(path, archive)
+        return _cloud_from_array(path, archive)
     with archive:
-        keys = {key.lower(): key for key in archive.files}
-        found: dict[str, np.ndarray] = {}
-        for target, names in NPZ_NAMES.items():
-            key = next((keys[name] for name in names if name in keys), None)
-            if key is not None:
-                try:
-                    found[target] = archive[key]
-                except (ValueError, EOFError, OSError, zipfile.BadZipFile):
-                    raise CloudError(f"{path}: array {key!r} is unreadable; save the file again") from None
-    if "coord" not in found:
-        have = ", ".join(keys.values()) or "nothing"
-        raise CloudError(f"{path}: holds no array named {', '.join(NPZ_NAMES['coord'][:4])} (found: {have}); rename it")
-    try:
-        return _cloud_from_named(path, found)
-    except ValueError as error:
-        raise CloudError(
-            str(error) if isinstance(error, CloudError) else f"{path}: {error}; save (N, 3) arrays"
-        ) from None
+        return _cloud_from_named(path, archive)
 
 
-def read_npy(path: Path) -> Cloud:
-    """Read (N, 3 | 6 | 9) or a structured array with fields x, y, z, ...
-
-    Raises:
-        CloudError: unreadable or of another shape.
-    """
-    array = _load(path)
-    if not isinstance(array, np.ndarray):
-        return read_npz(path)
+def _cloud_from_array(path: Path, array: np.ndarray) -> Cloud:
     if array.dtype.names:
-        return cloud_from_columns(path, {name: array[name].reshape(-1) for name in array.dtype.names})
-    return cloud_from_matrix(path, array)
-
-
-def read_text(path: Path) -> Cloud:
-    """Read a table of numbers, parted by blanks, commas or semicolons; a header line with names is used.
-
-    Raises:
-        CloudError: not text, ragged, or not 3, 6 or 9 columns without a header.
-    """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise CloudError(f"{path}: is not a text file; name it by its real format") from None
-    names, first = _text_header(lines)
-    if first >= len(lines):
-        raise CloudError(f"{path}: holds no line of numbers; export the points again")
-    delimiter = next((mark for mark in ",;" if mark in lines[first]), None)
-    try:
-        values = np.loadtxt(lines[first:], delimiter=delimiter, comments=("#", "//"), ndmin=2)
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise CloudError(f"{path}: is not a table of numbers ({reason}); export x y z [r g b [nx ny nz]]") from None
-    if len(names) == values.shape[1] and {"x", "y", "z"} <= set(names):
-        return cloud_from_columns(path, {name: values[:, i] for i, name in enumerate(names)})
-    return cloud_from_matrix(path, values)
-
-
-def _text_header(lines: list[str]) -> tuple[list[str], int]:
-    """Column names, if a line has them, and the index of the first line of numbers."""
-    names: list[str] = []
-    for index, line in enumerate(lines[:50]):
-        words = line.lstrip("#/ ").replace(",", " ").replace(";", " ").split()
-        is_comment = line.lstrip().startswith(("#", "//"))
-        try:
-            numbers = [float(word) for word in words]
-        except ValueError:
-            names = [word.strip('"').lower() for word in words]
-            continue
-        if not is_comment and (len(numbers) > 1 or index + 1 == len(lines)):
-            return names, index
-    return names, len(lines)
-
-
-def read_las(path: Path) -> Cloud:
-    """Read LAS/LAZ through laspy.
-
-    Raises:
-        CloudError: laspy is missing, or it cannot read the file.
-    """
-    try:
-        import laspy
-    except ImportError:
-        raise CloudError(f"{path}: reading {path.suffix} needs laspy; pip install 'laspy[lazrs]'") from None
-    try:
-        las = laspy.read(str(path))
-        coord = np.stack([np.asarray(las.x), np.asarray(las.y), np.asarray(las.z)], axis=1)
-        names = {name.lower() for name in las.point_format.dimension_names}
-        color = None
-        if {"red", "green", "blue"} <= names:
-            color = np.stack([np.asarray(las[name]) for name in ("red", "green", "blue")], axis=1)
-    except Exception as error:  # laspy raises many kinds, its LAZ back ends others again
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CloudError(f"{path}: laspy cannot read it ({reason}); for .laz: pip install 'laspy[lazrs]'") from None
-    return build_cloud(path, coord, color if color is None or color.any() else None)
+        fields = {name: array[name] for name in array.dtype.names}
+        if any(plain_name(name) in COORD_NAMES for name in fields):  # fields of three numbers
+            flat = array.reshape(-1)
+            return _cloud_from_named(path, {name: flat[name] for name in array.dtype.names})
+        return cloud_from_columns(path, [(name, value.reshape(-1)) for name, value in fields.items()])
+    notes: list[str] = []
+    rows, _ = _coord_rows(path, "array", array, notes)
+    return cloud_from_matrix(path, rows, notes)
 
 
 def read_scene_folder(path: Path) -> Cloud:
@@ -147,16 +190,12 @@ def read_scene_folder(path: Path) -> Cloud:
     Raises:
         CloudError: no ``coord.npy``, or arrays that do not fit each other.
     """
-    found: dict[str, np.ndarray] = {}
-    for name in NPZ_NAMES:
-        if (path / f"{name}.npy").is_file():
-            value = _load(path / f"{name}.npy")
-            found[name] = np.asarray(value)
+    found = {name: np.asarray(_load(path / f"{name}.npy")) for name in SCENE_ARRAYS if (path / f"{name}.npy").is_file()}
     if "coord" not in found:
         raise CloudError(f"{path}: is a folder without coord.npy; give a cloud file or a scene folder")
-    try:
-        return _cloud_from_named(path, found)
-    except ValueError as error:
-        raise CloudError(
-            str(error) if isinstance(error, CloudError) else f"{path}: {error}; package it again"
-        ) from None
+    for name in ("coord", "color", "normal"):
+        value = found.get(name)
+        if value is not None and (value.ndim != 2 or value.shape[1] != 3):
+            raise CloudError(f"{path}: {name}.npy has shape {value.shape}, (N, 3) is needed; package it again")
+    scalars = {name: (f"{name}.npy", found[name]) for name in SCENE_ARRAYS[3:] if name in found}
+    return build_cloud(path, found["coord"], found.get("color"), found.get("normal"), scalars)

@@ -287,6 +287,9 @@ def find_up(
     keep = np.array([0.0, 0.0, 1.0])
     if len(coord) < 200 or not float(np.ptp(coord, axis=0).max()) > 0:
         return UpGuess(keep, False, f"{len(coord)} points are too few to tell", 0.0, {})
+    low, high = np.quantile(coord, [0.01, 0.99], axis=0)
+    if np.sort(high - low)[1] <= 1e-3 * np.max(high - low):
+        return UpGuess(keep, False, "most points lie on one line or at one place", 0.0, {})
     surface = _sample(coord, normal)
     lines = _candidates(surface, np.random.default_rng(seed))
     if not lines:

@@ -1,4 +1,4 @@
-"""Plain clouds in one place: read, write, thin out, check, normals. NumPy and SciPy only.
+"""Plain clouds in one place: read, write, thin out, check, normals. NumPy and SciPy only, Open3D for meshes.
 
 This is the one module of ``data_tools`` that ``lam3c_plugin``'s command line may import.
 """
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.arrays import read_las, read_npy, read_npz, read_scene_folder, read_text
+from data_tools.clouds.arrays import read_arrays, read_scene_folder
+from data_tools.clouds.colors import color_span, color_to_uint8
+from data_tools.clouds.las import read_las
+from data_tools.clouds.meshes import MESH_SUFFIXES, read_mesh, read_ply_mesh
 from data_tools.clouds.normals import (
     cell_means,
     estimate_normals,
@@ -21,7 +24,8 @@ from data_tools.clouds.normals import (
 )
 from data_tools.clouds.pcd import read_pcd
 from data_tools.clouds.ply import read_ply, write_ply
-from data_tools.clouds.types import Cloud, CloudError, color_to_uint8, unit_rows
+from data_tools.clouds.text import read_text
+from data_tools.clouds.types import Cloud, CloudError, unit_rows
 
 __all__ = [
     "CLOUD_SUFFIXES",
@@ -29,6 +33,8 @@ __all__ = [
     "CloudError",
     "cell_means",
     "check_bounds",
+    "check_shape",
+    "color_span",
     "color_to_uint8",
     "drop_far",
     "drop_not_finite",
@@ -41,28 +47,42 @@ __all__ = [
     "plane_fits",
     "read_cloud",
     "unit_rows",
+    "usable_cloud",
     "write_ply",
 ]
 
+
+def _read_ply(path: Path) -> Cloud:
+    """A PLY file's points, or points drawn from its triangles."""
+    cloud, note = read_ply_mesh(path)
+    if cloud is None:
+        cloud = read_ply(path)
+        cloud.notes += [note] if note else []
+    return cloud
+
+
 READERS: dict[str, Callable[[Path], Cloud]] = {
-    ".ply": read_ply,
+    ".ply": _read_ply,
     ".pcd": read_pcd,
-    ".npz": read_npz,
-    ".npy": read_npy,
+    ".npz": read_arrays,
+    ".npy": read_arrays,
     ".xyz": read_text,
     ".txt": read_text,
     ".csv": read_text,
     ".las": read_las,
     ".laz": read_las,
+    **dict.fromkeys(MESH_SUFFIXES, read_mesh),
 }
 CLOUD_SUFFIXES = tuple(READERS)
+THIN = 1e-3  # a cloud this many times longer than wide is a line
 MAX_CELLS = 1 << 16  # PTv3's curves take 16 bits per axis
 
 
 def read_cloud(path: str | Path) -> Cloud:
     """Read a cloud of any format in `CLOUD_SUFFIXES`, or a scene folder with ``coord.npy``.
 
-    Coordinates keep the file's unit and axes; colours become 0..255. Points that are not finite are still there.
+    Coordinates keep the file's unit and axes; colours become 0..255; ``notes`` say what was guessed, clipped or left
+    out. Points that are not finite are still there.
 
     Raises:
         CloudError: missing, empty, unknown, damaged or cut off; one line with the file and the cure.
@@ -129,6 +149,49 @@ def grid_subsample(cloud: Cloud, cell: float) -> Cloud:
     return out
 
 
+def check_shape(coord: np.ndarray) -> str:
+    """Refuse points that are no surface, in any unit; the strays beyond the 1 % and 99 % quantiles do not count.
+
+    Args:
+        coord: (N, 3) finite.
+
+    Returns:
+        A note where all points lie on one plane, else an empty text.
+
+    Raises:
+        CloudError: fewer than three points, all at one place, or all on one line.
+    """
+    if len(coord) < 3:
+        raise CloudError(f"holds {len(coord)} point(s); a scene needs a surface, check the export")
+    value = coord.astype(np.float64)
+    low, high = np.quantile(value, [0.01, 0.99], axis=0)
+    inside = value[((value >= low) & (value <= high)).all(axis=1)]
+    value = inside if len(inside) > 3 and np.ptp(inside, axis=0).any() else value
+    if not np.ptp(value, axis=0).any():
+        raise CloudError(f"all {len(coord)} points are equal; check the export")
+    spread = np.linalg.svd((value - value.mean(axis=0)).T @ (value - value.mean(axis=0)), compute_uv=False) ** 0.5
+    if spread[1] < THIN * spread[0]:
+        raise CloudError(f"its {len(coord)} points lie on one line; a scene needs a surface, check the columns x, y, z")
+    flat = spread[2] < 1e-5 * spread[0]
+    return "all points lie on one plane: a floor or a wall, no room" if flat else ""
+
+
+def usable_cloud(cloud: Cloud) -> Cloud:
+    """The finite points of a cloud that a scene can be made of, with a note of what was dropped.
+
+    Raises:
+        CloudError: no finite point, or what `check_shape` refuses.
+    """
+    cloud, dropped = drop_not_finite(cloud)
+    if not len(cloud):
+        raise CloudError(f"none of its {dropped} points is finite; check the export")
+    if dropped:
+        cloud.notes.append(f"dropped {dropped} points that are not finite")
+    note = check_shape(cloud.coord)
+    cloud.notes += [note] if note else []
+    return cloud
+
+
 def check_bounds(coord: np.ndarray, grid: float = 0.02) -> None:
     """Refuse a cloud in metres that cannot be a scene.
 
@@ -137,13 +200,14 @@ def check_bounds(coord: np.ndarray, grid: float = 0.02) -> None:
         grid: cell of the backbone's grid in metres.
 
     Raises:
-        CloudError: one point, all points equal, or more than 2^16 grid cells along an axis.
+        CloudError: what `check_shape` refuses, less than one grid cell, or more than 2^16 along an axis.
     """
-    if len(coord) < 2:
-        raise CloudError(f"holds {len(coord)} point(s); a scene needs a surface, check the export")
+    check_shape(coord)
     extent = np.ptp(coord.astype(np.float64), axis=0)
-    if not extent.max() > 0:
-        raise CloudError(f"all {len(coord)} points are equal; check the export")
+    if extent.max() < grid:
+        raise CloudError(
+            f"is {extent.max():.3g} m wide, less than one cell of {grid} m; give --unit or check the export"
+        )
     if extent.max() / grid >= MAX_CELLS:
         raise CloudError(
             f"spans {extent.max():.0f} m, more than 2^16 cells of {grid} m; give --unit, or cut it into rooms first"

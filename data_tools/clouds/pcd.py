@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.types import Cloud, CloudError, cloud_from_columns
+from data_tools.clouds.columns import cloud_from_columns
+from data_tools.clouds.table import as_declared, parse_rows
+from data_tools.clouds.types import Cloud, CloudError
 
 PCD_TYPES = {"F": "f", "I": "i", "U": "u"}
+KEYWORDS = ("VERSION", "FIELDS", "COLUMNS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 
 
 @dataclass
@@ -77,7 +80,7 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
     return bytes(out)
 
 
-def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
+def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[_Header, int]:
     words: dict[str, list[str]] = {}
     position = 0
     while "DATA" not in words:
@@ -86,7 +89,9 @@ def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
             raise CloudError(f"{path}: is not a PCD file or its header has no DATA line; name it by its real format")
         line = data[position:end].decode("latin-1").split("#")[0].split()
         position = end + 1
-        if line:
+        if line and line[0].upper() not in KEYWORDS:
+            notes.append(f"header line {' '.join(line)[:40]!r} is not understood: left out")
+        elif line:
             words[line[0].upper()] = line[1:]
     try:
         names = words.get("FIELDS") or words["COLUMNS"]
@@ -118,37 +123,44 @@ def _compressed_columns(path: Path, data: bytes, header: _Header) -> list[np.nda
     return columns
 
 
-def _plain_columns(path: Path, data: bytes, header: _Header) -> list[np.ndarray]:
+def _plain_columns(path: Path, data: bytes, header: _Header, notes: list[str]) -> list[np.ndarray]:
     if header.data == "binary":
         needed = header.points * header.dtype.itemsize
         if len(data) < needed:
             raise CloudError(
                 f"{path}: {needed} bytes of points promised, {len(data)} there; it is cut off, copy it again"
             )
+        if len(data) > needed:
+            notes.append(f"{len(data) - needed} bytes more than the header promises left out")
         table = np.frombuffer(data, header.dtype, header.points)
         return [table[f"f{i}"] for i in range(len(header.names))]
-    words = data.split()
-    width = sum(header.counts)
-    if len(words) < header.points * width:
-        raise CloudError(f"{path}: {header.points} lines promised, the file ends earlier; it is cut off, copy it again")
-    columns, first = [], 0
-    rows = np.array(words[: header.points * width]).reshape(header.points, width)
-    for kind, count in zip(header.types, header.counts, strict=True):
-        # integers go through int64: a packed colour above 2^24 would lose bits as a float32
-        part = rows[:, first : first + count]
-        try:
-            wide = part.astype(np.float64)
-        except ValueError:
-            raise CloudError(f"{path}: a point's line holds something that is no number; export it again") from None
-        columns.append(wide.astype(kind) if kind[0] == "f" else wide.astype(np.int64).astype(kind))
-        first += count
-    return columns
+    lines = [line for line in data.decode("latin-1").splitlines() if line.strip()]
+    if len(lines) < header.points:
+        raise CloudError(f"{path}: {header.points} lines promised, {len(lines)} there; it is cut off, copy it again")
+    if len(lines) > header.points:
+        notes.append(f"{len(lines) - header.points} lines more than the header promises left out")
+    table = parse_rows(path, lines[: header.points], sum(header.counts), what="point")
+    ends = np.cumsum([0, *header.counts])
+    return [
+        as_declared(table[:, first:last], kind, name, notes) if last > first else table[:, :0]
+        for name, kind, first, last in zip(header.names, header.types, ends[:-1], ends[1:], strict=True)
+    ]
 
 
-def unpack_rgb(packed: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 colours of PCL's packed ``rgb``: 0x00RRGGBB, as an integer or as the bits of a float32."""
-    bits = np.ascontiguousarray(packed)
-    number = bits.astype(np.float32).view(np.uint32) if bits.dtype.kind == "f" else bits.astype(np.int64)
+def unpack_rgb(values: np.ndarray, kind: str) -> np.ndarray:
+    """(N, 3) colours of PCL's ``rgb``: (N, 1) packed as 0x00RRGGBB, or (N, 3) as they are.
+
+    Args:
+        values: of the field.
+        kind: its declared type; an "f" means the bits of a float32, whatever number they spell.
+    """
+    if values.shape[1] == 3:
+        return values
+    packed = np.ascontiguousarray(values[:, 0])
+    if kind[0] == "f":
+        number = packed.astype(np.float32).view(np.uint32)
+    else:
+        number = np.nan_to_num(packed.astype(np.float64), posinf=0, neginf=0).astype(np.int64)
     return np.stack([(number >> shift) & 255 for shift in (16, 8, 0)], axis=1).astype(np.uint8)
 
 
@@ -159,18 +171,23 @@ def read_pcd(path: Path) -> Cloud:
         CloudError: not a PCD file, cut off, damaged, or without points.
     """
     data = path.read_bytes()
-    header, start = _read_header(path, data)
+    notes: list[str] = []
+    header, start = _read_header(path, data, notes)
     if header.points < 1:
         raise CloudError(f"{path}: holds no point; export the points again")
     if header.data == "binary_compressed":
         values = _compressed_columns(path, data[start:], header)
     elif header.data in ("ascii", "binary"):
-        values = _plain_columns(path, data[start:], header)
+        values = _plain_columns(path, data[start:], header, notes)
     else:
         raise CloudError(f"{path}: DATA {header.data!r} is unknown; export as ascii, binary or binary_compressed")
-    columns = {name.lower(): value[:, 0] for name, value in zip(header.names, values, strict=True) if value.shape[1]}
-    for name in ("rgb", "rgba"):
-        if name in columns:
-            colors = unpack_rgb(columns.pop(name))
-            columns.update(red=colors[:, 0], green=colors[:, 1], blue=colors[:, 2])
-    return cloud_from_columns(path, columns)
+    columns: list[tuple[str, np.ndarray]] = []
+    for name, kind, value in zip(header.names, header.types, values, strict=True):
+        if name.lower() in ("rgb", "rgba") and value.shape[1]:
+            lost = int((~np.isfinite(value)).sum()) if header.data == "ascii" else 0  # in bytes NaN is a colour
+            notes += [f"{lost} packed colours are no numbers: taken as black"] if lost else []
+            colors = unpack_rgb(np.where(np.isfinite(value), value, 0) if lost else value, kind)
+            columns += [("red", colors[:, 0]), ("green", colors[:, 1]), ("blue", colors[:, 2])]
+        elif value.shape[1] and name != "_":  # padding
+            columns.append((name, value[:, 0]))
+    return cloud_from_columns(path, columns, notes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.types import Cloud, CloudError, cloud_from_columns
+from data_tools.clouds.columns import cloud_from_columns
+from data_tools.clouds.table import as_declared, is_number, parse_rows
+from data_tools.clouds.types import Cloud, CloudError
 from data_tools.stages.files import replacing
 
 PLY_TYPES = {
@@ -29,6 +32,7 @@ PLY_TYPES = {
     "float64": "f8",
 }
 PLY_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+END_HEADER = re.compile(rb"[\r\n]end_header[ \t\r]*\n")
 MAX_HEADER_BYTES = 1 << 20
 
 
@@ -46,25 +50,30 @@ class _Element:
         return any(count_type for _, count_type, _ in self.order)
 
 
-def _read_header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
+def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_Element], int]:
     """Byte-order mark of the format ('' is ASCII), the elements, and where the data begins."""
     if not data.startswith(b"ply"):
         raise CloudError(f"{path}: is not a PLY file (it does not begin with 'ply'); name it by its real format")
-    end = data.find(b"end_header", 0, MAX_HEADER_BYTES)
-    line_end = data.find(b"\n", end) if end >= 0 else -1
-    if line_end < 0:
+    end = END_HEADER.search(data, 0, MAX_HEADER_BYTES)
+    if end is None:
         raise CloudError(f"{path}: its PLY header has no end_header line; the file is cut off, copy it again")
     order: str | None = None
     elements: list[_Element] = []
-    for line in data[:end].decode("latin-1").replace("\r", "\n").split("\n"):
+    for number, line in enumerate(re.split("\r\n|\n|\r", data[: end.start()].decode("latin-1"))):
         word = line.split()
+        if word and word[0] in ("comment", "obj_info"):
+            continue
+        if number and _is_odd(line, word, elements):
+            notes.append(f"header line {number + 1} ({line.strip()[:40]!r}) is odd: damaged, perhaps")
         try:
-            if not word or word[0] in ("ply", "comment", "obj_info"):
+            if not word or word[0] == "ply":
                 continue
             if word[0] == "format":
                 order = PLY_FORMATS[word[1]]
             elif word[0] == "element":
                 elements.append(_Element(word[1], int(word[2])))
+                if elements[-1].count < 0:
+                    raise ValueError("negative count")
             elif word[0] == "property" and word[1] == "list":
                 elements[-1].order.append((word[4], PLY_TYPES[word[2]], PLY_TYPES[word[3]]))
             elif word[0] == "property":
@@ -76,7 +85,14 @@ def _read_header(path: Path, data: bytes) -> tuple[str, list[_Element], int]:
             raise CloudError(f"{path}: PLY header line {line.strip()!r} is not understood; export it again") from None
     if order is None:
         raise CloudError(f"{path}: its PLY header names no format; export it again")
-    return order, elements, line_end + 1
+    return order, elements, end.end()
+
+
+def _is_odd(line: str, word: list[str], elements: list[_Element]) -> bool:
+    """Whether a header line, not the first, is one that the format does not have but can be read over."""
+    if not word or word[0] == "ply" or not line.isascii() or (word[0] == "format" and elements):
+        return True
+    return len(word) != (5 if word[:2] == ["property", "list"] else 3)
 
 
 def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: str) -> tuple[list[list[float]], int]:
@@ -91,10 +107,12 @@ def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: 
                 if count_type:
                     size = int(np.frombuffer(data, order + count_type, 1, position)[0])
                     position += np.dtype(count_type).itemsize
+                if size < 0:
+                    raise ValueError("negative length")
                 values = np.frombuffer(data, order + value_type, size, position) if size else np.empty(0)
             except ValueError:
                 raise CloudError(
-                    f"{path}: ends inside element {element.name!r}; it is cut off, copy it again"
+                    f"{path}: ends inside element {element.name!r}, or a list's length is wrong; copy it again"
                 ) from None
             position += size * np.dtype(value_type).itemsize
             if not count_type:
@@ -103,13 +121,18 @@ def _walk_binary(path: Path, data: bytes, start: int, element: _Element, order: 
     return rows, position
 
 
-def _read_binary(path: Path, data: bytes, start: int, elements: list[_Element], order: str) -> dict[str, np.ndarray]:
+Columns = list[tuple[str, np.ndarray]]
+
+
+def _read_binary(
+    path: Path, data: bytes, start: int, elements: list[_Element], order: str, notes: list[str]
+) -> Columns:
     position = start
     for element in elements:
         if element.has_list:
             rows, position = _walk_binary(path, data, position, element, order)
             table = np.asarray(rows, dtype=np.float64).reshape(element.count, len(element.scalars))
-            columns = {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(element.scalars)}
+            columns = [(name, table[:, i].astype(kind)) for i, (name, kind) in enumerate(element.scalars)]
         else:
             # names may repeat in broken exports; numbered fields keep NumPy from refusing them
             dtype = np.dtype([(f"f{i}", order + kind) for i, (_, kind) in enumerate(element.scalars)])
@@ -119,51 +142,90 @@ def _read_binary(path: Path, data: bytes, start: int, elements: list[_Element], 
                     f"{path}: element {element.name!r} needs {needed} bytes and {len(data) - position} are there; "
                     "it is cut off, copy it again"
                 )
-            table = np.frombuffer(data, dtype, element.count, position)
-            columns = {name: table[f"f{i}"] for i, (name, _) in enumerate(element.scalars)}
+            table = np.frombuffer(data, dtype, element.count, position) if needed else np.empty(0, dtype)
+            columns = [(name, table[f"f{i}"]) for i, (name, _) in enumerate(element.scalars)]
             position += needed
         if element.name == "vertex":
+            _check_rest(path, data, position, elements[elements.index(element) + 1 :], order, notes)
             return columns
-    return {}
+    return []
 
 
-def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element]) -> dict[str, np.ndarray]:
-    lines = [line for line in data[start:].splitlines() if line.strip()]
-    first = 0
+def _check_rest(path: Path, data: bytes, position: int, elements: list[_Element], order: str, notes: list[str]) -> None:
+    """Whether the file ends where its header says: if not, bytes are lost or added, before the vertices' end perhaps.
+
+    Raises:
+        CloudError: it ends earlier.
+    """
+    for element in elements:
+        position = _skip_binary(path, data, position, element, order)
+    if position > len(data):
+        raise CloudError(f"{path}: ends {position - len(data)} bytes early; it is cut off, copy it again")
+    if position < len(data):
+        notes.append(f"{len(data) - position} bytes more than the header promises left out")
+
+
+def _skip_binary(path: Path, data: bytes, position: int, element: _Element, order: str) -> int:
+    """Where an element ends; at once for scalars and for one list of equal lengths (triangles), else row by row."""
+    if not element.has_list:
+        return position + element.count * sum(np.dtype(kind).itemsize for _, kind in element.scalars)
+    if len(element.order) == 1 and element.count:
+        _, count_type, value_type = element.order[0]
+        head = np.dtype(order + count_type)
+        if position + head.itemsize <= len(data):
+            length = int(np.frombuffer(data, head, 1, position)[0])
+            row = head.itemsize + max(0, length) * np.dtype(value_type).itemsize
+            if position + element.count * row <= len(data):
+                rows = np.frombuffer(
+                    data, np.dtype([("n", head), ("rest", f"V{row - head.itemsize}")]), element.count, position
+                )
+                if (rows["n"] == length).all():
+                    return position + element.count * row
+    return _walk_binary(path, data, position, element, order)[1]
+
+
+def _read_ascii(path: Path, data: bytes, start: int, elements: list[_Element], notes: list[str]) -> Columns:
+    written = data[start:].decode("latin-1").rstrip().splitlines()
+    lines = [line for line in written if line.strip()]
+    if len(lines) < len(written):
+        notes.append(f"{len(written) - len(lines)} blank lines among the rows passed over")
+    promised = sum(element.count for element in elements)
+    if len(lines) < promised:
+        raise CloudError(f"{path}: has {len(lines)} of {promised} lines promised; it is cut off, copy it again")
+    if len(lines) > promised:
+        notes.append(f"{len(lines) - promised} lines more than the header promises left out")
+    first, columns = 0, None
     for element in elements:
         rows = lines[first : first + element.count]
         first += element.count
-        if element.name != "vertex":
-            continue
-        if len(rows) < element.count:
-            raise CloudError(f"{path}: has {len(rows)} of {element.count} vertex lines; it is cut off, copy it again")
-        try:
-            if element.has_list:
-                table = np.asarray([_ascii_scalars(row.split(), element) for row in rows], dtype=np.float64)
-            else:
-                table = np.array(b" ".join(rows).split(), dtype=np.float64)
-            table = table.reshape(element.count, len(element.scalars))
-        except (ValueError, IndexError):
-            raise CloudError(
-                f"{path}: a vertex line does not hold {len(element.order)} numbers; export it again"
-            ) from None
-        return {
-            name: table[:, i].astype(kind) if kind.startswith(("u1", "u2")) else table[:, i]
-            for i, (name, kind) in enumerate(element.scalars)
-        }
-    return {}
+        if element.has_list or element.name != "vertex":  # a bad line may be a vertex that slipped among the faces
+            rows = [_without_lists(path, number, row.split(), element) for number, row in enumerate(rows, 1)]
+        table = parse_rows(path, rows, len(element.scalars), what=element.name) if element.scalars and rows else None
+        if element.name == "vertex" and columns is None and table is not None:
+            columns = [
+                (name, as_declared(table[:, i], kind, name, notes)) for i, (name, kind) in enumerate(element.scalars)
+            ]
+    return columns or []
 
 
-def _ascii_scalars(words: list[bytes], element: _Element) -> list[float]:
-    values: list[float] = []
+def _without_lists(path: Path, number: int, words: list[str], element: _Element) -> str:
+    """A line without its list properties, checked to end where the properties do."""
+    kept: list[str] = []
     position = 0
-    for _, count_type, _ in element.order:
-        if count_type:
-            position += 1 + int(words[position])
-        else:
-            values.append(float(words[position]))
-            position += 1
-    return values
+    for _, count_type, value_type in element.order:
+        word = words[position] if position < len(words) else ""
+        if count_type and not word.isdigit():
+            raise CloudError(f"{path}: {element.name} {number}: {word!r} is no length of a list; export it again")
+        end = position + (1 + int(word) if count_type else 1)
+        for item in words[position + 1 : end]:
+            if not (item.lstrip("+-").isdecimal() or (value_type[0] == "f" and is_number(item))):
+                raise CloudError(f"{path}: {element.name} {number}: {item!r} does not fit its list; export it again")
+        kept += [] if count_type else [word]
+        position = end
+    if position != len(words):
+        counts = f"holds {len(words)} numbers instead of {position}"
+        raise CloudError(f"{path}: {element.name} {number} {counts}; export it again")
+    return " ".join(kept)
 
 
 def read_ply(path: Path) -> Cloud:
@@ -173,12 +235,16 @@ def read_ply(path: Path) -> Cloud:
         CloudError: not a PLY file, cut off, or without vertices.
     """
     data = path.read_bytes()
-    order, elements, start = _read_header(path, data)
+    notes: list[str] = []
+    order, elements, start = _read_header(path, data, notes)
     vertex = next((element for element in elements if element.name == "vertex"), None)
     if vertex is None or vertex.count < 1:
         raise CloudError(f"{path}: holds no vertex; export the points again")
-    columns = _read_binary(path, data, start, elements, order) if order else _read_ascii(path, data, start, elements)
-    return cloud_from_columns(path, columns)
+    if order:
+        columns = _read_binary(path, data, start, elements, order, notes)
+    else:
+        columns = _read_ascii(path, data, start, elements, notes)
+    return cloud_from_columns(path, columns, notes)
 
 
 def write_ply(path: str | Path, cloud: Cloud) -> Path:

@@ -14,6 +14,7 @@ from data_tools.clouds.io import (
     Cloud,
     CloudError,
     check_bounds,
+    check_shape,
     drop_far,
     drop_not_finite,
     drop_repeats,
@@ -45,6 +46,7 @@ LICENSES = {
 }
 ROOM_HEIGHT, ROOM_WIDTH = 2.5, 5.0  # what a unit is judged by, metres
 SMALL_ROOM, LARGE_ROOM = 1.0, 60.0
+COARSE_STEP = 1e-3  # of the cloud's size: surfaces in coarser coordinates are stairs, whose planes say nothing
 FAR_SHARE = 0.001  # more outliers than this are no outliers
 FINGERPRINT_BYTES = 1 << 18
 
@@ -128,8 +130,10 @@ def _clean(cloud: Cloud, record: StageRecord) -> Cloud:
     if not len(cloud):
         raise CloudError("holds no finite point; check the export")
     cloud, dropped["repeated"] = drop_repeats(cloud)
-    if len(cloud) < 2:
-        raise CloudError(f"all {dropped['repeated'] + len(cloud)} points are equal; check the export")
+    if len(cloud) == 1 and dropped["repeated"]:
+        raise CloudError(f"all {dropped['repeated'] + 1} points are equal; check the export")
+    flat = check_shape(cloud.coord)
+    record.notes += [flat] if flat else []
     near, far = drop_far(cloud)
     if 0 < far <= max(1, FAR_SHARE * len(cloud)):
         cloud, dropped["far outliers"] = near, far
@@ -143,6 +147,11 @@ def _level(cloud: Cloud, settings: PackageSettings, record: StageRecord) -> tupl
     if settings.up != "auto":
         record.result["up"] = f"{settings.up} (given)"
         return rotation_to_z(np.array(AXES[settings.up], dtype=np.float64)), None
+    extent = float(np.ptp(np.quantile(cloud.coord, [0.01, 0.99], axis=0), axis=0).max())
+    if cloud.step > COARSE_STEP * extent:
+        record.result["up"] = "kept"
+        record.notes.append("coordinates too coarse to tell which way is up; axes kept, give --up if z is not up")
+        return np.eye(3), None
     guess = find_up(cloud.coord, cloud.normal)
     if not guess.found:
         record.result["up"] = "kept"
@@ -227,7 +236,11 @@ def prepare_cloud(
     if out.color is None:
         record.notes.append("no colour")
     if not settings.labels:
+        there = [name for name in ("segment", "instance") if getattr(out, name) is not None]
+        record.notes += [f"labels are there ({', '.join(there)}): --labels writes them"] if there else []
         out.segment = out.instance = None
+    elif out.segment is None and out.instance is None:
+        record.notes.append("no labels")
     transform = np.eye(4)
     transform[:3, :3] = scale * rotation
     transform[:3, 3] = shift - transform[:3, :3] @ cloud.origin

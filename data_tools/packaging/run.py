@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
+from data_tools.clouds.notes import grouped_notes
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
 from data_tools.stages.record import StageRecord
@@ -16,7 +18,6 @@ from data_tools.stages.scene_folder import read_meta, write_summary
 from data_tools.stages.splits import split_of, video_of, written_splits
 
 FAILURES = "package_failures.json"
-HIDDEN = (".", "~")
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,14 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         ValueError: no cloud anywhere, or a folder that is the output.
     """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if not path.is_dir():
-            found.setdefault(path.resolve(), path)
-            continue
-        if path.resolve() == out.resolve():
-            raise ValueError(f"{path} is the output folder; give the folder with your clouds")
-        inside = sorted(_walk(path, out.resolve()), key=str)
-        for file in inside or [path]:
-            found.setdefault(file.resolve(), file)
-    if all(file in paths and file.is_dir() and not (file / "coord.npy").is_file() for file in found.values()):
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise ValueError(f"{out} is the output folder; give the folder with your clouds")
+    inside = clouds_of(paths, out)
+    if all(path.is_dir() and not found for path, found in inside.items()):
         names = ", ".join(map(str, paths))
         raise ValueError(f"{names}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
-    return sorted(found.values(), key=lambda p: str(p.resolve()))
-
-
-def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    if (folder / "coord.npy").is_file():
-        yield folder
-        return
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(HIDDEN) or entry.resolve() == out:
-            continue
-        if entry.is_dir():
-            yield from _walk(entry, out)
-        elif entry.suffix.lower() in CLOUD_SUFFIXES:
-            yield entry
+    listed = [file for path, found in inside.items() for file in found or [path]]
+    return sorted({file.resolve(): file for file in reversed(listed)}.values(), key=lambda p: str(p.resolve()))
 
 
 def plan(paths: Sequence[Path], out: Path, split: str, val_share: float) -> list[Job]:
@@ -167,13 +149,19 @@ def read_failures(path: Path) -> list[dict[str, str]]:
 
 
 def print_table(records: Sequence[StageRecord]) -> int:
-    """What was found and done, a line per cloud, and a summary; returns the exit code."""
-    print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20} notes")
+    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary.
+
+    Returns:
+        the exit code.
+    """
+    print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20}")
     for record in records:
         row = {"points": 0, "size": [], "unit": "", "up": "", **record.result}
         size = " x ".join(f"{v:.2f}" for v in row["size"])
-        notes = record.reason if record.status == "failed" else "; ".join(record.notes)
+        notes = record.reason if record.status == "failed" else ""
         points = f"{row['points']:,}" if row["points"] else "-"
         state = "as before" if record.skipped else record.status
         print(f"{record.item:32} {state:9} {points:>9}  {size:18} {row['unit']:9} {row['up']:20} {notes}")
+    for line in grouped_notes((record.item, record.notes) for record in records):
+        print(f"note: {line}")
     return print_records(records)

@@ -198,7 +198,6 @@ def write_result(
             Layout(**meta["layout"]),
             f"{name} · score {q['score']:.2f}",
             caption,
-            meta["spacing"]["after"],
             scene_rng(name, settings.seed, "preview"),
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.stages.record import StageError
 from data_tools.stages.scene_folder import settings_hash
 
-VERSION = 2  # part of the settings hash: raise it when the same frames give another cloud
+VERSION = 3  # part of the settings hash: raise it when the same frames give another cloud
 BACKENDS = {
     "pi3": "data_tools.reconstruction.pi3:Pi3Reconstructor",
     "vggt": "data_tools.reconstruction.vggt:VggtReconstructor",
@@ -136,8 +136,13 @@ class Reconstructor(Protocol):
     name: str
     max_frames: int | None
 
+    @staticmethod
+    def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that frames of a source of that size are read at: what the network takes."""
+        ...
+
     def reconstruct(self, frames: Frames, seed: int) -> Prediction:
-        """Points and cameras of a scene; the same frames and seed give the same prediction."""
+        """Points and cameras of a scene whose frames have that size; the same frames and seed, the same prediction."""
         ...
 
 
@@ -152,7 +157,7 @@ class ReconstructSettings:
         dtype: "auto" (bf16, or fp16 on older GPUs; fp32 on CPU), "bf16", "fp16", "fp32".
         min_frames, max_frames: a scene's frames are ``frame_rate`` x its length within these (never more than it has).
         frame_rate: frames a second.
-        max_side: longer side the frames are read at, pixels.
+        max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
         replace_blurred: take the sharpest frame near each place instead of the exact one.
         confidence: points under it are dropped; None takes the backend's rule.
         edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none".
@@ -216,6 +221,18 @@ class ReconstructSettings:
         return settings_hash({"version": VERSION, **asdict(self), "options": dict(self.options)})
 
 
+def backend_class(name: str) -> type[Reconstructor]:
+    """The class of a backend; importing it needs none of its libraries.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"backend {name!r} is unknown: choose from {', '.join(BACKENDS)}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def build_reconstructor(name: str, settings: ReconstructSettings) -> Reconstructor:
     """The backend of that name, ``Class(settings)``; its libraries are imported here and not before.
 
@@ -223,10 +240,7 @@ def build_reconstructor(name: str, settings: ReconstructSettings) -> Reconstruct
         StageError: a library or weights it needs are missing; the line tells how to get them.
         ValueError: unknown name.
     """
-    if name not in BACKENDS:
-        raise ValueError(f"backend {name!r} is unknown: choose from {', '.join(BACKENDS)}")
-    module, _, attribute = BACKENDS[name].partition(":")
-    return getattr(import_module(module), attribute)(settings)
+    return backend_class(name)(settings)
 
 
 def take_options(settings: ReconstructSettings, known: Mapping[str, Any]) -> dict[str, Any]:

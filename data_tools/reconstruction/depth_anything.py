@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.predictions import share_ranks
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings, take_options
-from data_tools.reconstruction.geometry import invert_poses, resize_images, rigid_poses, share_ranks, unproject
+from data_tools.reconstruction.geometry import invert_poses, patch_grid, resize_images, rigid_poses, unproject
 from data_tools.reconstruction.torch_tools import import_package, load_model, pick_device, repeatable
 from data_tools.stages.record import StageError
 
@@ -43,6 +44,12 @@ class DepthAnythingReconstructor:
             found = import_package("depth_anything_3.api", "DEPTH_ANYTHING_ROOT", HOW).DepthAnything3
             model = load_model(found, settings.weights, HUB, self.device)
         self.model = model
+
+    @staticmethod
+    def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
+        """See `Reconstructor`: what the package would make of a frame, so that it need not."""
+        rows, columns = patch_grid(height, width, longest=int(take_options(settings, OPTIONS)["process_res"]))
+        return columns, rows
 
     def reconstruct(self, frames: Frames, seed: int) -> Prediction:
         """See `Reconstructor`; ``confidence`` is the share of the scene's pixels that are not surer.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
-from data_tools.reconstruction.base import Frames, ReconstructSettings
+from data_tools.reconstruction.base import Frames, Reconstructor, ReconstructSettings, backend_class
 from data_tools.reconstruction.geometry import scale_intrinsics
 from data_tools.stages.record import StageError
 
@@ -38,12 +40,14 @@ class SceneFrames:
         size: (width, height) of the source in pixels, as shown.
         replaced: how many blurred frames a sharper neighbour stands for.
         seen: how many frames were looked at.
+        notes: what was done to the pictures, in words.
     """
 
     frames: Frames
     size: tuple[int, int]
     replaced: int
     seen: int
+    notes: list[str]
 
 
 def sharpness(image: np.ndarray) -> float:
@@ -117,8 +121,45 @@ def _decide(near: Still, near_value: float, best: Still, best_value: float) -> t
     return (best, True) if blurred else (near, False)
 
 
+FrameSize = Callable[[ReconstructSettings, int, int], tuple[int, int]]
+
+
+def frames_for(
+    source: Path,
+    intervals: Intervals,
+    settings: ReconstructSettings,
+    packets: Path | None = None,
+    backend: Reconstructor | type[Reconstructor] | None = None,
+) -> SceneFrames:
+    """The frames of a scene as its backend wants them: how many at most, and at what size, resized once.
+
+    Decoding and choosing only: no PyTorch and no GPU, so that it can run in another thread or process than the network.
+    What comes back holds arrays and pickles.
+
+    Args:
+        source, intervals, settings: as for `read_frames`.
+        packets: ``packets.npy`` of the segment stage, which saves reading the whole file for its packets' times.
+        backend: instead of that of the settings.
+
+    Raises:
+        StageError: as `read_frames`.
+        ValueError: unknown backend.
+    """
+    found = backend or backend_class(settings.backend)
+    try:
+        known = None if packets is None else np.load(packets)
+    except (OSError, ValueError):
+        known = None  # another version's folder, or none: the times are read from the video
+    return read_frames(source, intervals, settings, found.max_frames, found.frame_size, known)
+
+
 def read_frames(
-    source: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None = None
+    source: Path,
+    intervals: Intervals,
+    settings: ReconstructSettings,
+    limit: int | None,
+    size: FrameSize,
+    packets: np.ndarray | None = None,
 ) -> SceneFrames:
     """The frames of a scene.
 
@@ -126,8 +167,10 @@ def read_frames(
         source: a video, or a folder of images. Images are taken in the order of their names; where all names are
             numbers, these are the times in seconds (else the position is), and the intervals count from the first.
         intervals: (start, end) seconds in order of time; an end of None is the source's. Each gives its share.
-        settings: how many, how large, whether blurred ones give way, known intrinsics of the full resolution.
+        settings: how many, whether blurred ones give way, known intrinsics of the full resolution.
         limit: most frames the backend takes, or None.
+        size: the settings and the source's (width, height) -> (width, height) of the frames.
+        packets: times of a video's packets, where they are known.
 
     Raises:
         StageError: missing, unreadable, or fewer than 2 frames between the times; one line.
@@ -135,8 +178,10 @@ def read_frames(
     for start, end in intervals:
         if end is not None and not end > start:
             raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; the end comes after it")
-    read = _from_folder if source.is_dir() else _from_video
-    found, size, seen = read(source, intervals, settings, limit)
+    if source.is_dir():
+        found, full, seen, notes = _from_folder(source, intervals, settings, limit, size)
+    else:
+        found, full, seen, notes = _from_video(source, intervals, settings, limit, size, packets)
     if len(found) < 2:
         times = f"from {intervals[0][0]} s on"
         raise StageError(f"{source.name}: {len(found)} frame(s) {times}; a cloud needs at least 2 views")
@@ -144,27 +189,35 @@ def read_frames(
     camera = None
     if settings.intrinsics is not None:
         fx, fy, cx, cy = settings.intrinsics
-        full = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
-        camera = scale_intrinsics(full, (size[1], size[0]), images.shape[1:3])
+        matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
+        camera = scale_intrinsics(matrix, (full[1], full[0]), images.shape[1:3])
     index = np.array([still.index for still, _ in found], dtype=np.int64)
     time = np.array([still.time for still, _ in found], dtype=np.float64)
-    return SceneFrames(Frames(images, index, time, camera), size, sum(flag for _, flag in found), seen)
+    return SceneFrames(Frames(images, index, time, camera), full, sum(flag for _, flag in found), seen, notes)
 
 
-Found = tuple[list[tuple[Still, bool]], tuple[int, int], int]
+Found = tuple[list[tuple[Still, bool]], tuple[int, int], int, list[str]]
 
 
-def _from_video(source: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None) -> Found:
-    from data_tools.video.sampling import probe_video, sample_frames
+def _from_video(
+    source: Path,
+    intervals: Intervals,
+    settings: ReconstructSettings,
+    limit: int | None,
+    size: FrameSize,
+    packets: np.ndarray | None,
+) -> Found:
+    from data_tools.video.sampling import DecodeReport, probe_video, sample_frames
 
     info = probe_video(source)
     spans = [(start, info.duration if end is None else min(end, info.duration)) for start, end in intervals]
     lengths = [max(last - start, 0.0) for start, last in spans]
     count, seen = count_frames(settings, sum(lengths), limit), 0
+    wanted, report = size(settings, info.width, info.height), DecodeReport()
 
     def stills(start: float, last: float) -> Iterator[Still]:
         nonlocal seen
-        for frame in sample_frames(source, None, start, last, settings.max_side):
+        for frame in sample_frames(source, None, start, last, wanted, report, packets):
             seen += 1
             yield Still(frame.index, frame.time, frame.image)
 
@@ -172,7 +225,10 @@ def _from_video(source: Path, intervals: Intervals, settings: ReconstructSetting
     for (start, last), share in zip(spans, _shares(count, lengths), strict=True):
         if share:
             found += choose(stills(start, last), start, last, share, settings.replace_blurred)
-    return found, (info.width, info.height), seen
+    notes = [f"{report.hdr} video: colours brought to ordinary ones (BT.709)"] if report.hdr else []
+    if report.errors:
+        notes.append(f"{report.errors} damaged packets or frames left out")
+    return found, (info.width, info.height), seen, notes
 
 
 def _shares(count: int, lengths: list[float]) -> list[int]:
@@ -195,7 +251,9 @@ def list_images(folder: Path) -> list[tuple[Path, float]]:
     return [(path, float(position)) for position, path in enumerate(paths)]
 
 
-def _from_folder(folder: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None) -> Found:
+def _from_folder(
+    folder: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None, size: FrameSize
+) -> Found:
     entries = list_images(folder)
     first = entries[0][1]
     inside = [
@@ -204,34 +262,77 @@ def _from_folder(folder: Path, intervals: Intervals, settings: ReconstructSettin
         if any(start <= time - first and (end is None or time - first <= end) for start, end in intervals)
     ]
     most = settings.max_frames if limit is None else min(limit, settings.max_frames)
-    count, size = min(len(inside), most), (0, 0)
+    count, first_size = min(len(inside), most), (0, 0)
 
     def stills() -> Iterator[Still]:  # a place in line stands for the time: images may come unevenly
-        nonlocal size
+        nonlocal first_size
         for place, (_, path, _) in enumerate(inside):
-            image, full = _read_image(path, settings.max_side)
-            if size not in ((0, 0), full):
+            image, full = _read_image(path, settings, size)
+            if first_size not in ((0, 0), full):
                 raise StageError(
-                    f"{path.name}: {full[0]}x{full[1]}, the first image {size[0]}x{size[1]}; give one size"
+                    f"{path.name}: {full[0]}x{full[1]}, the first image {first_size[0]}x{first_size[1]}; give one size"
                 )
-            size = full
+            first_size = full
             yield Still(place, place + 0.5, image)
 
     replace = settings.replace_blurred and len(inside) > count
     chosen = choose(stills(), 0.0, float(len(inside)), max(count, 1), replace)
     found = [(Still(inside[s.index][0], inside[s.index][2], s.image), flag) for s, flag in chosen]
-    return found, size, len(inside)
+    return found, first_size, len(inside), []
 
 
-def _read_image(path: Path, max_side: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _read_image(path: Path, settings: ReconstructSettings, size: FrameSize) -> tuple[np.ndarray, tuple[int, int]]:
     import cv2
 
     raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
     if raw is None:
         raise StageError(f"{path.name}: cannot be read as an image; remove it or copy it again")
     height, width = raw.shape[:2]
-    scale = max_side / max(height, width)
-    if scale < 1:
-        smaller = (max(1, round(width * scale)), max(1, round(height * scale)))
-        raw = cv2.resize(raw, smaller, interpolation=cv2.INTER_AREA)
+    wanted = size(settings, width, height)
+    if wanted != (width, height):
+        grows = wanted[0] * wanted[1] > width * height
+        raw = cv2.resize(raw, wanted, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
     return np.ascontiguousarray(raw[..., ::-1]), (width, height)
+
+
+class FramesAhead:
+    """Frames of scenes in their order, those of the next one decoded in a thread while the last one is in the network.
+
+    Never more than one scene ahead: 400 frames of 672 x 378 pixels are 300 MB.
+
+    Args:
+        loads: a function a scene, `frames_for` with its arguments; None where the scene is not needed.
+    """
+
+    def __init__(self, loads: Sequence[Callable[[], SceneFrames] | None]) -> None:
+        self._loads = list(loads)
+        self._ahead: tuple[int, Future[SceneFrames]] | None = None
+
+    def take(self, number: int) -> SceneFrames:
+        """The frames of a scene; those after it are begun.
+
+        Raises:
+            StageError: as `frames_for`.
+        """
+        if self._ahead is None or self._ahead[0] != number:
+            self._begin(number)
+        _, future = self._ahead
+        found = future.result()
+        self._ahead = None
+        following = next((i for i in range(number + 1, len(self._loads)) if self._loads[i] is not None), None)
+        if following is not None:
+            self._begin(following)
+        return found
+
+    def _begin(self, number: int) -> None:
+        future: Future[SceneFrames] = Future()
+        self._ahead = (number, future)
+        # a daemon: an interrupted run does not wait for an hour of video
+        Thread(target=_fulfil, args=(future, self._loads[number]), daemon=True, name="frames").start()
+
+
+def _fulfil(future: Future[SceneFrames], load: Callable[[], SceneFrames]) -> None:
+    try:
+        future.set_result(load())
+    except BaseException as error:  # it is raised where the frames are taken
+        future.set_exception(error)

@@ -141,16 +141,3 @@ def _line(ray: np.ndarray, pixel: np.ndarray, side: int) -> tuple[float, float]:
     if not slope > 1e-3:
         return float(side), (side - 1) / 2
     return slope, float(pixel.mean() - slope * ray.mean())
-
-
-def share_ranks(values: np.ndarray, sample: int = 1_000_000) -> np.ndarray:
-    """The share of all values that are not above each one: (…) float32 in (0, 1], from an even sample of them."""
-    flat = values.reshape(-1)
-    known = np.sort(flat[:: max(1, -(-flat.size // sample))])
-    known = known[np.isfinite(known)]
-    if not len(known):
-        return np.zeros(values.shape, np.float32)
-    out = np.empty(values.shape, np.float32)
-    for index in range(len(values)):  # view by view: float64 ranks of all at once would double the memory
-        out[index] = np.searchsorted(known, values[index], side="right") / len(known)
-    return np.where(np.isfinite(values), out, np.float32(0))

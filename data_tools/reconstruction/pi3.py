@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.predictions import PI3_CONFIDENCE
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings, take_options
-from data_tools.reconstruction.geometry import fit_intrinsics, patch_grid, resize_images, rigid_poses, scale_intrinsics
+from data_tools.reconstruction.geometry import fit_intrinsics, patch_grid, rigid_poses
 from data_tools.reconstruction.torch_tools import (
     autocast,
     image_batch,
@@ -30,7 +31,6 @@ HOW = (
 )
 MODELS = {"pi3": ("pi3.models.pi3", "Pi3", "yyfz233/Pi3"), "pi3x": ("pi3.models.pi3x", "Pi3X", "yyfz233/Pi3X")}
 OPTIONS = {"model": "pi3", "pixels": 255_000}
-MIN_CONFIDENCE = 0.1  # sigmoid of the logits; also the authors'
 
 
 class Pi3Reconstructor:
@@ -51,7 +51,7 @@ class Pi3Reconstructor:
         options = take_options(settings, OPTIONS)
         if options["model"] not in MODELS:
             raise StageError(f"pi3 model {options['model']!r} is unknown: choose from {', '.join(MODELS)}")
-        self.settings, self.kind, self.pixels = settings, options["model"], int(options["pixels"])
+        self.settings, self.kind = settings, options["model"]
         self.device = pick_device(settings)
         self.dtype = pick_dtype(settings, self.device)
         if model is None:
@@ -60,19 +60,22 @@ class Pi3Reconstructor:
             model = load_model(found, settings.weights, hub, self.device)
         self.model = model
 
+    @staticmethod
+    def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
+        """See `Reconstructor`."""
+        rows, columns = patch_grid(height, width, pixels=int(take_options(settings, OPTIONS)["pixels"]))
+        return columns, rows
+
     def reconstruct(self, frames: Frames, seed: int) -> Prediction:
         """See `Reconstructor`; ``confidence`` is the sigmoid of the network's logits."""
-        old = frames.images.shape[1:3]
-        height, width = patch_grid(*old, pixels=self.pixels)
-        images = resize_images(frames.images, height, width)
-        known = None if frames.intrinsics is None else scale_intrinsics(frames.intrinsics, old, (height, width))
+        images, known = frames.images, frames.intrinsics
         out = self._forward(images, known, seed)
         local, points = to_numpy(out["local_points"][0]), to_numpy(out["points"][0])
         logit = to_numpy(out["conf"][0])[..., 0]
         poses = rigid_poses(to_numpy(out["camera_poses"][0], np.float64))
         confidence = 1.0 / (1.0 + np.exp(-np.clip(logit, -60, 60)))
         valid = np.isfinite(points).all(axis=-1) & (local[..., 2] > 0)
-        camera = fit_intrinsics(local, valid & (confidence > MIN_CONFIDENCE))
+        camera = fit_intrinsics(local, valid & (confidence > PI3_CONFIDENCE))
         notes = []
         if known is not None and self.kind == "pi3":
             notes.append("Pi3 takes no known intrinsics: not used (Pi3X does: --option model=pi3x)")
@@ -90,7 +93,7 @@ class Pi3Reconstructor:
             is_metric=self.kind == "pi3x",
             notes=notes,
             figures=figures,
-            min_confidence=MIN_CONFIDENCE,
+            min_confidence=PI3_CONFIDENCE,
         )
 
     def _forward(self, images: np.ndarray, known: np.ndarray | None, seed: int) -> dict[str, Any]:

@@ -52,6 +52,12 @@ class SfmReconstructor:
         self.options = take_options(settings, OPTIONS)
         self.deterministic = settings.deterministic
 
+    @staticmethod
+    def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
+        """See `Reconstructor`; never larger than the source."""
+        scale = min(1.0, settings.max_side / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
     def reconstruct(self, frames: Frames, seed: int) -> Prediction:
         """Poses, then depth of every posed view.
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.predictions import VGGT_DROPPED, share_ranks
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings, take_options
 from data_tools.reconstruction.geometry import (
     invert_poses,
     patch_grid,
-    resize_images,
     rigid_poses,
-    share_ranks,
     unproject,
 )
 from data_tools.reconstruction.torch_tools import (
@@ -37,7 +36,6 @@ HOW = (
 )
 HUB = "facebook/VGGT-1B"
 OPTIONS = {"longest": 518}
-DROPPED = 0.25  # share of the pixels, the least sure ones
 
 
 class VggtReconstructor:
@@ -56,7 +54,7 @@ class VggtReconstructor:
 
     def __init__(self, settings: ReconstructSettings, model: Any = None) -> None:
         self.settings = settings
-        self.longest = int(take_options(settings, OPTIONS)["longest"])
+        take_options(settings, OPTIONS)
         self.device = pick_device(settings)
         self.dtype = pick_dtype(settings, self.device)
         if model is None:
@@ -65,14 +63,19 @@ class VggtReconstructor:
             model.point_head = model.track_head = None  # not used here; the point head costs memory
         self.model = model
 
+    @staticmethod
+    def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
+        """See `Reconstructor`."""
+        rows, columns = patch_grid(height, width, longest=int(take_options(settings, OPTIONS)["longest"]))
+        return columns, rows
+
     def reconstruct(self, frames: Frames, seed: int) -> Prediction:
         """See `Reconstructor`; ``confidence`` is the share of the scene's pixels that are not surer."""
-        height, width = patch_grid(*frames.images.shape[1:3], longest=self.longest)
-        images = resize_images(frames.images, height, width)
+        images = frames.images
         with repeatable(seed, self.settings.deterministic), autocast(self.device, self.dtype):
             out = self.model(image_batch(images, self.device))
         depth = to_numpy(out["depth"][0])[..., 0]
-        world_to_camera, camera = decode_poses(to_numpy(out["pose_enc"][0], np.float64), height, width)
+        world_to_camera, camera = decode_poses(to_numpy(out["pose_enc"][0], np.float64), *images.shape[1:3])
         poses = invert_poses(rigid_poses(world_to_camera))
         points = unproject(depth, camera, poses)
         notes = [] if frames.intrinsics is None else ["VGGT takes no known intrinsics: not used"]
@@ -86,7 +89,7 @@ class VggtReconstructor:
             np.arange(len(frames)),
             notes=notes,
             figures={"dtype": str(self.dtype).removeprefix("torch.")},
-            min_confidence=DROPPED,
+            min_confidence=VGGT_DROPPED,
         )
 
 

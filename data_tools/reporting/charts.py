@@ -1,18 +1,21 @@
-"""Distributions as inline SVG, with ScanNet's typical values beside them."""
+"""Distributions, with ScanNet's typical values beside them, as Matplotlib draws them."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import erf
 
 import numpy as np
 
 from data_tools.postprocessing.scale import SCANNET_MEAN_FLOOR, SCANNET_SIGMA
 from data_tools.reporting.model import SceneRow
 from data_tools.reporting.pages import text
+from data_tools.reporting.pictures import data_address
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 170, 8, 34, 10
 BINS = 28
+OURS, THEIRS, GREY = "#3b82c4", "#e0762f", "#808a94"  # seen on a light page and on a dark one
 
 
 @dataclass(frozen=True)
@@ -74,81 +77,57 @@ def short(value: float) -> str:
 
 
 def _edges(chart: Chart) -> np.ndarray:
-    """Ends of the axis in the axis' own measure (logarithms where it is logarithmic)."""
-    values = np.asarray(chart.values, dtype=np.float64)
-    values = np.log(values) if chart.is_log else values
-    low, high = np.percentile(values, [0.5, 99.5])
+    """Ends of the bars."""
+    low, high = np.percentile(chart.values, [0.5, 99.5])
     if chart.typical is not None:
-        ends = np.log(chart.typical.median) + 2.2 * chart.typical.sigma * np.array([-1, 1])
-        ends = ends if chart.is_log else np.exp(ends)
+        ends = chart.typical.median * np.exp(2.2 * chart.typical.sigma * np.array([-1, 1]))
         low, high = min(low, ends[0]), max(high, ends[1])
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, BINS + 1)
+    if high - low < 1e-9 * max(abs(high), 1):
+        low, high = (low / 1.6, high * 1.6) if chart.is_log else (low - 0.5, high + 0.5)
+    return np.geomspace(low, high, BINS + 1) if chart.is_log else np.linspace(low, high, BINS + 1)
 
 
-def _curve(chart: Chart, middles: np.ndarray) -> np.ndarray:
-    assert chart.typical is not None
-    logs = middles if chart.is_log else np.log(np.maximum(middles, 1e-9))
-    density = np.exp(-((logs - np.log(chart.typical.median)) ** 2) / (2 * chart.typical.sigma**2))
-    return density if chart.is_log else density / np.maximum(middles, 1e-9)
-
-
-def _ticks(edges: np.ndarray, is_log: bool) -> list[tuple[float, str]]:
-    if is_log:
-        low, high = np.exp(edges[0]), np.exp(edges[-1])
-        powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        steps = (1, 2, 5) if high / low < 300 else (1,)
-        marks = [step * power for power in powers for step in steps if low <= step * power <= high]
-        return [(float(np.log(mark)), short(mark)) for mark in marks]
-    step = 10.0 ** np.floor(np.log10((edges[-1] - edges[0]) / 3))
-    step *= next(factor for factor in (5, 2, 1) if (edges[-1] - edges[0]) / (step * factor) >= 3 or factor == 1)
-    marks = np.arange(np.ceil(edges[0] / step), np.floor(edges[-1] / step) + 1) * step
-    return [(float(mark), short(float(mark))) for mark in marks]
+def expected_shares(typical: Typical, edges: np.ndarray) -> np.ndarray:
+    """The share of a log-normal that each bar would have: (B,) for the ends (B + 1,), in sum 1."""
+    logs = (np.log(np.maximum(edges, 1e-9)) - np.log(typical.median)) / (typical.sigma * np.sqrt(2))
+    shares = np.diff([erf(value) for value in logs])
+    return shares / shares.sum()
 
 
 def draw_chart(chart: Chart) -> str:
     """A figure: our histogram as bars with its median, ScanNet's distribution as a dashed line of the same area."""
-    edges = _edges(chart)
-    values = np.asarray(chart.values, dtype=np.float64)
-    counts, _ = np.histogram(np.clip(np.log(values) if chart.is_log else values, edges[0], edges[-1]), edges)
-    shares = counts / counts.sum()
-    middles = (edges[1:] + edges[:-1]) / 2
-    other = None
-    if chart.typical is not None:
-        curve = _curve(chart, middles)
-        other = curve / curve.sum()
-    top = max(shares.max(), 0 if other is None else other.max())
-    span, floor = WIDTH - 2 * LEFT, HEIGHT - BOTTOM
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    def x(value: float) -> float:
-        return LEFT + span * (value - edges[0]) / (edges[-1] - edges[0])
-
-    def y(share: float) -> float:
-        return floor - (floor - TOP) * share / top
-
-    parts = []
-    for left, right, share, count in zip(edges[:-1], edges[1:], shares, counts, strict=True):
-        if count:
-            shape = f'x="{x(left) + 0.5:.1f}" y="{y(share):.1f}" width="{x(right) - x(left) - 1:.1f}"'
-            parts.append(
-                f'<rect class="bin" {shape} height="{floor - y(share):.1f}"><title>{count} scenes</title></rect>'
-            )
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - LEFT}" y1="{floor}" y2="{floor}"/>')
-    if other is not None:
-        path = " ".join(f"{x(m):.1f},{y(s):.1f}" for m, s in zip(middles, other, strict=True))
-        parts.append(f'<polyline class="other" points="{path}"/>')
+    edges, values = _edges(chart), np.asarray(chart.values, dtype=np.float64)
     median = float(np.median(values))
-    place = x(float(np.clip(np.log(median) if chart.is_log else median, edges[0], edges[-1])))
-    parts.append(f'<line class="middle" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{floor}"/>')
-    for mark, name in _ticks(edges, chart.is_log):
-        parts.append(f'<text x="{x(mark):.1f}" y="{floor + 15}" text-anchor="middle">{name}</text>')
+    figure = Figure(figsize=(4.2, 1.7), layout="constrained")
+    axis = figure.add_subplot()
+    shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+    axis.bar(edges[:-1], shares, 0.92 * np.diff(edges), align="edge", color=OURS)
+    if chart.typical is not None:
+        middles = np.sqrt(edges[1:] * edges[:-1]) if chart.is_log else (edges[1:] + edges[:-1]) / 2
+        axis.plot(middles, expected_shares(chart.typical, edges), "--", color=THEIRS)
+    axis.axvline(median, color=GREY)
+    if chart.is_log:
+        axis.set_xscale("log")
+        axis.xaxis.set_minor_locator(NullLocator())
+    steps = (1, 2, 5) if edges[-1] < 300 * edges[0] else (1,)
+    axis.xaxis.set_major_locator(LogLocator(subs=steps) if chart.is_log else MaxNLocator(5))
+    axis.xaxis.set_major_formatter(lambda value, _: short(value))
+    axis.tick_params(colors=GREY, labelsize=8)
+    axis.yaxis.set_visible(False)
+    axis.spines[["left", "right", "top"]].set_visible(False)
+    axis.spines["bottom"].set_color(GREY)
+    axis.set_xlim(edges[0], edges[-1])
+    picture = io.BytesIO()
+    with rc_context({"svg.hashsalt": chart.title, "svg.fonttype": "none"}):  # the same data gives the same bytes
+        figure.savefig(picture, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     unit = f" {chart.unit}" if chart.unit else ""
     note = f"median {short(median)}{unit}"
     if chart.typical is not None:
         note += f" · ScanNet about {short(chart.typical.median)}{unit}"
-    return (
-        f'<figure><figcaption><b>{text(chart.title)}</b> <span class="soft">{text(note)}</span></figcaption>\n'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(chart.title)}: {text(note)}">'
-        f"{''.join(parts)}</svg></figure>"
-    )
+    title, note, address = text(chart.title), text(note), data_address(picture.getvalue(), "image/svg+xml")
+    caption = f'<figcaption><b>{title}</b> <span class="soft">{note}</span></figcaption>'
+    return f'<figure>{caption}\n<img src="{address}" alt="{title}: {note}"></figure>'

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.clouds.io import Cloud, CloudError, read_cloud
+from data_tools.drawing.pictures import hues
 from data_tools.reporting.model import AREAS, Report, SceneRow
 from data_tools.reporting.scan import read_object
 from data_tools.reporting.viewer import PointLayer, thin_rows
@@ -98,22 +99,10 @@ def layers_of(cloud: Cloud, classes: list[str] | None = None) -> list[PointLayer
 def _labels(cloud: Cloud, classes: list[str]) -> PointLayer:
     assert cloud.segment is not None
     known, inverse = np.unique(cloud.segment, return_inverse=True)
-    colors = np.array([_label_color(int(label)) for label in known], dtype=np.uint8)
+    colors = np.where(known[:, None] < 0, np.uint8(150), hues(known))
     names = [classes[label] if 0 <= label < len(classes) else f"label {label}" for label in known]
     legend = [(str(name), color) for name, color in zip(names, colors, strict=True)]
     return PointLayer("labels", cloud.coord, colors[inverse.reshape(-1)], cloud.normal, legend)
-
-
-def _label_color(label: int) -> tuple[int, int, int]:
-    """A colour of a label that is far from its neighbours' and the same in every scene; unknown ones are grey."""
-    import colorsys
-
-    if label < 0:
-        return (150, 150, 150)
-    red, green, blue = colorsys.hsv_to_rgb(
-        (0.11 + label * 0.618034) % 1, 0.5 + 0.25 * (label % 2), 0.9 - 0.12 * (label % 3)
-    )
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def load_cameras(report: Report, row: SceneRow) -> np.ndarray | None:

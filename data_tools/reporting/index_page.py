@@ -59,7 +59,8 @@ def write_index(report: Report, settings: ReportSettings, chunks: Sequence[str],
     """HTML of the first page.
 
     Args:
-        report, settings: what to show.
+        report: what to show.
+        settings: how much of it.
         chunks: names of the data files, in order.
         thumbs: (folder, file name) of the thumbnails there are.
     """

@@ -74,12 +74,17 @@ class SceneRow:
     """One scene of the gallery.
 
     Attributes:
-        name, split: of the folder; ``split`` is empty where it is not packaged.
+        name: of the folder.
+        split: of the folder; empty where it is not packaged.
         video: the video's name, or empty.
-        stage, status, reason: the last stage that says something of it.
+        stage: the last one that says something of it.
+        status: what it says.
+        reason: why.
         label: kind of room.
         score: quality in [0, 1], or None.
-        points: 0 where not known. extent: metres. spacing: metres, 0 where not known.
+        points: 0 where not known.
+        extent: metres along x, y, z.
+        spacing: metres, 0 where not known.
         cloud: scene folder or file with the best cloud there is, or None.
         picture: file for the thumbnail, or None.
         key: hash of the records and meta.json it was made from.
@@ -142,7 +147,8 @@ class Report:
     """All that the pages show.
 
     Attributes:
-        out, work: the dataset's folder and the stages'.
+        out: the dataset's folder.
+        work: the stages' folder.
         scenes: sorted by split and name.
         states: stage -> item -> state.
         videos: name -> what collect and segment say of it (title, url, duration, ...).

@@ -12,17 +12,13 @@ from data_tools.reporting.model import AREAS, STAGE_TITLES, Report, ReportSettin
 from data_tools.reporting.pages import THEME_BUTTON, assets_digest, link, page, text
 from data_tools.reporting.pictures import cloud_picture, data_address, shrunk
 from data_tools.reporting.scan import find_pictures, read_object
-from data_tools.reporting.viewer import add_extras, camera_lines, embed, viewer_part, viewer_spec
+from data_tools.reporting.viewer import camera_lines, embed, help_line, viewer_part, viewer_spec
 from data_tools.stages.scene_folder import META, settings_hash
 
 MOST_FRAMES = 8
 TIMELINE_WIDTH = 1600
 MOST_LINES = 12
 SHARES = ("score", "coverage", "floor_coverage", "wall_coverage", "double", "planar")  # quality parts in [0, 1]
-HELP = (
-    "Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, click shows and copies its "
-    "x, y, z. Keys: arrows, + and -, 1-9 layers, R resets."
-)
 
 
 def scene_key(row: SceneRow, settings: ReportSettings, video: dict[str, Any]) -> str:
@@ -43,7 +39,9 @@ def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings, ba
     """HTML of one scene; stands alone but for the link back.
 
     Args:
-        report, row, settings: what to show.
+        report: that the scene is of.
+        row: the scene.
+        settings: how much of it to show.
         base: relative address of the report's folder.
     """
     meta = read_object(report.out / row.split / row.name / META) if row.split else {}
@@ -92,12 +90,12 @@ def _cloud_part(report: Report, row: SceneRow, settings: ReportSettings, meta: d
         note = '<p class="soft">No cloud of this scene is there (any more).</p>'
         return note + (f'<img class="wide" src="{data_address(picture)}" alt="{text(row.name)}">' if picture else "")
     classes = meta.get("classes") if isinstance(meta.get("classes"), list) else None
-    spec = viewer_spec(layers_of(cloud, classes), row.name, embed, settings.points)
     poses = load_cameras(report, row)
-    picture = cloud_picture(cloud.coord, cloud.color, cloud.normal, 640, quality=75)
-    add_extras(spec, None if poses is None or not len(poses) else camera_lines(_some(poses)), data_address(picture))
+    lines = None if poses is None or not len(poses) else camera_lines(_some(poses))
+    picture = data_address(cloud_picture(cloud.coord, cloud.color, cloud.normal, 640, quality=75))
+    spec = viewer_spec(layers_of(cloud, classes), row.name, embed, settings.points, lines, picture)
     shown = f" Shown: {len(cloud):,} of {row.points:,} points." if row.points > len(cloud) else ""
-    return f'{viewer_part(spec)}\n<p class="soft small">{HELP}{shown}</p>'
+    return f"{viewer_part(spec)}\n{help_line(shown)}"
 
 
 def _some(poses: Any) -> Any:

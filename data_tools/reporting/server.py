@@ -21,8 +21,7 @@ from data_tools.reporting.build import make_page
 from data_tools.reporting.clouds import layers_of, load_cameras, load_cloud
 from data_tools.reporting.model import Report, ReportError, ReportSettings, SceneRow
 from data_tools.reporting.pages import THEME_BUTTON, link, page, text
-from data_tools.reporting.scene_page import HELP
-from data_tools.reporting.viewer import camera_lines, viewer_blob, viewer_part
+from data_tools.reporting.viewer import camera_lines, help_line, viewer_blob, viewer_part
 
 MOST_POINTS = 3_000_000
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -39,24 +38,19 @@ class ReportServer(ThreadingHTTPServer):
     """The report's server.
 
     Args:
-        report, folder, settings: what is served; ``folder`` holds a built report.
-        host, port: where; port 0 takes a free one (see ``server_port``).
-        viser_address: of a running viser viewer, linked from the first page; or empty.
+        report: what is served.
+        folder: with the built report.
+        settings: of the pages that are made when asked for.
+        host: where.
+        port: where; 0 takes a free one (see ``server_port``).
     """
 
     daemon_threads = True
 
     def __init__(
-        self,
-        report: Report,
-        folder: Path,
-        settings: ReportSettings,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        viser_address: str = "",
+        self, report: Report, folder: Path, settings: ReportSettings, host: str = "127.0.0.1", port: int = 0
     ) -> None:
-        self.report, self.folder, self.settings = report, folder.resolve(), settings
-        self.host, self.viser_address = host, viser_address
+        self.report, self.folder, self.settings, self.host = report, folder.resolve(), settings, host
         self.scenes: dict[tuple[str, str], SceneRow] = {row.place: row for row in report.scenes}
         self.making = threading.Lock()
         super().__init__((host, port), Handler)
@@ -134,11 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.server.folder.joinpath(*parts).resolve()
         if not path.is_relative_to(self.server.folder) or path.suffix not in KINDS or not path.is_file():
             return None
-        body = path.read_bytes()
-        if parts == ["index.html"] and self.server.viser_address:
-            link_text = f'<a href="{text(self.server.viser_address)}">open in viser</a>{THEME_BUTTON}'
-            body = body.replace(THEME_BUTTON.encode(), link_text.encode(), 1)
-        return HTTPStatus.OK, KINDS[path.suffix], body
+        return HTTPStatus.OK, KINDS[path.suffix], path.read_bytes()
 
     def _scene(self, what: str, row: SceneRow) -> tuple[HTTPStatus, str, bytes]:
         server = self.server
@@ -164,39 +154,33 @@ def view_page(row: SceneRow) -> str:
     spec = {"title": row.name, "url": link("", "cloud", row.place[0], f"{row.name}.bin")}
     back = f'<a href="{link("", "scenes", row.place[0], f"{row.name}.html")}">its page</a>'
     header = f'<header><h1>{text(row.name)}</h1>{back}<a href="/index.html">all scenes</a>{THEME_BUTTON}</header>'
-    body = f'{header}\n{viewer_part(spec)}\n<p class="soft small">{HELP}</p>'
+    body = f"{header}\n{viewer_part(spec)}\n{help_line()}"
     return page(row.name, body, styles=("viewer.css",), scripts=("viewer.js",))
 
 
 def serve(
-    report: Report, folder: Path, settings: ReportSettings, host: str, port: int, viewer: str, is_opened: bool
+    report: Report, folder: Path, settings: ReportSettings, host: str, port: int, is_opened: bool = False
 ) -> None:
     """Serve until interrupted.
 
     Args:
-        report, folder, settings: a built report.
-        host, port: where; port 0 takes a free one.
-        viewer: "auto", "viser" or "page".
+        report: what is served.
+        folder: with the built report.
+        settings: of the pages that are made when asked for.
+        host: where.
+        port: where; 0 takes a free one.
         is_opened: open it in the browser.
 
     Raises:
-        ReportError: viser is asked for and missing, or the port is taken; one line.
+        ReportError: the port is taken; one line.
     """
-    viser_address = ""
-    if viewer != "page":
-        from data_tools.reporting.viser_viewer import has_viser, start_viser
-
-        if has_viser():
-            viser_address = start_viser(report, host, port + 1 if port else 0)
-        elif viewer == "viser":
-            raise ReportError("--viewer viser needs viser; pip install viser, or leave the option out")
     try:
-        server = ReportServer(report, folder, settings, host, port, viser_address)
+        server = ReportServer(report, folder, settings, host, port)
     except OSError as error:
         raise ReportError(f"port {port} of {host}: {error.strerror or error}; give another --port") from None
     if host not in LOCAL_NAMES:
         print(f"report: every machine that reaches {host} can read this report", file=sys.stderr)
-    print(f"{server.address}  (Ctrl-C ends it)" + (f"\nviser: {viser_address}" if viser_address else ""), flush=True)
+    print(f"{server.address}  (Ctrl-C ends it)", flush=True)
     if is_opened:
         webbrowser.open(server.address)
     try:

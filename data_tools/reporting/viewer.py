@@ -19,6 +19,10 @@ import numpy as np
 
 from data_tools.reporting.pages import THEME_BUTTON, page, script_json, text
 
+HELP = (
+    "Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, click shows and copies its "
+    "x, y, z. Keys: arrows, + and -, 1-9 layers, R resets."
+)
 MODES = ("height", "normal")
 STEPS = 65535  # of a quantised coordinate: a quarter of a millimetre in a room of 16 m
 Store = Callable[[bytes], Any]
@@ -112,8 +116,17 @@ def _cloud_spec(layer: PointLayer, rows: np.ndarray, store: Store) -> dict[str, 
     return cloud
 
 
-def viewer_spec(layers: Sequence[PointLayer], title: str, store: Store, max_points: int = 200_000) -> dict[str, Any]:
+def viewer_spec(
+    layers: Sequence[PointLayer],
+    title: str,
+    store: Store,
+    max_points: int = 200_000,
+    lines: np.ndarray | None = None,
+    preview: str | None = None,
+) -> dict[str, Any]:
     """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
+
+    The other arguments are those of :func:`viewer_html`.
 
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
@@ -143,7 +156,12 @@ def viewer_spec(layers: Sequence[PointLayer], title: str, store: Store, max_poin
         if layer.values is not None:
             view["values"] = store(np.asarray(layer.values)[rows].astype("<f4").tobytes())
         views.append(view)
-    return {"title": title, "clouds": clouds, "layers": views}
+    spec = {"title": title, "clouds": clouds, "layers": views}
+    if lines is not None and len(lines):
+        spec["lines"] = [round(float(value), 4) for value in np.asarray(lines).ravel()]
+    if preview:
+        spec["preview"] = preview
+    return spec
 
 
 def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
@@ -173,6 +191,11 @@ def viewer_part(spec: dict[str, Any], identifier: str = "cloud") -> str:
     return f'<div class="pv" id="{text(identifier)}"></div>\n{data}'
 
 
+def help_line(more: str = "") -> str:
+    """How the viewer is used, and ``more`` (plain text) behind it."""
+    return f'<p class="soft small">{HELP}{text(more)}</p>'
+
+
 def embed(data: bytes) -> str:
     """Bytes as base64, the store of pages that stand alone."""
     return base64.b64encode(data).decode("ascii")
@@ -185,6 +208,8 @@ def viewer_html(
     max_points: int = 200_000,
     lines: np.ndarray | None = None,
     preview: str | None = None,
+    extra: str = "",
+    scripts: tuple[str, ...] = (),
 ) -> str:
     """A page of its own that shows layers of points.
 
@@ -193,8 +218,10 @@ def viewer_html(
         title: plain text.
         caption: plain text below the title.
         max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
-        lines: (L, 2, 3) segments in metres, see `camera_lines`.
+        lines: (L, 2, 3) segments in metres, see :func:`camera_lines`.
         preview: address or data address of a picture, shown where there is no WebGL.
+        extra: HTML at the end of the page, for ``scripts`` to read.
+        scripts: names of assets that run after the viewer's.
 
     Returns:
         The page's HTML; the same input gives the same text.
@@ -202,23 +229,11 @@ def viewer_html(
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
     """
-    spec = viewer_spec(layers, title, embed, max_points)
-    add_extras(spec, lines, preview)
+    spec = viewer_spec(layers, title, embed, max_points, lines, preview)
     note = f'<p class="soft">{text(caption)}</p>' if caption else ""
-    help_line = (
-        '<p class="soft small">Drag turns, shift or right drag moves, wheel zooms, double click goes to a point, '
-        "click shows and copies its x, y, z. Keys: arrows, + and -, 1-9 layers, R resets.</p>"
-    )
-    body = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>\n{note}\n{viewer_part(spec)}\n{help_line}"
-    return page(title, body, styles=("viewer.css",), scripts=("viewer.js",))
-
-
-def add_extras(spec: dict[str, Any], lines: np.ndarray | None = None, preview: str | None = None) -> None:
-    """Lines and the picture for browsers without WebGL, into a specification."""
-    if lines is not None and len(lines):
-        spec["lines"] = [round(float(value), 4) for value in np.asarray(lines).ravel()]
-    if preview:
-        spec["preview"] = preview
+    header = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>"
+    body = "\n".join([header, note, viewer_part(spec), help_line(), extra])
+    return page(title, body, styles=("viewer.css",), scripts=("viewer.js", *scripts))
 
 
 def viewer_blob(layers: Sequence[PointLayer], title: str, max_points: int, lines: np.ndarray | None = None) -> bytes:
@@ -236,8 +251,7 @@ def viewer_blob(layers: Sequence[PointLayer], title: str, max_points: int, lines
         length += len(parts[-1])
         return place
 
-    spec = viewer_spec(layers, title, store, max_points)
-    add_extras(spec, lines)
+    spec = viewer_spec(layers, title, store, max_points, lines)
     header = json.dumps(spec).encode()
     header += b" " * (-len(header) % 4)
     return len(header).to_bytes(4, "little") + header + b"".join(parts)

@@ -1,31 +1,38 @@
 """Shot cuts, dissolves and fades from tiny pictures of every frame.
 
-Two frames differ by structure (one minus the peak of the normalised cross-correlation over all shifts, so that fast
-pans stay similar and a change of exposure changes nothing) and by colour (Hellinger distance of chromaticity
-histograms, which brightness does not touch). A cut is a difference that stands out of its neighbourhood, as pans and
-blur do not, and that lasts, as a flash does not. A dissolve is a frame that is a mixture of the frames around it.
+Hard cuts are proposed by PySceneDetect's ``AdaptiveDetector`` (a change of content that stands out of the frames around
+it, as pans do not) and kept where the pictures a tenth of a second before and after differ, which those of a flash or
+of a jump of exposure do not. Two pictures differ by structure (one minus the peak of the normalised cross-correlation
+over all shifts, so that fast pans stay similar and a change of exposure changes nothing) and by colour (Hellinger
+distance of chromaticity histograms, which brightness does not touch). PySceneDetect knows no dissolves: here one is a
+run of frames that are mixtures of the frames around them. A fade is black or of one colour.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.stages.record import StageError
+
 TINY_SIDE = 64  # pixels of the longer side
 STEP = 1 / 30.0  # seconds: denser frames than this are not looked at
-LASTING = 0.1  # a cut's two sides must still differ this long before and after it
-NEIGHBOURHOOD = 0.6  # seconds to either side that a cut must stand out of
-PEAK_RATIO = 2.5  # a cut's difference over the neighbourhood's mean
-THIRD_RATIO = 1.4  # and over its third highest (not its highest: other cuts may be near)
+LASTING = 0.1  # a cut's two sides must still differ this long before and after it; a fade lasts so long
+ADAPTIVE_RATIO = 3.0  # PySceneDetect's default: a frame's change over that of the two frames to either side
+LEAST_CONTENT = 4.0  # and its change of hue, saturation and brightness, 0..255; their 15 misses cuts without colour
 DISSOLVE = 0.5  # half the span within which a dissolve is looked for, seconds
 DISSOLVE_DIFFERENCE = 0.45  # of the frames at its two ends, at least
 DISSOLVE_RESIDUAL = 0.08  # share of the middle frame that is not a mixture of the outer ones, at most
+MANY = 24  # frames in that span and a bit: with more, every second one is tried
 DARK, FLAT = 18.0, 6.0  # mean and spread of grey levels of a black or one-coloured frame
 STRUCTURE_WEIGHT = 0.7
-KINDS = ("fade", "dissolve", "cut")
+KINDS = ("hole", "fade", "dissolve", "cut")
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Cut:
 
     Attributes:
         start, end: seconds; equal for a hard cut.
-        kind: "cut", "dissolve", "fade".
+        kind: "cut", "dissolve", "fade"; "hole" where the file is damaged.
     """
 
     start: float
@@ -42,24 +49,30 @@ class Cut:
     kind: str
 
 
-@dataclass(frozen=True)
 class Tiny:
-    """What is kept of a frame: its time, grey levels, their spectrum, colour histogram."""
+    """What is kept of a frame; its features are made when they are asked for.
 
-    time: float
-    grey: NDArray[np.float32]
-    spectrum: NDArray[np.complex64]
-    histogram: NDArray[np.float32]
+    Args:
+        time: seconds.
+        image: small (H, W, 3) uint8 RGB.
+    """
 
+    def __init__(self, time: float, image: NDArray[np.uint8]) -> None:
+        self.time, self.image = time, image
+        self.grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        self.spread = float(self.grey.std())
 
-def tiny_of(time: float, image: NDArray[np.uint8]) -> Tiny:
-    """Features of a small (H, W, 3) uint8 RGB image."""
-    rgb = image.astype(np.float32)
-    grey = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    centred = grey - grey.mean()
-    norm = float(np.sqrt((centred**2).sum()))
-    spectrum = np.fft.rfft2(centred / max(norm, 1e-3 * grey.size)).astype(np.complex64)
-    return Tiny(time, grey, spectrum, _chromaticity(rgb))
+    @cached_property
+    def spectrum(self) -> NDArray[np.complex64]:
+        """Of the grey levels, scaled to unit energy."""
+        centred = self.grey - self.grey.mean()
+        norm = float(np.sqrt((centred**2).sum()))
+        return np.fft.rfft2(centred / max(norm, 1e-3 * self.grey.size)).astype(np.complex64)
+
+    @cached_property
+    def histogram(self) -> NDArray[np.float32]:
+        """Square roots of the shares of chromaticities."""
+        return _chromaticity(self.image.astype(np.float32))
 
 
 def _chromaticity(rgb: NDArray[np.float32], bins: int = 12) -> NDArray[np.float32]:
@@ -80,16 +93,18 @@ def _chromaticity(rgb: NDArray[np.float32], bins: int = 12) -> NDArray[np.float3
 
 def difference(a: Tiny, b: Tiny) -> float:
     """How different two frames are, 0 (the same up to shift and exposure) to 1."""
-    flat = a.grey.std() < FLAT, b.grey.std() < FLAT
-    if all(flat):
-        structure = min(1.0, abs(float(a.grey.mean() - b.grey.mean())) / 128)
-    elif any(flat):
-        structure = 1.0
-    else:
-        peak = np.fft.irfft2(a.spectrum * b.spectrum.conj(), s=a.grey.shape).max()
-        structure = float(np.clip(1.0 - peak, 0.0, 1.0))
     color = float(np.sqrt(np.clip(1.0 - (a.histogram * b.histogram).sum(), 0.0, 1.0)))
-    return STRUCTURE_WEIGHT * structure + (1 - STRUCTURE_WEIGHT) * color
+    return STRUCTURE_WEIGHT * _structure(a, b) + (1 - STRUCTURE_WEIGHT) * color
+
+
+def _structure(a: Tiny, b: Tiny) -> float:
+    flat = a.spread < FLAT, b.spread < FLAT
+    if all(flat):
+        return min(1.0, abs(float(a.grey.mean() - b.grey.mean())) / 128)
+    if any(flat):
+        return 1.0
+    peak = np.fft.irfft2(a.spectrum * b.spectrum.conj(), s=a.grey.shape).max()
+    return float(np.clip(1.0 - peak, 0.0, 1.0))
 
 
 def mixture(a: Tiny, middle: Tiny, b: Tiny) -> tuple[float, float]:
@@ -111,24 +126,41 @@ def _shifted(a: Tiny, to: Tiny) -> NDArray[np.float32]:
     return np.roll(a.grey, np.unravel_index(int(peak.argmax()), peak.shape), axis=(0, 1))
 
 
+def adaptive_detector() -> Any:
+    """PySceneDetect's detector of hard cuts, which takes frame after frame.
+
+    Raises:
+        StageError: it is not installed.
+    """
+    try:
+        from scenedetect.detectors import AdaptiveDetector
+    except ImportError as error:
+        raise StageError("finding cuts needs PySceneDetect: pip install scenedetect-headless", False) from error
+    return AdaptiveDetector(ADAPTIVE_RATIO, min_scene_len=0, min_content_val=LEAST_CONTENT)
+
+
 @dataclass
 class CutSignals:
-    """Differences along a video, fed frame by frame; only numbers and half a second of tiny pictures are kept.
+    """What is seen along a video, fed frame by frame; only numbers and a second of tiny pictures are kept.
 
     Attributes:
         times: (F,) seconds of the frames looked at.
-        step: (F,) difference to the frame before.
-        lasting: (F,) difference of the frames ``LASTING`` after and before the step into this frame.
-        mixed: (F,) share of what was before in this frame, where it is a mixture; else NaN.
+        step: (F,) mean change of grey levels since the frame before, 0..1.
+        lasting: frames that may begin a shot -> difference to the frame before, and of the frames ``LASTING`` before
+            and after, the smaller of the two.
+        mixed: time -> share of what was before in the frame, where it is a mixture, else NaN; of every second frame
+            where there are many.
         blank: (F,) whether the frame is black or of one colour.
     """
 
     times: list[float] = field(default_factory=list)
     step: list[float] = field(default_factory=list)
-    lasting: list[float] = field(default_factory=list)
-    mixed: list[float] = field(default_factory=list)
+    lasting: dict[int, float] = field(default_factory=dict)
+    mixed: dict[float, float] = field(default_factory=dict)
     blank: list[bool] = field(default_factory=list)
     _recent: deque[Tiny] = field(default_factory=deque)
+    _waiting: list[int] = field(default_factory=list)
+    _detector: Any = field(default_factory=adaptive_detector)
 
     def is_due(self, time: float) -> bool:
         """Whether the frame at ``time`` is looked at."""
@@ -136,66 +168,75 @@ class CutSignals:
 
     def add(self, time: float, image: NDArray[np.uint8]) -> None:
         """Take the next frame, a tiny RGB image."""
-        tiny = tiny_of(time, image)
+        from scenedetect.common import FrameTimecode
+
+        tiny = Tiny(time, image)
         recent = self._recent
         self.times.append(time)
-        self.step.append(difference(recent[-1], tiny) if recent else 0.0)
-        self.lasting.append(1.0)
-        self.mixed.append(float("nan"))
-        spread = float(tiny.grey.std())
-        self.blank.append(spread < FLAT or (float(tiny.grey.mean()) < DARK and spread < 2 * FLAT))
+        self.step.append(float(np.abs(tiny.grey - recent[-1].grey).mean()) / 255 if recent else 0.0)
+        self.blank.append(tiny.spread < FLAT or (float(tiny.grey.mean()) < DARK and tiny.spread < 2 * FLAT))
         recent.append(tiny)
         while recent[0].time < time - 2 * DISSOLVE - 0.1:
             recent.popleft()
+        # frames are numbered: what counts for the detector is their order, not their rate
+        number = FrameTimecode(len(self.times) - 1, fps=30.0)
+        self._waiting += [found.frame_num for found in self._detector.process_frame(number, image[..., ::-1])]
         self._look_back()
+
+    def finish(self) -> None:
+        """Judge the candidates too near the end to have ``LASTING`` after them."""
+        self._judge(0.0)
 
     def _look_back(self) -> None:
         """Complete the figures of the frames that now have enough after them."""
+        self._judge(LASTING)
         recent, last = list(self._recent), self._recent[-1]
-        offset = len(self.times) - len(recent)
+        if len(recent) > MANY and len(self.times) % 2:
+            return
         stamps = np.array([tiny.time for tiny in recent])
-        at = int(np.searchsorted(stamps, last.time - LASTING - 1e-6))
-        before = int(np.searchsorted(stamps, stamps[at] - LASTING - 1e-6)) if at else 0
-        if 0 < at < len(recent):
-            before = min(before, at - 1)
-            if self.step[offset + at] > 0.15:
-                self.lasting[offset + at] = difference(recent[before], last)
         middle = int(np.searchsorted(stamps, last.time - DISSOLVE - 1e-6))
         if stamps[0] <= last.time - 2 * DISSOLVE and 0 < middle < len(recent) - 1:
-            self.mixed[offset + middle] = _mixed_share(recent, middle)
+            self.mixed[recent[middle].time] = _mixed_share(recent, middle)
+
+    def _judge(self, after: float) -> None:
+        recent, offset = self._recent, len(self.times) - len(self._recent)
+        while self._waiting and self.times[self._waiting[0]] <= self.times[-1] - after + 1e-6:
+            at = self._waiting.pop(0) - offset
+            before = max((i for i in range(at) if recent[i].time <= recent[at].time - LASTING), default=0)
+            if at > 0:
+                step = difference(recent[at - 1], recent[at])  # not of another cut that is near
+                self.lasting[at + offset] = min(step, difference(recent[before], recent[-1]))
 
 
 def _mixed_share(recent: list[Tiny], middle: int) -> float:
     first, centre, last = recent[0], recent[middle], recent[-1]
+    if STRUCTURE_WEIGHT * _structure(first, last) + 1 - STRUCTURE_WEIGHT < DISSOLVE_DIFFERENCE:
+        return float("nan")  # whatever the colours, which take longer
     if difference(first, last) < DISSOLVE_DIFFERENCE:
         return float("nan")
     share, residual = mixture(first, centre, last)
     return share if 0.15 < share < 0.85 and residual < DISSOLVE_RESIDUAL else float("nan")
 
 
-def find_cuts(signals: CutSignals, threshold: float = 0.25) -> list[Cut]:
+def find_cuts(signals: CutSignals, threshold: float = 0.25, holes: Sequence[tuple[float, float]] = ()) -> list[Cut]:
     """Shot changes in order.
 
     Args:
         signals: of the whole video.
-        threshold: least difference at a hard cut, 0..1.
+        threshold: least difference of the pictures around a hard cut, 0..1.
+        holes: (start, end) seconds that are missing of the file.
 
     Returns:
         Hard cuts lie midway between two frames; dissolves and fades have a length. They do not overlap.
     """
-    times, step = np.array(signals.times), np.array(signals.step)
-    lasting = np.array(signals.lasting)
-    blank = np.array(signals.blank, bool)
-    soft = _runs(times, blank, "fade") + _runs(times, _falling(np.array(signals.mixed)), "dissolve", DISSOLVE / 2)
-    hard = []
-    for i in np.flatnonzero((step >= threshold) & (lasting >= 0.8 * threshold)):
-        near = (np.abs(times - times[i]) <= NEIGHBOURHOOD) | (np.abs(np.arange(len(times)) - i) <= 5)
-        near[[0, i]] = False
-        others = np.sort(step[near])
-        if len(others) == 0 or step[i] >= max(PEAK_RATIO * others.mean(), THIRD_RATIO * others[-3:][0]):
-            middle = float(times[i - 1] + times[i]) / 2
-            hard.append(Cut(middle, middle, "cut"))
-    return _join(soft + hard)
+    signals.finish()
+    times = np.array(signals.times)
+    fades = [cut for cut in _runs(times, np.array(signals.blank, bool), "fade") if cut.end - cut.start >= LASTING]
+    mixed = _falling(np.array(list(signals.mixed.values())))
+    soft = fades + _runs(np.array(list(signals.mixed)), mixed, "dissolve", DISSOLVE / 2)
+    middles = [float(times[i - 1] + times[i]) / 2 for i, value in signals.lasting.items() if value >= threshold]
+    lost = [Cut(start, end, "hole") for start, end in holes]
+    return _join(lost + soft + [Cut(middle, middle, "cut") for middle in middles])
 
 
 def _falling(share: NDArray) -> NDArray[np.bool_]:

@@ -34,7 +34,7 @@ COLORS = (
     "#8c6bb1",
     "#7f9f3f",
 )
-KIND_STYLE = {"cut": "-", "dissolve": "--", "fade": ":"}
+KIND_STYLE = {"hole": "-", "cut": "-", "dissolve": "--", "fade": ":"}
 
 
 def draw_timeline(
@@ -126,8 +126,8 @@ def _draw_shares(axes: Axes, times: NDArray, shares: NDArray, names: Sequence[st
 
 def _draw_differences(axes: Axes, signals: CutSignals) -> None:
     axes.plot(signals.times, signals.step, color=GREY[""], lw=0.8)
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("difference of frames")
+    axes.set_ylim(0, max(0.05, *signals.step))
+    axes.set_ylabel("change of brightness")
     axes.text(0.01, 0.93, "no labels: scenes are shots", transform=axes.transAxes, va="top", color="#555555")
 
 

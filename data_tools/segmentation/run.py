@@ -36,7 +36,8 @@ STAGE = "segment"
 SCENES = "scenes.json"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp")
 THUMBS_PER_SCENE = 3
-MISSING_SHARE = 0.02  # of a file's length that may be missing at its end unmentioned
+PACKETS = "packets.npy"  # float64 seconds of the video's packets, for those who decode parts of it later
+LEAST_HOLE = 0.5  # seconds: a shorter hole does not end a shot
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def _segment(
     shares, names = scan.probabilities, list(classifier.names) if scan.probabilities is not None else []
     if table is not None:
         shares, names = table.probabilities(scan.times), table.names
-    cuts = find_cuts(scan.signals, settings.cut_threshold)
+    inside = [hole for hole in scan.holes if hole[1] - hole[0] >= LEAST_HOLE and hole[0] < scan.duration - LEAST_HOLE]
+    cuts = find_cuts(scan.signals, settings.cut_threshold, inside)
     result = find_scenes(scan.times, shares, names, cuts, scan.duration, settings)
     record.result = _facts(info, scan, cuts, result, settings, print_of_file)
     if settings.kind == "none":
@@ -206,19 +208,21 @@ def _segment(
 
 
 def _check_length(info: VideoInfo, scan: Scan, record: StageRecord, settings: SegmentSettings) -> None:
-    """Note what is missing of a truncated video; refuse what is too short.
+    """Note what is missing of a damaged video; refuse what is too short.
 
     Raises:
         VideoError: cut off so early that under a second is left.
         RejectedError: whole, but shorter than a scene.
     """
-    name, missing = info.path.name, info.duration - scan.duration
-    if missing > max(1.0, MISSING_SHARE * info.duration):
+    name, missing = info.path.name, seconds_missing(scan)
+    if missing > max(LEAST_HOLE, 0.01 * info.duration):
         if scan.frames < 2 or scan.duration < 1.0:
             raise VideoError(f"{name}: cut off: {scan.frames} frames of {info.duration:.1f} s decode; fetch it again")
-        record.notes.append(f"cut off: {scan.duration:.1f} s of {info.duration:.1f} s decode; used what is there")
+        record.notes.append(_damage(info, scan, missing))
     if scan.report.errors:
         record.notes.append(f"{scan.report.errors} damaged packets or frames left out")
+    if scan.report.hdr:
+        record.notes.append(f"{scan.report.hdr} video: colours brought to ordinary ones (BT.709)")
     shortest = min(settings.min_indoor, settings.min_room)
     if scan.frames < 2:
         raise RejectedError(f"{name}: 1 frame; a scene needs a moving camera")
@@ -226,21 +230,36 @@ def _check_length(info: VideoInfo, scan: Scan, record: StageRecord, settings: Se
         raise RejectedError(f"{name}: {scan.duration:.1f} s, shorter than a scene ({shortest:g} s)")
 
 
+def seconds_missing(scan: Scan) -> float:
+    """Seconds that a whole file would have and this one has not."""
+    return sum(end - start for start, end in scan.holes)
+
+
+def _damage(info: VideoInfo, scan: Scan, missing: float) -> str:
+    long = [hole for hole in scan.holes if hole[1] - hole[0] >= LEAST_HOLE]
+    places = ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in long[:3]) or "here and there"
+    what = "cut off" if len(long) == 1 and long[0][0] >= scan.duration - LEAST_HOLE else "damaged"
+    more = f" and {len(long) - 3} more" if len(long) > 3 else ""
+    return f"{what}: {missing:.1f} s of {info.duration:.1f} s are missing ({places}{more}); used what is there"
+
+
 def _facts(
     info: VideoInfo, scan: Scan, cuts: list[Cut], result: Segmentation, settings: SegmentSettings, print_of_file: str
 ) -> dict[str, Any]:
     kinds = [cut.kind for cut in cuts]
-    tools = ["av", "numpy", *(["open-clip-torch", "torch"] if settings.kind == "clip" else [])]
+    tools = ["av", "numpy", "scenedetect-headless", *(["open-clip-torch", "torch"] if settings.kind == "clip" else [])]
     return {
         "file": info.path.name,
         "fingerprint": print_of_file,
         "duration": round(scan.duration, 3),
         "duration_stated": round(info.duration, 3),
+        "seconds_missing": round(seconds_missing(scan), 3),
         "fps": round(info.fps, 4),
         "width": info.width,
         "height": info.height,
         "rotation": info.rotation,
         "codec": info.codec,
+        "hdr": scan.report.hdr,
         "frames_decoded": scan.frames,
         "frames_damaged": scan.report.errors,
         "frames_sampled": len(scan.times),
@@ -309,6 +328,8 @@ def _write(
         "boundaries": [round(time, 3) for time in result.boundaries],
     }
     write_json(partial / SCENES, value)
+    if scan.report.packets is not None:
+        np.save(partial / PACKETS, scan.report.packets)
 
 
 def _write_thumbs(folder: Path, scene: Scene, scan: Scan) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.segmentation.cuts import TINY_SIDE, CutSignals
+from data_tools.video.damage import find_holes
 from data_tools.video.sampling import DecodeReport, RawFrame, Ticker, VideoInfo, raw_frames
 
 SHORT_SIDE = 224  # of the images that are labelled: what CLIP takes
@@ -61,7 +62,8 @@ class Scan:
         duration: seconds that decoded.
         frames: number of decoded frames.
         classified: number of frames that went through the classifier.
-        report: damaged frames, completeness.
+        holes: (start, end) seconds that a whole file would have and this one has not.
+        report: damaged frames, completeness, times of the packets.
         signals: for the shot cuts.
         times: (S,) seconds of the sampled frames.
         probabilities: (S, classes) of the classifier, or None without one.
@@ -71,6 +73,7 @@ class Scan:
     duration: float
     frames: int
     classified: int
+    holes: list[tuple[float, float]]
     report: DecodeReport
     signals: CutSignals
     times: NDArray[np.float64]
@@ -113,7 +116,8 @@ def scan_video(path: Path, info: VideoInfo, rate: float, classifier: Classifier 
     probabilities = np.concatenate(rows) if rows else None
     duration = report.last_time + (1 / info.fps)
     classified = 0 if probabilities is None else len(probabilities)
-    return Scan(duration, report.frames, classified, report, signals, np.array(times), probabilities, thumbs)
+    holes = find_holes(np.array(report.times), info.duration, np.array(report.shown), report.packets)
+    return Scan(duration, report.frames, classified, holes, report, signals, np.array(times), probabilities, thumbs)
 
 
 def _classify(classifier: Classifier, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.scene_folder import settings_hash
 
-VERSION = 1  # part of the settings hash: raise it when the same video gives other scenes
+VERSION = 2  # part of the settings hash: raise it when the same video gives other scenes
 DEFAULT_ROOMS = (
     "living room",
     "bedroom",
@@ -42,7 +42,7 @@ class SegmentSettings:
         max_length: longer scenes are split evenly; 0 for no limit.
         margin: kept away from frames that show no room.
         cut_margin: kept away from shot cuts and fades.
-        cut_threshold: least difference of two frames at a cut, 0..1.
+        cut_threshold: least difference of the pictures around a cut, 0..1.
         clip_model: open_clip's name of the model.
         clip_weights: local file of its weights; empty for OpenAI's from the hub.
         temperature: divides CLIP's logits; above 1 softens the probabilities.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_tools.stages.record import PASSING_ERRNO, StageError
+from data_tools.video import hdr
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -33,16 +34,30 @@ class DecodeReport:
     """What a decoding pass met; filled while it runs.
 
     Attributes:
-        frames: pictures that were decoded.
+        times: seconds of the pictures that were decoded.
+        shown: seconds each of them is shown as the file says; 0 where it does not.
+        packets: seconds of all packets, decoded or not, sorted; None before the end, and where the file says none.
         errors: packets or pictures that were damaged and left out.
-        last_time: time of the last picture, seconds.
+        hdr: "PQ", "HLG", "BT.2020" where pictures were tone-mapped, else "".
         is_complete: whether the pass came to the end of the file.
     """
 
-    frames: int = 0
+    times: list[float] = field(default_factory=list)
+    shown: list[float] = field(default_factory=list)
+    packets: np.ndarray | None = None
     errors: int = 0
-    last_time: float = 0.0
+    hdr: str = ""
     is_complete: bool = False
+
+    @property
+    def frames(self) -> int:
+        """Pictures that were decoded."""
+        return len(self.times)
+
+    @property
+    def last_time(self) -> float:
+        """Time of the last picture, seconds."""
+        return self.times[-1] if self.times else 0.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +95,29 @@ class RawFrame:
     picture: VideoFrame
     geometry: Geometry
 
-    def pixels(self, max_side: int | None = None, form: str = "rgb24", fast: bool = False) -> np.ndarray:
+    def pixels(self, size: int | tuple[int, int] | None = None, form: str = "rgb24", fast: bool = False) -> np.ndarray:
         """The picture as shown: (H, W, 3) uint8 RGB, or (H, W) for ``form`` "gray".
 
+        HDR is tone-mapped; of an interlaced picture one field is taken.
+
         Args:
-            max_side: longer side in pixels, at most; never enlarges.
+            size: longer side in pixels, at most (never enlarges), or (width, height) exactly.
             form: FFmpeg's name of the pixel format.
             fast: bilinear instead of area averaging, for pictures that only statistics are taken of.
         """
-        width, height = self.geometry.shown(max_side)
+        width, height = size if isinstance(size, tuple) else self.geometry.shown(size)
+        grows = width * height > self.geometry.width * self.geometry.height
         if self.geometry.turns % 2:
             width, height = height, width
-        image = _convert(self.picture, width, height, form, "FAST_BILINEAR" if fast else "AREA")
+        how = "FAST_BILINEAR" if fast else "BICUBIC" if grows else "AREA"
+        kind = hdr.kind_of(self.picture)
+        if self.picture.interlaced_frame:
+            image = _one_field(self.picture, width, height, "rgb48le" if kind else form)
+        else:
+            image = _convert(self.picture, width, height, "rgb48le" if kind else form, how)
+        if kind:
+            image = hdr.to_sdr(image, kind)
+            image = image if form == "rgb24" else np.rint(image @ (0.299, 0.587, 0.114)).astype(np.uint8)
         return np.ascontiguousarray(np.rot90(image, self.geometry.turns)) if self.geometry.turns else image
 
 
@@ -148,6 +174,19 @@ def geometry_of(stream: VideoStream, picture: VideoFrame) -> Geometry:
     return Geometry(*((height, width) if turns % 2 else (width, height)), turns)
 
 
+def stated_duration(container: InputContainer, stream: VideoStream) -> float:
+    """Seconds of the video stream as the file's header says, 0 where it says nothing."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")  # Matroska: the container's counts sound, too
+    minutes, _, seconds = rest.partition(":")
+    try:
+        end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return container.duration / import_av().time_base if container.duration else 0.0
+    return end - float((stream.start_time or 0) * stream.time_base)
+
+
 def frame_rate(stream: VideoStream) -> float:
     """Average frames a second; a usual one where the file says none."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
@@ -160,26 +199,34 @@ def packet_times(path: Path) -> np.ndarray | None:
     """Sorted times (seconds) of all packets, by reading the file without decoding; None where packets have none."""
     container, stream = open_video(path)
     with closing(container):
-        pts = []
+        stamps = []
         try:
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
-                    pts.append(packet.pts)
-        except (import_av().FFmpegError, OSError) as error:
+                    stamps.append(packet.pts)
+        except (import_av().FFmpegError, OSError, IndexError) as error:
             _raise_if_passing(path, error)  # else: what is readable counts
-        if not pts or None in pts or stream.time_base is None or container.format.name == "avi":
-            return None
-        origin = stream.start_time if stream.start_time is not None else min(pts)
-        return np.sort((np.array(pts, np.int64) - origin) * float(stream.time_base))
+        return _in_seconds(stamps, container, stream)
 
 
-def raw_frames(path: Path, start: float = 0.0, report: DecodeReport | None = None) -> Iterator[RawFrame]:
+def _in_seconds(stamps: list[int | None], container: InputContainer, stream: VideoStream) -> np.ndarray | None:
+    if not stamps or None in stamps or stream.time_base is None or container.format.name == "avi":
+        return None
+    origin = stream.start_time if stream.start_time is not None else min(stamps)
+    return np.sort((np.array(stamps, np.int64) - origin) * float(stream.time_base))
+
+
+def raw_frames(
+    path: Path, start: float = 0.0, report: DecodeReport | None = None, packets: np.ndarray | None = None
+) -> Iterator[RawFrame]:
     """All frames in the order they are shown, from the last key frame at or before ``start`` on.
 
     Args:
         path: video file.
         start: seconds; where it is positive and the file can be searched, decoding begins near it.
         report: filled while frames come.
+        packets: ``DecodeReport.packets`` of an earlier pass over the whole file; without it, a late start reads the
+            file once more for them.
 
     Yields:
         Frames with rising times. Damaged pictures are left out.
@@ -188,16 +235,17 @@ def raw_frames(path: Path, start: float = 0.0, report: DecodeReport | None = Non
         VideoError: the file cannot be opened, or nothing in it decodes.
     """
     report = report if report is not None else DecodeReport()
-    table = packet_times(path) if start > 0 else None
-    if table is not None:
-        frames = _decode(path, report, start, table)
+    if start > 0 and packets is None:
+        packets = packet_times(path)
+    if start > 0 and packets is not None:
+        frames = _decode(path, report, start, packets)
         first = next(frames, None)
         if first is not None and first.time <= start:
             yield first
             yield from frames
             return
         frames.close()  # sought too far: formats without a good index
-        report.frames = report.errors = 0
+        report.times, report.shown, report.errors = [], [], 0
     yield from _decode(path, report)
     if report.frames == 0:
         raise VideoError(f"{path.name}: no picture of it decodes; fetch it again")
@@ -218,7 +266,8 @@ def _decode(
         is_avi = container.format.name == "avi"  # it stores no order of showing, and guesses of it are wrong
         origin = None if is_avi else origin
         geometry, time, index = None, -step, -1
-        for picture in _pictures(path, container, stream, report):
+        stamps: list[int | None] = []
+        for picture in _pictures(path, container, stream, report, stamps):
             stamp = picture.dts if picture.pts is None or is_avi else picture.pts
             if stamp is None or base is None:
                 time += step
@@ -226,15 +275,20 @@ def _decode(
                 origin = stamp if origin is None else origin
                 now = (stamp - origin) * base
                 time = now if now > time else time + step / 10  # repeated or falling stamps: damaged headers
-            geometry = geometry or geometry_of(stream, picture)
+            if geometry is None:
+                geometry, report.hdr = geometry_of(stream, picture), hdr.kind_of(picture)
             index = index + 1 if table is None else int(np.searchsorted(table, time - step / 8))
-            report.frames, report.last_time = report.frames + 1, time
+            report.times.append(time)
+            report.shown.append((picture.duration or 0) * base if base and not is_avi else 0.0)
             yield RawFrame(index, max(0.0, time), picture, geometry)
         report.is_complete = True
+        report.packets = _in_seconds(stamps, container, stream) if table is None else table
 
 
-def _pictures(path: Path, container: InputContainer, stream: VideoStream, report: DecodeReport) -> Iterator[VideoFrame]:
-    """Decoded pictures; a damaged packet is counted and the next ones are tried."""
+def _pictures(
+    path: Path, container: InputContainer, stream: VideoStream, report: DecodeReport, stamps: list[int | None]
+) -> Iterator[VideoFrame]:
+    """Decoded pictures, and the stamps of their packets; a damaged packet is counted and the next ones are tried."""
     failure = import_av().FFmpegError
     packets = container.demux(stream)
     while True:
@@ -242,10 +296,12 @@ def _pictures(path: Path, container: InputContainer, stream: VideoStream, report
             packet = next(packets)
         except StopIteration:
             return
-        except (failure, OSError) as error:
+        except (failure, OSError, IndexError) as error:  # IndexError: PyAV's, of a header with damaged stream numbers
             _raise_if_passing(path, error)
             report.errors += 1
             return
+        if packet.size and not packet.is_discard:
+            stamps.append(packet.pts)
         try:
             pictures = packet.decode()
         except (failure, OSError) as error:
@@ -275,3 +331,12 @@ def _convert(picture: VideoFrame, width: int, height: int, form: str, scaling: s
         )
     except (ValueError, TypeError, import_av().FFmpegError) as error:
         raise VideoError(f"pixel format {picture.format.name} cannot be converted: re-encode the video") from error
+
+
+def _one_field(picture: VideoFrame, width: int, height: int, form: str) -> np.ndarray:
+    """Every second row, at the size wanted: the rows between are of another moment."""
+    import cv2
+
+    field = np.ascontiguousarray(_convert(picture, picture.width, picture.height, form, "AREA")[::2])
+    shrinks = width <= field.shape[1] and height <= field.shape[0]
+    return cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

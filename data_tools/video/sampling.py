@@ -25,6 +25,7 @@ from data_tools.video.decode import (
     open_video,
     packet_times,
     raw_frames,
+    stated_duration,
 )
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
     "VideoInfo",
     "probe_video",
     "raw_frames",
-    "read_times",
     "sample_frames",
     "write_video",
 ]
@@ -121,9 +121,7 @@ def probe_video(path: Path | str) -> VideoInfo:
     container, stream = open_video(path)
     try:
         fps, codec, count = frame_rate(stream), stream.codec_context.name, stream.frames or None
-        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if duration <= 0 and container.duration:
-            duration = container.duration / import_av().time_base
+        duration = stated_duration(container, stream)
         geometry = geometry_of(stream, first.picture)
     finally:
         container.close()
@@ -139,8 +137,9 @@ def sample_frames(
     rate: float | None = None,
     start: float = 0.0,
     end: float | None = None,
-    max_side: int | None = None,
+    size: int | tuple[int, int] | None = None,
     report: DecodeReport | None = None,
+    packets: np.ndarray | None = None,
 ) -> Iterator[Frame]:
     """Frames of ``start <= time <= end`` at a rate, in one decoding pass.
 
@@ -149,8 +148,10 @@ def sample_frames(
         rate: frames a second, picked by time stamp (the nearest frame, each once at most); None for every frame.
         start: seconds. Decoding begins at the key frame before it.
         end: seconds; None for the video's end.
-        max_side: longer side of the images in pixels, at most; scaled in the same step as the colour conversion.
+        size: longer side of the images in pixels, at most, or (width, height) exactly; scaled in the same step as the
+            colour conversion.
         report: filled while frames come: damaged frames, last time.
+        packets: as for `raw_frames`.
 
     Yields:
         Frames with rising times; frames that are not picked are decoded, not converted.
@@ -161,51 +162,11 @@ def sample_frames(
     path = Path(path)
     half = _half_frame(path)
     ticker = Ticker(rate, start, half)
-    for raw in raw_frames(path, start, report):
+    for raw in raw_frames(path, start, report, packets):
         if end is not None and raw.time > end + 1e-6:
             return
         if raw.time >= start - min(half, 1e-3) and ticker.is_due(raw.time):
-            yield Frame(raw.index, raw.time, raw.pixels(max_side))
-
-
-def read_times(path: Path | str, times: Sequence[float], max_side: int | None = None) -> list[Frame]:
-    """The frames nearest to given times, in one pass over their range.
-
-    Args:
-        path: video file.
-        times: seconds, in any order; times after the end give the last frame.
-        max_side: longer side of the images in pixels, at most.
-
-    Returns:
-        A frame for every time, in the order given; the same object where two times share a frame.
-
-    Raises:
-        VideoError: as ``sample_frames``.
-    """
-    order = sorted(range(len(times)), key=lambda i: times[i])
-    found: dict[int, Frame] = {}
-    last: RawFrame | None = None
-    made: Frame | None = None
-
-    def give(raw: RawFrame) -> Frame:
-        nonlocal made
-        if made is None or made.index != raw.index:
-            made = Frame(raw.index, raw.time, raw.pixels(max_side))
-        return made
-
-    if not order:
-        return []
-    for raw in raw_frames(Path(path), max(0.0, times[order[0]])):
-        while order and times[order[0]] <= raw.time:
-            wanted = times[order[0]]
-            is_before = last is not None and wanted - last.time <= raw.time - wanted
-            found[order.pop(0)] = give(last if is_before else raw)
-        last = raw
-        if not order:
-            break
-    for position in order:
-        found[position] = give(last)
-    return [found[position] for position in range(len(times))]
+            yield Frame(raw.index, raw.time, raw.pixels(size))
 
 
 def write_video(

@@ -210,8 +210,9 @@ def _encoders(checkpoint: Path, student: bool) -> dict[str, Any]:
 
 def _room_pictures(results: Results, room: Path, encoders: dict[str, Any]) -> tuple[list[np.ndarray], set[int]]:
     """Views of a room in its colours, its labels and each encoder's components; and the classes in it."""
+    from data_tools.drawing.points import render_points
     from lam3c_plugin.analysis.classes import label_colors
-    from lam3c_plugin.viz import pca_colors, render_points
+    from lam3c_plugin.analysis.components import pca_colors
 
     coord, color, normal, segment = (np.load(room / f"{name}.npy") for name in ("coord", "color", "normal", "segment"))
     segment = segment.reshape(-1)

@@ -13,7 +13,7 @@ from experiments.learning.presets import GRID_SIZE
 
 if TYPE_CHECKING:
     from lam3c_plugin.analysis.heads import Head
-    from lam3c_plugin.analysis.labelled import Sample
+    from lam3c_plugin.analysis.probing import Sample
     from lam3c_plugin.encode import Encoder
 
 CLASSES = 24
@@ -59,7 +59,8 @@ def encode_rooms(encoder: Encoder, out: Path, part: str, rooms: Sequence[str], m
         most: points of a room at most, drawn by ``seed`` and the room's name.
         seed: of that draw.
     """
-    from lam3c_plugin.analysis.labelled import Sample, ignore_labels, read_labelled, sample_rows
+    from lam3c_plugin.analysis.probing import Sample, ignore_labels, sample_rows
+    from lam3c_plugin.encode.labelled import read_labelled
 
     samples = []
     for name in rooms:

@@ -1,18 +1,26 @@
-"""Principal components of features of any number of points, in blocks: few copies, the same result on every run."""
+"""The one PCA: principal components of features of any number of points, the same on every run, and their colours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 _BLOCK = 1 << 14
+_MOST = 100_000  # rows that axes are fitted to: C is some hundreds to two thousand, and the work grows with its square
 
 
 @dataclass
 class Components:
-    """``mean`` (C,), ``axes`` (C, K) of unit length, largest variance first, and ``share`` (K,) of the variance."""
+    """Axes of features.
+
+    Attributes:
+        mean: (C,).
+        axes: (C, K) of unit length, largest variance first.
+        share: (K,) of the variance.
+    """
 
     mean: np.ndarray
     axes: np.ndarray
@@ -20,10 +28,10 @@ class Components:
 
     def scores(self, feat: np.ndarray) -> np.ndarray:
         """(N, C) features to (N, K) float32."""
-        axes, shift = self.axes.astype(np.float32), (self.mean @ self.axes).astype(np.float32)
+        axes, mean = self.axes.astype(np.float32), self.mean.astype(np.float32)
         out = np.empty((len(feat), axes.shape[1]), dtype=np.float32)
         for rows in blocks(len(feat)):
-            out[rows] = feat[rows].astype(np.float32) @ axes - shift
+            out[rows] = (feat[rows].astype(np.float32) - mean) @ axes
         return out
 
 
@@ -32,19 +40,25 @@ def blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def principal_components(feats: Sequence[np.ndarray], most: int, centre: bool = True) -> Components:
+def principal_components(
+    feats: Sequence[np.ndarray], most: int, centre: bool = True, most_rows: int = _MOST
+) -> Components:
     """Components of the rows of several arrays together.
+
+    The sign of an axis is fixed by its largest-magnitude loading being positive, so that equal features give equal
+    scores on every machine.
 
     Args:
         feats: (N_i, C) finite features.
         most: K at most; axes without variance are left out.
         centre: subtract the mean first; without it the axes are those of the second moment, which keep inner products.
-
-    The sign of an axis is fixed by its largest-magnitude loading being positive, as in ``viz.pca_colors``.
+        most_rows: of more rows, about so many evenly spaced ones are looked at.
 
     Raises:
         ValueError: no row at all.
     """
+    step = max(1, -(-sum(len(feat) for feat in feats) // most_rows))
+    feats = [feat[::step] for feat in feats]
     count, width = sum(len(feat) for feat in feats), feats[0].shape[1]
     if not count:
         raise ValueError("principal components need at least one row")
@@ -68,9 +82,9 @@ def component_colors(
     """Three components as colours, the same scale for all arrays.
 
     Args:
-        feats: (N_i, C) features.
+        feats: (N_i, C) finite features.
         first: components to pass over; the strongest often tells height or density apart, and little else.
-        percentiles: of the scores of all rows, mapped to 0 and 1.
+        percentiles: of the scores of all rows, mapped to 0 and 1: single outliers do not wash the colours out.
 
     Returns:
         (N_i, 3) float32 in [0, 1] for each array (0.5 where there is no component), and the components.
@@ -85,3 +99,25 @@ def component_colors(
             for color, score in zip(colors, scores, strict=True):
                 color[:, channel] = np.clip((score[:, channel] - low) / (high - low), 0.0, 1.0)
     return colors, found
+
+
+def pca_colors(feat: Any) -> np.ndarray:
+    """The first three components of any features as colours.
+
+    Args:
+        feat: (N, C) array, or tensor on any device.
+
+    Returns:
+        (N, 3) float32 in [0, 1]; 0.5 where there is no component, and in rows that are not finite.
+
+    Raises:
+        ValueError: ``feat`` is not (N, C).
+    """
+    feat = np.asarray(feat.detach().float().cpu() if hasattr(feat, "detach") else feat)
+    if feat.ndim != 2:
+        raise ValueError(f"feat must be (N, C), got {feat.shape}")
+    colors = np.full((len(feat), 3), 0.5, dtype=np.float32)
+    finite = np.isfinite(feat).all(axis=1)
+    if finite.any() and feat.shape[1]:
+        colors[finite] = component_colors([feat[finite]])[0][0]
+    return colors

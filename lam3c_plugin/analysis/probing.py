@@ -6,6 +6,7 @@ Figures of papers come from longer protocols (the configs ``semseg-lam3c-v1m1-0*
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,31 @@ import torch
 from torch.nn import functional as F
 
 from lam3c_plugin.analysis.heads import Head, classify
-from lam3c_plugin.analysis.labelled import Sample
 from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts, SegmentationScores
 from lam3c_plugin.errors import DataError
+
+
+@dataclass
+class Sample:
+    """Labelled points of one scene: ``feat`` (N, C) float16, ``label`` (N,) int32, all at least 0."""
+
+    name: str
+    feat: np.ndarray
+    label: np.ndarray
+
+
+def ignore_labels(segment: np.ndarray, ignored: Sequence[int]) -> np.ndarray:
+    """The labels as int32 with those that do not count (``ignored``, or below 0) as -1."""
+    return np.where((segment < 0) | np.isin(segment, list(ignored)), -1, segment).astype(np.int32)
+
+
+def sample_rows(label: np.ndarray, most: int, seed: int, name: str) -> np.ndarray:
+    """Sorted rows of at most ``most`` labelled points (0: all), evenly drawn, the same for a seed and a name."""
+    rows = np.flatnonzero(label >= 0)
+    if most and len(rows) > most:
+        digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+        rows = np.sort(np.random.default_rng([seed, digest]).choice(rows, most, replace=False))
+    return rows
 
 
 def train_linear(

@@ -15,6 +15,7 @@ from torch import Tensor
 from lam3c_plugin.checkpoints.keys import MASK_TOKEN, LoadReport, compare, is_encoder
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.errors import CheckpointError
+from lam3c_plugin.recipes.ptv3 import DECODERS, ENCODERS
 
 LEAST_SHARE = 0.95
 _BLOCK = re.compile(r"(enc|dec)\.(?:enc|dec)(\d+)\.block(\d+)\.")
@@ -27,11 +28,10 @@ _COUNTS = {
 
 #: attention heads of the known encoders and decoders; the tensors themselves do not tell
 _KNOWN_HEADS: dict[tuple[int, ...], tuple[int, ...]] = {
-    (48, 96, 192, 384, 512): (3, 6, 12, 24, 32),  # Base; Sonata
-    (64, 128, 256, 512, 768): (4, 8, 16, 32, 48),  # Large
-    (32, 64, 128, 256, 512): (2, 4, 8, 16, 32),  # the class's default
-    (64, 96, 192, 384): (4, 6, 12, 24),  # decoder of Base and Large
-    (64, 64, 128, 256): (4, 4, 8, 16),  # the class's default decoder
+    **{size["enc_channels"]: size["enc_num_head"] for size in ENCODERS.values()},
+    **{size["dec_channels"]: size["dec_num_head"] for size in DECODERS.values()},
+    (32, 64, 128, 256, 512): (2, 4, 8, 16, 32),  # the default of PT-v3m2
+    (64, 64, 128, 256): (4, 4, 8, 16),  # its default decoder
 }
 _HEAD_CHANNELS = 16  # channels of a head in all of them
 
@@ -41,7 +41,7 @@ def guess_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Depths, widths, input channels, MLP ratio, biases and mask token are read off the shapes. Heads, patch size, curves
     and strides leave no trace in a state dict: heads are those of the known sizes, else one for 16 channels
-    (:func:`heads_are_known`); the rest is what LAM3C and Sonata were trained with.
+    (`heads_are_known`); the rest is what LAM3C and Sonata were trained with.
 
     Raises:
         CheckpointError: these are not the weights of a PT-v3m2 encoder.

@@ -256,12 +256,12 @@ def warm_start(
     replacement: str | None = None,
     strict: bool = False,
 ) -> LoadReport:
-    """Initialise a model from a checkpoint file of any layout (:func:`map_state`), or by explicit ``keywords``.
+    """Initialise a model from a checkpoint file of any layout (`map_state`), or by explicit ``keywords``.
 
     Keywords that are in no key of the file (a zoo checkpoint where a training run was expected) leave it to the layout.
 
     Raises:
-        CheckpointError: see :func:`read_checkpoint` and :func:`load_weights`.
+        CheckpointError: see `read_checkpoint` and `load_weights`.
     """
     state = state_dict_of(read_checkpoint(path), path)
     if keywords and any(keywords in f"module.{key}" for key in state):

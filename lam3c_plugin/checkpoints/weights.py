@@ -1,4 +1,4 @@
-"""Weights out of any kind of checkpoint: :func:`read` gives the backbone, its config and perhaps a head."""
+"""Weights out of any kind of checkpoint: `read` gives the backbone, its config and perhaps a head."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Weights:
         ]
 
     def check_usable(self) -> None:
-        """Insists on what features need: an encoder that fits its config to the last tensor, with numbers in it.
+        """Insist on what features need: an encoder that fits its config to the last tensor, with numbers in it.
 
         Raises:
             CheckpointError: there is no encoder, one of its tensors is missing, unknown or of another shape, or NaN.
@@ -104,7 +104,7 @@ def read(path: str | os.PathLike[str], *, part: str = "student", config: Mapping
     """Read a checkpoint of any kind; files are opened as data and never run anything.
 
     Args:
-        path: a file (.pth, .safetensors), or a folder as ``convert.write_folder`` leaves it, or with one
+        path: a file (.pth, .safetensors), or a folder as ``zoo.publish.write_folder`` leaves it, or with one
             weights file in it.
         part: whose backbone of a training checkpoint: "student" (the zoo's choice) or "teacher".
         config: arguments of the backbone to take instead of (single ones: over) those in the file.

@@ -38,8 +38,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from lam3c_plugin.analysis.heads import find_head
-    from lam3c_plugin.commands.shared.inputs import open_encoder, read_input
+    from lam3c_plugin.commands.shared.heads import find_head
+    from lam3c_plugin.commands.shared.inputs import open_encoder, say_notes
+    from lam3c_plugin.encode.files import read_input
     from lam3c_plugin.errors import ConfigError
     from lam3c_plugin.export.files import linear_of, traced, write_onnx, write_torch
 
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--level {args.level}: the exported network gives all levels; leave it out and cut columns")
     args.device = "cpu" if args.device == "auto" else args.device  # the file does not depend on it
     cloud = read_input(args.tables) if args.tables else None
+    say_notes([(args.tables.name, cloud.notes)] if cloud else [])
     encoder = open_encoder(args)
     head = linear_of(find_head(args.head, encoder, args.checkpoint)) if args.head else None
     if args.torch_export or args.onnx:

@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     paths = input_paths(args.inputs, args.out)
     encoder = open_encoder(args)
     if not args.joint:
-        return for_each(paths, lambda path, name: _colour(args, [_read(args, encoder, path, name, small=False)]))
+        return for_each(paths, lambda cloud, name: _colour(args, [_read(args, encoder, cloud, name, small=False)]))
     read: list[_Read] = []
-    code = for_each(paths, lambda path, name: read.append(_read(args, encoder, path, name, small=len(paths) > 1)))
+    code = for_each(paths, lambda cloud, name: read.append(_read(args, encoder, cloud, name, small=len(paths) > 1)))
     if read:
         _colour(args, read)
     return code
@@ -50,15 +50,16 @@ def run(args: argparse.Namespace) -> int:
 _Read = tuple[str, Any, Any]  # name, cloud, features
 
 
-def _read(args: argparse.Namespace, encoder: Any, path: Path, name: str, small: bool) -> _Read:
+def _read(args: argparse.Namespace, encoder: Any, cloud: Any, name: str, small: bool) -> _Read:
+    from dataclasses import replace
+
     import numpy as np
 
-    from lam3c_plugin.commands.shared.inputs import cell_features, read_input
+    from lam3c_plugin.commands.shared.inputs import cell_features
 
-    cloud = read_input(path)
     found = cell_features(encoder, cloud, args)
     if small:
-        found.feat = found.feat.astype(np.float16)  # three decimals, and many rooms fit into memory
+        found = replace(found, feat=found.feat.astype(np.float16))  # three decimals, and many rooms fit into memory
     return name, cloud, found
 
 
@@ -74,9 +75,10 @@ def _colour(args: argparse.Namespace, read: list[_Read]) -> None:
 
 
 def _write(args: argparse.Namespace, name: str, cloud: Any, color: Any, note: str) -> None:
-    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
-    from lam3c_plugin.analysis.pictures import display_colors, to_uint8, turntable
+    from data_tools.drawing.pictures import to_uint8
+    from data_tools.drawing.points import turntable
     from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
+    from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
 
     color = to_uint8(color)
     picture = turntable(cloud.coord, [display_colors(cloud), color], args.size)

@@ -8,6 +8,9 @@ from typing import Any
 
 from lam3c_plugin.commands.shared.options import add_encoder_options, add_output_options
 
+#: options that go into probe.json
+RECORDED = ("level", "grid_size", "few", "labels", "ignore", "train_points", "val_points", "neighbours", "seed")
+
 
 def add_parser(subparsers: Any) -> None:
     """Adds ``lam3c probe``."""
@@ -15,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
         "probe",
         help="linear and kNN probe on labelled scenes: mIoU, also with few labels",
         description="Encodes labelled scenes once (cached), then trains a linear layer and asks the nearest "
-        "neighbours, with 1, 10 and 100 %% of the labels. Writes probe.json, probe.txt and, of the first validation "
+        "neighbours, with 1, 10 and 100 % of the labels. Writes probe.json, probe.txt and, of the first validation "
         "scene, probe.png and probe.ply; with --view also probe.html. A quick probe on a sample of points, not the "
         "protocol of the paper's tables (docs/tour.md).",
         epilog="lam3c probe --data data/rooms --random tiny --save-head head.pth",
@@ -30,10 +33,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="draws of few labels (default 3)")
     parser.add_argument("--train-points", type=int, default=4096, help="kept of a scene (default 4096; 0: all)")
     parser.add_argument("--val-points", type=int, default=20_000, help="kept of a scene (default 20000; 0: all)")
-    parser.add_argument("--bank", type=int, default=20_000, help="points among which neighbours are sought")
     parser.add_argument("--neighbours", type=int, default=20, help="that vote (default 20)")
     parser.add_argument("--save-head", type=Path, metavar="FILE", help="the linear probe with all labels (.pth)")
-    parser.add_argument("--cache", type=Path, help="folder of encoded samples (default OUT/cache)")
     add_encoder_options(parser)
     add_output_options(parser, "out/probe")
     parser.set_defaults(run=run)
@@ -53,15 +54,15 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import numpy as np
 
-    from lam3c_plugin.analysis.classes import names_of_labels
-    from lam3c_plugin.analysis.heads import write_head
-    from lam3c_plugin.analysis.labelled import encode_samples, find_splits
     from lam3c_plugin.analysis.probing import run_probes
+    from lam3c_plugin.commands.shared.classes import names_of_labels
+    from lam3c_plugin.commands.shared.heads import write_head
     from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder
+    from lam3c_plugin.encode.labelled import encode_samples, find_splits
     from lam3c_plugin.errors import ConfigError
 
-    if min(args.seeds, args.neighbours, args.bank) < 1 or min(args.train_points, args.val_points) < 0:
-        raise ConfigError("--seeds, --neighbours and --bank are at least 1, --train-points and --val-points at least 0")
+    if min(args.seeds, args.neighbours) < 1 or min(args.train_points, args.val_points) < 0:
+        raise ConfigError("--seeds and --neighbours are at least 1, --train-points and --val-points at least 0")
     train_scenes, val_scenes = find_splits(args.data, args.split, args.seed)
     encoder = open_encoder(args)
     key = {
@@ -75,13 +76,12 @@ def run(args: argparse.Namespace) -> int:
 
     sides = []
     for scenes, most in ((train_scenes, args.train_points), (val_scenes, args.val_points)):
-        cache = args.cache or args.out / "cache"
-        sides.append(encode_samples(scenes, encode, key, cache, args.labels, args.ignore, most, args.seed))
+        sides.append(encode_samples(scenes, encode, key, args.out / "cache", args.labels, args.ignore, most, args.seed))
     train, val = sides
     highest = max((int(s.label.max()) for s in (*train, *val) if len(s.label)), default=-1)
     names = names_of_labels(args.names, args.labels, train_scenes[0], highest)
     seeds = range(args.seed, args.seed + args.seeds)
-    result = run_probes(train, val, len(names), args.shares, args.few, seeds, args.bank, args.neighbours)
+    result = run_probes(train, val, len(names), args.shares, args.few, seeds, k=args.neighbours)
     _report(args, encoder, result, names, (len(train), len(val)))
     if args.save_head:
         write_head(args.save_head, result.head.weight, result.head.bias, names)
@@ -103,10 +103,7 @@ def _report(args: argparse.Namespace, encoder: Any, result: Any, names: list[str
         "encoder": encoder.info.source,
         "data": str(args.data),
         "scenes": {"train": scenes[0], "val": scenes[1]},
-        "settings": {
-            name: getattr(args, name)
-            for name in ("level", "grid_size", "few", "labels", "ignore", "train_points", "val_points", "bank", "seed")
-        },
+        "settings": {name: getattr(args, name) for name in RECORDED},
         "classes": names,
         "rows": [vars(row) for row in result.rows],
         "iou": {name: [round(float(v), 6) for v in scores.iou] for name, scores in result.scores.items()},
@@ -123,13 +120,15 @@ def _picture(args: argparse.Namespace, encoder: Any, scene: Path, result: Any, n
     """The first validation scene: its labels, and what each probe makes of it."""
     import numpy as np
 
+    from data_tools.drawing.pictures import with_legend
+    from data_tools.drawing.points import turntable
     from lam3c_plugin.analysis.classes import label_colors, palette
     from lam3c_plugin.analysis.heads import classify
-    from lam3c_plugin.analysis.labelled import ignore_labels, read_labelled
-    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
-    from lam3c_plugin.analysis.pictures import turntable, with_legend
+    from lam3c_plugin.analysis.probing import ignore_labels
     from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
     from lam3c_plugin.commands.shared.inputs import cell_features
+    from lam3c_plugin.commands.shared.pages import color_layer, layer, layers_page
+    from lam3c_plugin.encode.labelled import read_labelled
 
     cloud = read_labelled(scene, args.labels)
     truth = ignore_labels(cloud.segment, args.ignore)

@@ -34,9 +34,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from lam3c_plugin.analysis.classes import class_names
-    from lam3c_plugin.analysis.heads import classify, find_head
-    from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder, read_input
+    from lam3c_plugin.analysis.heads import classify
+    from lam3c_plugin.commands.shared.classes import class_names
+    from lam3c_plugin.commands.shared.heads import find_head
+    from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder
     from lam3c_plugin.errors import ConfigError
 
     if args.level != "full":
@@ -46,9 +47,8 @@ def run(args: argparse.Namespace) -> int:
     head = find_head(args.head, encoder, args.checkpoint)
     names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))
 
-    def work(path: Path, name: str) -> None:
-        cloud = read_input(path)
-        features = cell_features(encoder, cloud, args, level="full")
+    def work(cloud: Any, name: str) -> None:
+        features = cell_features(encoder, cloud, args)
         label, share = classify(features.feat, head)
         _write(args, name, cloud, label[features.inverse], share[features.inverse], names)
 
@@ -58,10 +58,11 @@ def run(args: argparse.Namespace) -> int:
 def _write(args: argparse.Namespace, name: str, cloud: Any, segment: Any, share: Any, names: list[str]) -> None:
     import numpy as np
 
+    from data_tools.drawing.pictures import to_uint8, with_legend
+    from data_tools.drawing.points import turntable
     from lam3c_plugin.analysis.classes import label_colors, palette
-    from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
-    from lam3c_plugin.analysis.pictures import display_colors, to_uint8, turntable, with_legend
     from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply, show_page
+    from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
 
     color, colors = label_colors(segment, len(names)), palette(len(names))
     counts = np.bincount(segment, minlength=len(names))

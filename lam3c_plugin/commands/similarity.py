@@ -45,14 +45,16 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import numpy as np
 
+    from data_tools.drawing.points import turntable
     from lam3c_plugin.analysis import similarity as core
-    from lam3c_plugin.analysis.pictures import display_colors, turntable
     from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply
-    from lam3c_plugin.commands.shared.inputs import cell_features, naming, open_encoder, output_names, read_input
-    from lam3c_plugin.encode.files import full_coord
+    from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder, output_names, say_notes
+    from lam3c_plugin.commands.shared.pages import display_colors
+    from lam3c_plugin.encode.files import full_coord, naming, read_input
 
     cloud = read_input(args.input)
     name = output_names([args.input])[0]
+    say_notes([(name, cloud.notes)])
     if args.pick:
         picked = core.nearest_rows(cloud.coord, np.array(args.pick) - cloud.origin)
     else:
@@ -86,8 +88,8 @@ def _view(
     args: argparse.Namespace, name: str, cloud: Any, cells: tuple[Any, Any], similarity: Any, picked: Any, color: Any
 ) -> None:
     from lam3c_plugin.analysis import similarity as core
-    from lam3c_plugin.analysis.pages import similarity_page
     from lam3c_plugin.commands.shared.files import show_page
+    from lam3c_plugin.commands.shared.pages import similarity_page
 
     unit, inverse = cells
     packed = core.pack(unit)

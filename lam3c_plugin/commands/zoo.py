@@ -113,9 +113,8 @@ def _place(name: str) -> tuple[Path, Entry | None]:
 
 
 def _verify(name: str, wanted: str | None) -> str:
-    from lam3c_plugin.checkpoints import convert
     from lam3c_plugin.checkpoints.weights import read
-    from lam3c_plugin.zoo import store
+    from lam3c_plugin.zoo import publish, store
 
     path, entry = _place(name)
     lock = store.read_lock(entry.name) if entry else None
@@ -125,8 +124,8 @@ def _verify(name: str, wanted: str | None) -> str:
     said = []
     if lock and entry:
         wanted = wanted or entry.sha256 or lock.sha256
-    if path.is_dir() and (path / convert.SUMS).is_file():
-        said.append(f"{len(convert.check_sums(path))} files as in {convert.SUMS}")
+    if path.is_dir() and (path / publish.SUMS).is_file():
+        said.append(f"{len(publish.check_sums(path))} files as in {publish.SUMS}")
     elif path.is_file():
         digest = store.sha256_of(path)
         if wanted and digest != wanted.lower():
@@ -211,6 +210,7 @@ def _short(value: Any) -> str:
 def run_convert(args: argparse.Namespace) -> int:
     """Writes a checkpoint in another format."""
     from lam3c_plugin.checkpoints import convert
+    from lam3c_plugin.zoo import publish
 
     weights = _load(args)
     target = Path(args.target).expanduser()
@@ -220,21 +220,20 @@ def run_convert(args: argparse.Namespace) -> int:
             if path.is_file() or (path.is_dir() and any(path.iterdir())):
                 raise CheckpointError(f"{path} is there already; name another file, or pass --force")
     _say(weights)
-    for path in convert.write(weights, target, layout, _card(args, target)):
+    for path in publish.write(weights, target, layout, _card(args, target)):
         print(path)
     return 0
 
 
 def run_publish(args: argparse.Namespace) -> int:
     """Writes a Hub folder and uploads it where a repository is named."""
-    from lam3c_plugin.checkpoints import convert
     from lam3c_plugin.zoo import publish
 
     weights = _load(args)
     weights.check_usable()  # others shall be able to use it
     _say(weights)
     folder = Path(args.out or (args.repo or "").rpartition("/")[2] or f"{Path(args.checkpoint).stem}-hub").expanduser()
-    convert.write_folder(weights, folder, _card(args, folder))
+    publish.write_folder(weights, folder, _card(args, folder))
     print(folder)
     if not args.repo:
         print("nothing was uploaded; `--repo owner/name` does that with your own login", file=sys.stderr)

@@ -27,8 +27,8 @@ class RoomToursDataset(host.DefaultDataset):
     no colour or normal, segment and instance (N,) int32, all -1 (label files are not read), name and split; then the
     transforms. It mixes with other datasets in a ``ConcatDataset``.
 
-    A broken scene (see :func:`read_scene`, or one that a transform refuses) is named in the log once, counted in
-    :attr:`skipped` over all workers of this process's loader, and replaced by the next good one.
+    A broken scene (see `read_scene`, or one that a transform refuses) is named in the log once, counted in
+    `skipped` over all workers of this process's loader, and replaced by the next good one.
 
     Args:
         split: a folder under the root, a JSON file under it with a list of folders, or several of them.
@@ -114,7 +114,7 @@ class RoomToursDataset(host.DefaultDataset):
         return scene
 
     def _check_color(self, path: str, color: np.ndarray) -> None:
-        """Warns once about colours that look like 0-1; a look at some of the points is enough."""
+        """Warn once about colours that look like 0-1; a look at some of the points is enough."""
         sample = color[:: max(1, len(color) // 4096)]
         if 0 < sample.max() <= 1 and (sample % 1).any():
             self._warned_color = True

@@ -3,7 +3,7 @@
 A config is a Python file whose top-level names are the settings. ``_base_`` (a path or a list of paths, relative to
 the file's folder) names files it builds on; dictionaries are merged key by key, and ``_delete_=True`` in one replaces
 the base's instead. ``custom_imports = dict(imports=[...], allow_failed_imports=False)`` imports modules that register
-classes. :meth:`Config.dump` writes a flat file that loads again.
+classes. `Config.dump` writes a flat file that loads again.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Config:
         return "".join(f"{key} = {_format(value, 0, str(key))}\n" for key, value in self._cfg_dict.items())
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Write :attr:`pretty_text` to ``file`` (complete or not at all), or return it without one."""
+        """Write `pretty_text` to ``file`` (complete or not at all), or return it without one."""
         if file is None:
             return self.pretty_text
         write_text(file, self.pretty_text)

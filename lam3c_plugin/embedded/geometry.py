@@ -1,6 +1,6 @@
 """What the layers of a stage need to know of a batch of clouds besides its features.
 
-Cells, curves, sort orders, and through :meth:`CloudGeometry.memo` whatever a layer derives from them (neighbour
+Cells, curves, sort orders, and through `CloudGeometry.memo` whatever a layer derives from them (neighbour
 tables, patches, pooling clusters). Nothing here depends on weights, so one geometry may serve several networks that
 look at the same points: put it into the data dictionary under ``geometry``.
 """
@@ -83,7 +83,7 @@ def _cells(
 
 
 def _check_cells(coord: Tensor, batch: Tensor, seen: Sequence[float]) -> None:
-    """Checks the largest cell along each axis and the grid size; a NaN or infinity anywhere shows up in the cells."""
+    """Check the largest cell along each axis and the grid size; a NaN or infinity anywhere shows up in the cells."""
     *highest, size = seen
     if not 0 < size < float("inf"):
         raise PointCloudError(f"grid_size must be a positive length in metres, got {size}")
@@ -111,7 +111,7 @@ class CloudGeometry:
         tops: largest cell index of each cloud, on the host.
         origin: ``cloud`` gives each cloud a curve as deep as itself needs, ``batch`` all the deepest.
         cells_sorted: the rows are sorted by cloud and cell and no two share one (true of pooled clouds).
-        cells_by_factor: cells of each cloud on grids so many times as wide, on the host, once :meth:`count_cells` ran.
+        cells_by_factor: cells of each cloud on grids so many times as wide, on the host, once `count_cells` ran.
     """
 
     def __init__(
@@ -152,10 +152,10 @@ class CloudGeometry:
     def from_coord(
         cls, coord: Tensor, grid_size: float | Tensor, batch: Tensor, sizes: Sequence[int], origin: str = "cloud"
     ) -> CloudGeometry:
-        """Geometry of :func:`voxelize`'s cells, the checks of both in one read-back.
+        """Geometry of `voxelize`'s cells, the checks of both in one read-back.
 
         Raises:
-            PointCloudError: as :func:`voxelize` and :meth:`from_cells`.
+            PointCloudError: as `voxelize` and `from_cells`.
         """
         floats, size = _cells(coord, grid_size, batch, len(sizes), origin)
         cells = floats.int()
@@ -196,7 +196,7 @@ class CloudGeometry:
         return self._memo[key]
 
     def knows(self, key: Hashable) -> bool:
-        """Whether :meth:`memo` holds ``key``."""
+        """Whether `memo` holds ``key``."""
         return key in self._memo
 
     def keys(self) -> Tensor:
@@ -210,7 +210,7 @@ class CloudGeometry:
         return (self.batch << (3 * d)) | (x << (2 * d)) | (y << d) | z
 
     def count_cells(self, factors: Sequence[int]) -> None:
-        """Counts the occupied cells of each cloud on coarser grids, all in one read-back (``cells_by_factor``).
+        """Count the occupied cells of each cloud on coarser grids, all in one read-back (``cells_by_factor``).
 
         Args:
             factors: widths of the coarser cells in these cells, powers of two.

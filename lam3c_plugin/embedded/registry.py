@@ -51,7 +51,7 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
 
 
 def _check_arguments(builder: Callable[..., Any], args: Mapping[str, Any], label: str) -> None:
-    """Raise a one-line :class:`ConfigError` where ``args`` does not fit the signature of ``builder``."""
+    """Raise a one-line `ConfigError` where ``args`` does not fit the signature of ``builder``."""
     try:
         parameters = inspect.signature(builder).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature checks its arguments itself
@@ -108,13 +108,13 @@ class Registry:
         return self.module_dict.get(key)
 
     def require(self, key: str) -> Any:
-        """The class registered as ``key``; :class:`RegistryError` with names near it otherwise."""
+        """The class registered as ``key``; `RegistryError` with names near it otherwise."""
         if key not in self.module_dict:
             raise RegistryError(f"{key!r} is not in the {self.name} registry{did_you_mean(key, self.module_dict)}")
         return self.module_dict[key]
 
     def build(self, cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None = None) -> Any:
-        """See :func:`build_from_cfg`."""
+        """See `build_from_cfg`."""
         return build_from_cfg(cfg, self, default_args)
 
     def register_module(
@@ -158,6 +158,7 @@ DATASETS = Registry("datasets")
 TRANSFORMS = Registry("transforms")
 HOOKS = Registry("hooks")
 TRAINERS = Registry("trainers")
+TESTERS = Registry("testers")
 OPTIMIZERS = Registry("optimizers")
 SCHEDULERS = Registry("schedulers")
 

@@ -32,7 +32,7 @@ class MultiStepLR(lr_scheduler.MultiStepLR):
 
 @SCHEDULERS.register_module()
 class MultiStepWithWarmupLR(lr_scheduler.LambdaLR):
-    """As :class:`MultiStepLR` after a linear warm-up from ``warmup_scale`` over ``warmup_rate`` of the run."""
+    """As `MultiStepLR` after a linear warm-up from ``warmup_scale`` over ``warmup_rate`` of the run."""
 
     def __init__(
         self,

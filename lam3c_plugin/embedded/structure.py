@@ -49,7 +49,7 @@ class Point(dict):
         return Point(self)
 
     def locate(self, grid_origin: str = "cloud") -> CloudGeometry:
-        """The geometry of these points (see :class:`CloudGeometry`); made when ``geometry`` is not there yet.
+        """The geometry of these points (see `CloudGeometry`); made when ``geometry`` is not there yet.
 
         Raises:
             PointCloudError: unusable coordinates, cells or offsets; the message names value and cure.
@@ -101,7 +101,7 @@ class Point(dict):
 
 
 class PointModule(nn.Module):
-    """A module that takes and returns a :class:`Point`."""
+    """A module that takes and returns a `Point`."""
 
 
 class PointModel(PointModule, HookBase):
@@ -109,7 +109,7 @@ class PointModel(PointModule, HookBase):
 
 
 class PointSequential(PointModule):
-    """Modules one after the other: a :class:`PointModule` gets the point, any other module the point's features.
+    """Modules one after the other: a `PointModule` gets the point, any other module the point's features.
 
     Also takes a plain tensor, which then goes through as in ``nn.Sequential``.
     """

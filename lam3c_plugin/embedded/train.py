@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lam3c_plugin.embedded.config import DictAction
+from lam3c_plugin.embedded.command_line import engine_parser, launch_as_asked, use_embedded_engine
 from lam3c_plugin.embedded.engine.defaults import (
     check_shares,
     checkpoint_path,
@@ -18,7 +18,6 @@ from lam3c_plugin.embedded.engine.defaults import (
     make_run_folder,
     read_config,
 )
-from lam3c_plugin.embedded.engine.launch import launch
 from lam3c_plugin.embedded.engine.trainer import run_rank
 from lam3c_plugin.errors import ConfigError, run_main
 
@@ -35,20 +34,10 @@ _EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line, as the host's ``tools/train.py`` has it, and ``--resume``."""
-    result = argparse.ArgumentParser(
-        prog="python -m lam3c_plugin.embedded.train",
-        description="Train a config on the embedded engine.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = engine_parser("train", "Train a config on the embedded engine.", _EXAMPLES)
     result.add_argument("--config-file", default="", metavar="FILE", help="the config")
     result.add_argument("--resume", default="", metavar="RUN", help="folder of a run to go on with")
     result.add_argument("--overwrite", action="store_true", help="delete the run that save_path holds, and start anew")
-    result.add_argument("--num-gpus", type=int, default=1, help="GPUs of this machine (processes, on the CPU)")
-    result.add_argument("--num-machines", type=int, default=1)
-    result.add_argument("--machine-rank", type=int, default=0, help="this machine's number, from 0")
-    result.add_argument("--dist-url", default="auto", help="tcp://<first machine>:<port>, or auto on one machine")
-    result.add_argument("--options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings to override")
     return result
 
 
@@ -62,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = {"save_path": args.resume, "resume": True, "weight": str(checkpoint_path(args.resume)), **options}
     if not config_file:
         raise ConfigError("name a config with --config-file FILE, or a run to go on with by --resume RUN")
-    _use_embedded_engine()
+    use_embedded_engine("train")
     cfg = read_config(config_file, options)
     is_first = args.machine_rank == 0 and os.environ.get("RANK", "0") == "0"  # the others find its folder
     try:
@@ -70,22 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_first and not cfg.resume:
             claim_run_folder(cfg, args.overwrite)
         make_run_folder(cfg)
-        launch(run_rank, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+        launch_as_asked(run_rank, cfg, args)
     except ConfigError as error:
         raise type(error)(f"{error} (config: {config_file})") from error
     return 0
-
-
-def _use_embedded_engine() -> None:
-    """Import the plugin so that it registers with this engine, also where Pointcept could be imported.
-
-    ``python -m`` has imported the package before this module runs: if it chose Pointcept then, start anew.
-    """
-    os.environ["LAM3C_ENGINE"] = "embedded"
-    host = sys.modules.get("lam3c_plugin.host")
-    if host is not None and getattr(host, "ENGINE", "embedded") != "embedded":
-        os.execv(sys.executable, [sys.executable, "-m", "lam3c_plugin.embedded.train", *sys.argv[1:]])
-    import lam3c_plugin  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ _BLOCK = 1 << 16  # points that are gathered at a time
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What an :class:`Encoder` is: where its weights are from, its architecture, channels of every level."""
+    """What an `Encoder` is: where its weights are from, its architecture, channels of every level."""
 
     source: str
     kind: str
@@ -66,7 +66,9 @@ class Encoder:
     Args:
         backbone: the encoder.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        source, kind, notes: for :attr:`info`.
+        source: for `info`.
+        kind: likewise.
+        notes: likewise.
     """
 
     def __init__(
@@ -175,7 +177,7 @@ class Encoder:
         color_range: str | float = "auto",
         dtype: str | torch.dtype = "float32",
     ) -> Encoded:
-        """Features of one cloud at one point a cell; dense clouds take a fraction of the memory. See :meth:`encode`."""
+        """Features of one cloud at one point a cell; dense clouds take a fraction of the memory. See `encode`."""
         is_tensor, target = isinstance(coord, Tensor), getattr(coord, "device", torch.device("cpu"))
         target = target if is_tensor else torch.device("cpu")
         cloud = prepare(
@@ -210,7 +212,7 @@ class Encoder:
         return_tensor: bool | None,
         **options: Any,
     ) -> Any:
-        """`encode` for clouds in one array; ``options`` are those of :func:`prepare`."""
+        """`encode` for clouds in one array; ``options`` are those of `prepare`."""
         is_tensor = isinstance(inputs[0], Tensor)
         columns = as_columns(*inputs)
         total, target = len(columns[0]), columns[0].device
@@ -244,7 +246,8 @@ class Encoder:
 
     def _run(self, cloud: CellCloud, chunk: str | int | None, out: Tensor) -> list[Stage]:
         held = 4.0 * self.info.parameters
-        held += out.numel() * out.element_size() if out.device == self.device else 0
+        # "cuda" and "cuda:0" are the same place
+        held += out.numel() * out.element_size() if out.device.type == self.device.type else 0
         limit = choose_limit(len(cloud.cells), self._widths, self.device, held, chunk)
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
@@ -259,7 +262,7 @@ class Encoder:
             ) from error
 
     def _gather(self, stages: list[Stage], index: Tensor, level: int | str, out: Tensor, rows: Tensor | None) -> None:
-        """Writes the stages' features side by side into ``out`` (its ``rows``), never whole on the way."""
+        """Write the stages' features side by side into ``out`` (its ``rows``), never whole on the way."""
         first = len(stages) - 1 - self._level(level)
         column = 0
         for number, stage in enumerate(stages):
@@ -311,7 +314,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def level_number(level: int | str, stages: int) -> int:
-    """A level as a number; :meth:`Encoder.encode` says what levels are.
+    """A level as a number; `Encoder.encode` says what levels are.
 
     Raises:
         PointCloudError: neither "full" nor one of the levels.

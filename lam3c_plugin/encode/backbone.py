@@ -24,7 +24,7 @@ class LAM3CBackbone(nn.Module):
 
     Args:
         weights: a zoo name, file or folder; or "random:base" ("tiny", "large") to start from nothing.
-        level: stages joined, see :meth:`Encoder.encode`; "full": all.
+        level: stages joined, see `Encoder.encode`; "full": all.
         grid_size: cell in metres.
         freeze: no gradients for the backbone, and always eval mode.
         drop_path: rate of the last block in training (the others' rise to it linearly).
@@ -79,7 +79,8 @@ class LAM3CBackbone(nn.Module):
 
         Args:
             coord: (N, 3) metres; or a mapping with ``coord`` and any of the other arguments.
-            color: (N, 3) 0-255 or 0-1, or None. normal: (N, 3), or None for zeros.
+            color: (N, 3) 0-255 or 0-1, or None.
+        normal: (N, 3), or None for zeros.
             batch: (N,) cloud of each point; offset: (B,) running sums; neither: one cloud.
 
         Returns:

@@ -7,6 +7,7 @@ lowest row) stands for it here, as in the first pass of the voting test, so that
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_tools.clouds.colors import STRAY_SHARE, color_span, count_beyond
 from lam3c_plugin.embedded.geometry import MAX_CELL, PointCloudError, check_clouds
 from lam3c_plugin.embedded.ptv3.rows import group_by_key
 
@@ -74,7 +76,7 @@ def as_rows(values: Any, name: str, rows: int | None = None) -> Tensor:
 
 
 def as_columns(coord: Any, color: Any, normal: Any) -> list[Tensor | None]:
-    """Coordinates, colours and normals, (N, 3) each or None, on the device of the coordinates; see :func:`as_rows`."""
+    """Coordinates, colours and normals, (N, 3) each or None, on the device of the coordinates; see `as_rows`."""
     first = as_rows(coord, "coord")
     rest = (("color", color), ("normal", normal))
     return [
@@ -120,7 +122,7 @@ def _whole_numbers(values: Any, name: str) -> Tensor:
 
 
 def refuse_not_finite(values: Tensor, name: str, cure: str) -> None:
-    """Raises PointCloudError for NaN or infinity; the message counts the rows and names the first."""
+    """Raise PointCloudError for NaN or infinity; the message counts the rows and names the first."""
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
         bad = (~torch.isfinite(values)).any(1).nonzero().flatten().tolist()
         raise PointCloudError(f"{name} holds NaN or infinite values ({len(bad)} rows, first in row {bad[0]}): {cure}")
@@ -140,23 +142,25 @@ def unit_colors(color: Tensor, color_range: str | float = "auto") -> Tensor:
     """Colours in [0, 1], (N, 3) float32.
 
     Args:
-        color: (N, 3) integers 0-255 (or 0-65535 where any is above 255), floats 0-1, or floats 0-255.
-        color_range: the value that is full brightness; ``"auto"`` recognises it as above (floats of at most 1 are
-            taken for 0-1).
+        color: (N, 3) integers 0-255 or 0-65535, floats 0-1, 0-255 or 0-65535.
+        color_range: the value that is full brightness; ``"auto"`` recognises it by where most values lie, as the
+            readers of files do (:func:`data_tools.clouds.colors.color_span`). A few strays beyond it are then clipped,
+            with a warning.
 
     Raises:
         PointCloudError: NaN, negative values, or values above the range.
     """
     refuse_not_finite(color, "color", "leave color out (None) or repair it")
-    low, high = float(color.min()), float(color.max())
-    if color_range != "auto":
-        top = _positive(color_range, "color_range", "1, 255 or 65535")
-    elif color.is_floating_point() and high <= 1.0 + 1e-4:
-        top = 1.0
-    else:
-        top = 255.0 if color.is_floating_point() or high <= 255.0 else 65535.0
-    if low < -1e-4 * top or high > top * (1 + 1e-4):
+    values = color.detach().cpu()
+    values = (values if values.dtype != torch.bfloat16 else values.float()).numpy()
+    is_auto = color_range == "auto"
+    top = color_span(values)[1] if is_auto else _positive(color_range, "color_range", "1, 255 or 65535")
+    beyond = count_beyond(values, 0.0, top)
+    if beyond > (STRAY_SHARE * values.size if is_auto else 0):
+        low, high = float(values.min()), float(values.max())
         raise PointCloudError(f"color goes from {low:g} to {high:g}: give 0-255 or 0-1, or say color_range")
+    if beyond:
+        warnings.warn(f"{beyond} colour values beyond 0..{top:g} clipped", stacklevel=2)
     return (color.float() / top).clamp_(0.0, 1.0)
 
 
@@ -187,7 +191,7 @@ def centre_shift(coord: Tensor, apply_z: bool) -> Tensor:
 
 
 def grid_of(coord: Tensor, grid_size: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Sorts points (N, 3) float32 into cells of ``grid_size`` metres of a grid through the origin.
+    """Sort points (N, 3) float32 into cells of ``grid_size`` metres of a grid through the origin.
 
     Returns:
         cells (M, 3) int32 that hold points, counted from the lowest; rows (M,) the first point of each; inverse (N,).
@@ -224,11 +228,11 @@ def prepare(
 
     Args:
         coord: (N, 3) metres, z up, array or tensor of any numeric type; may be far from the origin in float64.
-        color: (N, 3), see :func:`unit_colors`; None: zeros, as training has them where it drops colours.
-        normal: (N, 3), see :func:`unit_normals`; None: as ``normals`` says.
+        color: (N, 3), see `unit_colors`; None: zeros, as training has them where it drops colours.
+        normal: (N, 3), see `unit_normals`; None: as ``normals`` says.
         grid_size: edge of a cell in metres.
         normals: ``"estimate"`` (from the points that stand for the cells) or ``"zero"``.
-        color_range: see :func:`unit_colors`.
+        color_range: see `unit_colors`.
         device: where the work is done and the result lies.
 
     Raises:

@@ -13,20 +13,24 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, drop_not_finite, read_cloud, write_ply
+from data_tools.clouds.find import clouds_of
+from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, usable_cloud, write_ply
+from data_tools.clouds.notes import grouped_notes
+from data_tools.drawing.pictures import to_uint8
 from data_tools.stages.files import remove_leftovers, replacing
+from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.encode.api import Encoder
 from lam3c_plugin.errors import DataError, Lam3cError
 
 RECORD = "encode.jsonl"
 FORMATS = ("npz", "ply")
-_MOST_IN_PCA = 50_000  # cells that the colours' axes are fitted to
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,11 @@ class FileSettings:
     Attributes:
         weights: the encoder's fingerprint.
         source: where it is from, in words; for the reader alone.
-        level, grid_size, chunk, normals, dtype: see :meth:`Encoder.encode`.
+        level: see `Encoder.encode`.
+        grid_size: see `Encoder.encode`.
+        chunk: see `Encoder.encode`.
+        normals: see `Encoder.encode`.
+        dtype: see `Encoder.encode`.
         ignore_normals: estimate (or zero) them although the file has some.
         format: "npz" or "ply" (the points, coloured by the features' principal components).
         per: "point": a row of features for each point; "cell": for each cell, with each point's cell beside it.
@@ -62,27 +70,35 @@ class Item:
     name: str
 
 
-def find_items(inputs: Sequence[Path], suffix: str, out: Path | None = None) -> list[Item]:
-    """The clouds named by files and folders, sorted within a folder.
-
-    A folder with ``coord.npy`` is one scene; any other is searched for scenes and cloud files (but for what lies in
-    ``out``, the results of an earlier run), and the outputs keep their places below it.
+def inputs_of(given: Sequence[Path], out: Path | None = None) -> dict[Path, list[Path]]:
+    """The clouds that files and folders stand for (:func:`data_tools.clouds.find.clouds_of`).
 
     Raises:
-        DataError: nothing there, nothing found, or two inputs that would have one output.
+        DataError: a path does not exist, or a folder cannot be read or holds no cloud.
     """
-    items: list[Item] = []
-    for given in inputs:
-        if not given.exists():
-            raise DataError(f"{given}: does not exist; check the path")
-        if given.is_dir() and not (given / "coord.npy").is_file():
-            found = [Item(path, _name(path, given)) for path in search(given, out)]
-            if not found:
-                raise DataError(f"{given}: holds no scene folder and no file of {' '.join(CLOUD_SUFFIXES)}")
-            items += found
-        else:
-            items.append(Item(given, _name(given, _absolute(given).parent)))
-    items = [Item(item.source, f"{item.name}.{suffix}") for item in items]
+    try:
+        found = clouds_of(given, out)
+    except CloudError as error:
+        raise DataError(str(error)) from error
+    for path, inside in found.items():
+        if not path.exists():
+            raise DataError(f"{path} does not exist; give a cloud file ({' '.join(CLOUD_SUFFIXES)}) or a folder")
+        if not inside:
+            raise DataError(f"{path} holds neither cloud files ({' '.join(CLOUD_SUFFIXES)}) nor scene folders")
+    return found
+
+
+def find_items(inputs: Sequence[Path], suffix: str, out: Path | None = None) -> list[Item]:
+    """The clouds named by files and folders, sorted within a folder; outputs keep their places below it.
+
+    Raises:
+        DataError: see :func:`inputs_of`; or two inputs would have one output.
+    """
+    items = [
+        Item(path, f"{_name(path, given if path != given else _absolute(given).parent)}.{suffix}")
+        for given, inside in inputs_of(inputs, out).items()
+        for path in inside
+    ]
     seen: dict[str, Path] = {}
     for item in items:
         if item.name in seen:
@@ -91,10 +107,6 @@ def find_items(inputs: Sequence[Path], suffix: str, out: Path | None = None) -> 
             )
         seen[item.name] = item.source
     return items
-
-
-def _is_below(path: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.resolve() in path.resolve().parents
 
 
 def _name(path: Path, root: Path) -> str:
@@ -108,24 +120,27 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def search(folder: Path, out: Path | None = None, _above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Scene folders and cloud files in a folder and below it, but for ``out``; links to itself are passed over.
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the input's name in front of a ``DataError`` that has it not."""
+    try:
+        yield
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_input(path: str | Path) -> Cloud:
+    """A cloud of any file format, or of a scene folder, without points that are not finite; ``notes`` says how many.
 
     Raises:
-        DataError: a folder cannot be read.
+        DataError: it cannot be read, or its points are no surface.
     """
-    above = _above | {folder.resolve()}
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror or error}); check its rights") from error
-    for entry in entries:
-        if _is_below(entry, out) or entry.resolve() in above:
-            continue
-        if entry.is_dir():
-            yield from [entry] if (entry / "coord.npy").is_file() else search(entry, out, above)
-        elif entry.suffix.lower() in CLOUD_SUFFIXES:
-            yield entry
+        return usable_cloud(read_cloud(path))
+    except CloudError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def digest_of(item: Item, settings: FileSettings) -> str:
@@ -169,6 +184,8 @@ def encode_files(
 ) -> dict[str, int]:
     """Encode every item that is not done; a file that fails is recorded and the rest goes on.
 
+    What the readers noted is in the record, and said once per kind at the end.
+
     Returns:
         how many were "done", "skipped" and "failed".
 
@@ -176,6 +193,7 @@ def encode_files(
         DataError: the output folder cannot be written to.
     """
     counts = {"done": 0, "skipped": 0, "failed": 0}
+    noted: list[tuple[str, list[str]]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         record = read_record(out)
@@ -188,15 +206,18 @@ def encode_files(
             start = time.perf_counter()
             try:
                 entry.update(ok=True, **encode_one(encoder, item, out / item.name, settings))
-            except (CloudError, Lam3cError, MemoryError) as error:
+            except (Lam3cError, MemoryError) as error:
                 reason = " ".join(str(error).split()) or "out of memory: give --chunk, or thin the cloud out"
                 entry.update(ok=False, error=reason)
                 say(f"failed: {reason if str(item.source) in reason else f'{item.source}: {reason}'}")
+            noted.append((item.name, entry.get("notes", [])))
             entry["seconds"] = round(time.perf_counter() - start, 2)
             counts["done" if entry["ok"] else "failed"] += 1
             _note(out, entry)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; what is done there is whole") from error
+    for line in grouped_notes(noted):
+        say(f"note: {line}")
     return counts
 
 
@@ -204,11 +225,9 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
     """Read, encode, write one cloud; returns what the record says of it.
 
     Raises:
-        CloudError, DataError: the cloud cannot be used.
+        DataError: the cloud cannot be used.
     """
-    cloud, dropped = drop_not_finite(read_cloud(item.source))
-    if not len(cloud):
-        raise CloudError(f"{item.source}: no point has finite coordinates; export it again")
+    cloud = read_input(item.source)
     normal = None if settings.ignore_normals else cloud.normal
     result = encoder.encode_cells(
         full_coord(cloud),
@@ -228,13 +247,12 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
         "color": cloud.color is not None,
         "normal": "file" if normal is not None else settings.normals,
         "pieces": list(result.pieces),
+        "notes": cloud.notes,
     }
-    if dropped:
-        facts["not_finite_dropped"] = dropped
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, f".{glob.escape(path.stem)}~*{path.suffix}")
     if settings.format == "ply":
-        colors = feature_colors(result.feat)[result.inverse]
+        colors = to_uint8(pca_colors(result.feat))[result.inverse]
         write_ply(path, Cloud(cloud.coord, colors, cloud.normal, segment=cloud.segment, origin=cloud.origin))
     else:
         _write_npz(path, cloud, result.feat, result.rows, result.inverse, {**asdict(settings), **facts})
@@ -259,14 +277,3 @@ def _write_npz(
     arrays["meta"] = np.array(json.dumps(dict(meta)))
     with replacing(path) as partial:
         np.savez(partial, **arrays)
-
-
-def feature_colors(feat: np.ndarray) -> np.ndarray:
-    """(M, C) features to (M, 3) uint8: three principal components, their axes fitted to at most 50,000 rows."""
-    from lam3c_plugin.viz import pca_colors
-
-    some = feat[:: -(-len(feat) // _MOST_IN_PCA)].astype(np.float64)
-    some -= some.mean(axis=0)
-    axes = np.linalg.eigh(some.T @ some)[1][:, ::-1][:, :3]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return np.rint(255 * pca_colors(feat @ axes.astype(np.float32))).astype(np.uint8)

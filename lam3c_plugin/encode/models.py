@@ -14,31 +14,10 @@ from lam3c_plugin.checkpoints.keys import compare
 from lam3c_plugin.checkpoints.weights import Weights
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.errors import CheckpointError, did_you_mean
+from lam3c_plugin.recipes.ptv3 import ENCODERS
 from lam3c_plugin.zoo import open_weights
 
 _COMMON: dict[str, Any] = {"in_channels": 9, "order": ["z", "z-trans", "hilbert", "hilbert-trans"], "mask_token": True}
-
-#: encoders by size, as in lam3c.md's table; "tiny" is the quick start's (trained on a 4 cm grid)
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "enc_depths": [1, 1, 1, 2, 1],
-        "enc_channels": [24, 48, 64, 96, 128],
-        "enc_num_head": [2, 4, 4, 6, 8],
-        "enc_patch_size": [256] * 5,
-    },
-    "base": {
-        "enc_depths": [3, 3, 3, 12, 3],
-        "enc_channels": [48, 96, 192, 384, 512],
-        "enc_num_head": [3, 6, 12, 24, 32],
-        "enc_patch_size": [1024] * 5,
-    },
-    "large": {
-        "enc_depths": [3, 3, 3, 12, 3],
-        "enc_channels": [64, 128, 256, 512, 768],
-        "enc_num_head": [4, 8, 16, 32, 48],
-        "enc_patch_size": [1024] * 5,
-    },
-}
 
 
 def find_weights(name_or_path: str | os.PathLike[str], student: bool = True) -> Weights:
@@ -80,8 +59,8 @@ def random_backbone(size: str = "base", seed: int = 0, drop_path: float = 0.0) -
     Raises:
         CheckpointError: an unknown size.
     """
-    if size not in SIZES:
-        raise CheckpointError(f"no size {size!r}{did_you_mean(size, SIZES)}")
+    if size not in ENCODERS:
+        raise CheckpointError(f"no size {size!r}{did_you_mean(size, ENCODERS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_encoder({**_COMMON, **SIZES[size]}, drop_path=drop_path)
+        return build_encoder({**_COMMON, **ENCODERS[size]}, drop_path=drop_path)

@@ -52,7 +52,7 @@ def run_stages(
         halo: width of the rim in cells of the stage; by default an eighth of the edge of a square of ``limit`` cells.
 
     Returns:
-        one :class:`Stage` for each stage, finest first. Without a limit the features are those of
+        one `Stage` for each stage, finest first. Without a limit the features are those of
         ``backbone(...)`` up to rounding.
     """
     batch = torch.zeros(len(cells), dtype=torch.int64, device=cells.device)

@@ -1,4 +1,4 @@
-"""Writes :class:`.export_network.DenseEncoder` as ``.pt2`` or ONNX, and holds the file against the encoder."""
+"""Writes `.export_network.DenseEncoder` as ``.pt2`` or ONNX, and holds the file against the encoder."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def flat_inputs(feat: Tensor, tables: Tables) -> dict[str, np.ndarray]:
 
 
 def write_torch(program: torch.export.ExportedProgram, backbone: PointTransformerV3, path: Path, head: Any) -> float:
-    """Saves a program as ``.pt2`` and holds the file against the encoder (:func:`largest_difference`).
+    """Save a program as ``.pt2`` and hold the file against the encoder (`largest_difference`).
 
     Raises:
         ExportError: it gives other numbers; ConfigError: it cannot be written.
@@ -95,7 +95,7 @@ def write_torch(program: torch.export.ExportedProgram, backbone: PointTransforme
 
 
 def write_onnx(program: torch.export.ExportedProgram, backbone: PointTransformerV3, path: Path, head: Any) -> float:
-    """Saves a program as ONNX (opset 18, weights inside), runs it in onnxruntime and compares.
+    """Save a program as ONNX (opset 18, weights inside), run it in onnxruntime and compare.
 
     Raises:
         ConfigError: a library is missing; ExportError: it gives other numbers.

@@ -1,8 +1,8 @@
 """PTv3's encoder as a graph of dense tensor operations, for ``torch.export`` and ONNX.
 
 Where points go (cells, curves, patches, neighbours, pooling) depends on the cloud through sorting and searching: no
-export format expresses that well. So the network is split. :func:`lookup_tables` works these index tables out in
-PyTorch; :class:`DenseEncoder` is everything with weights, and takes the tables as inputs. The latter is what is
+export format expresses that well. So the network is split. `lookup_tables` works these index tables out in
+PyTorch; `DenseEncoder` is everything with weights, and takes the tables as inputs. The latter is what is
 exported, for clouds of any size. Its numbers equal the encoder's up to rounding.
 """
 
@@ -101,7 +101,11 @@ def _route(geometry: CloudGeometry, size: int, curve: str) -> tuple[Tensor, Tens
     route = patch_route(geometry, size, curve)
     missing = -len(route.row) % size
     rows = F.pad(route.row, (0, missing))
-    valid = F.pad(torch.ones_like(route.row, dtype=torch.bool), (0, missing))
+    shown = [
+        block.valid.flatten() if block.valid is not None else rows.new_ones(block.count * block.length).bool()
+        for block in route.blocks
+    ]
+    valid = F.pad(torch.cat(shown), (0, missing))
     return rows.view(-1, size), route.slot, valid.view(-1, size)
 
 
@@ -148,7 +152,7 @@ class DenseBlock(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """Embedding, blocks and pooling of an encoder over :class:`Tables`, and perhaps a linear head.
+    """Embedding, blocks and pooling of an encoder over `Tables`, and perhaps a linear head.
 
     ``forward(feat, *tables)``: (N, 9) cells' channels to (N, C) features of all levels, finest first, or (N, K) scores
     of a head.

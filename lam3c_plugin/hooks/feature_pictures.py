@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.drawing.pictures import contact_sheet, save_png
+from data_tools.drawing.points import OBLIQUE, TOP, render_points
+from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.hooks.common import bare_model, steps_done
 from lam3c_plugin.hooks.frozen_features import frozen_features
 from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene, read_folder
 from lam3c_plugin.host import HOOKS, HookBase, comm
 from lam3c_plugin.ops.rng import seeded
-from lam3c_plugin.viz import contact_sheet, pca_colors, render_points, save_png
 
 
 @HOOKS.register_module()
@@ -72,7 +74,7 @@ class FeaturePictures(HookBase):
     # ---- drawing -------------------------------------------------------------------------------------------------
 
     def draw(self) -> Path | None:
-        """Draws the scene as the model sees it now; ``None`` off rank 0, after a failure, or if it was just drawn."""
+        """Draw the scene as the model sees it now; ``None`` off rank 0, after a failure, or if it was just drawn."""
         step = steps_done(self.trainer)
         if not comm.is_main_process() or step == self._drawn:
             return None
@@ -102,7 +104,7 @@ class FeaturePictures(HookBase):
             [
                 render_points(scene["coord"], paint, size=self.size, view=view)
                 for paint in (scene["color"], colors)
-                for view in ("oblique", "top")
+                for view in (OBLIQUE, TOP)
             ],
             columns=2,
         )

@@ -46,7 +46,7 @@ class NonFiniteGuard(HookBase):
     After DDP's average they are equal on all ranks, and so is the decision. The first bad batch of a row of bad steps
     is written to ``<save_path>/nonfinite/step_XXXXXX.pt`` (other ranks: ``step_XXXXXX_rankR.pt``) with its scene names
     and the generators' states before the step; ``torch.load`` reads it and
-    :func:`lam3c_plugin.ops.rng.set_rng_state` replays it.
+    `lam3c_plugin.ops.rng.set_rng_state` replays it.
 
     With an enabled ``GradScaler`` the scaler has looked already: it leaves such a step out itself, and the pre-hook is
     not called. That is normal while the scaler looks for its scale, so it counts only when a loss was not finite or
@@ -123,7 +123,7 @@ class NonFiniteGuard(HookBase):
         return scaler is not None and scaler.is_enabled()
 
     def _before_optimizer_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """Removes gradients that are not finite; without gradients the optimiser touches neither weights nor state."""
+        """Remove gradients that are not finite; without gradients the optimiser touches neither weights nor state."""
         self._stepped = True
         if self._scaler_enabled():
             return  # it would not have called the optimiser otherwise
@@ -184,7 +184,7 @@ class NonFiniteGuard(HookBase):
             )
 
     def _dump_batch(self, reason: str) -> None:
-        """Writes the current batch, once in a row of bad steps."""
+        """Write the current batch, once in a row of bad steps."""
         if not self.dump or self._dumped_row:
             return
         self._dumped_row = True

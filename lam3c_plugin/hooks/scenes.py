@@ -47,7 +47,7 @@ def first_scenes(dataset: Any, count: int) -> list[dict[str, Any]]:
 
 
 def first_scene(dataset: Any) -> dict[str, Any]:
-    """The first of :func:`first_scenes`."""
+    """The first of `first_scenes`."""
     return first_scenes(dataset, 1)[0]
 
 
@@ -111,12 +111,12 @@ def other_view(scene: dict[str, Any], rng: np.random.Generator) -> dict[str, Any
     """A prepared scene turned about z, mirrored or not, scaled and in other light, put on the grid anew.
 
     Args:
-        scene: of :func:`prepare_scene`, M points.
+        scene: of `prepare_scene`, M points.
         rng: draws the angle (any), the mirroring (half of all), the scale (0.9 to 1.1), the brightness of each colour
             (0.8 to 1.2).
 
     Returns:
-        what :func:`prepare_scene` returns, without ``rows``, and ``inverse`` (M,): the view's point of each point.
+        what `prepare_scene` returns, without ``rows``, and ``inverse`` (M,): the view's point of each point.
     """
     angle, scale, light = rng.uniform(-np.pi, np.pi), rng.uniform(0.9, 1.1), rng.uniform(0.8, 1.2, 3)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])

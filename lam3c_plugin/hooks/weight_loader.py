@@ -104,7 +104,7 @@ class WeightLoader(HookBase):
             trainer.logger.info(f"{type(self).__name__}: no weight= given, the model starts from scratch")
 
     def load(self, model: nn.Module, path: str) -> str:
-        """Loads a file into the model, sets :attr:`report`, and says in words what matched."""
+        """Load a file into the model, set `report`, and say in words what matched."""
         target = model.state_dict()
         state = map_state(read_state(path), target)
         report = compare(state, target)

@@ -3,11 +3,12 @@
 from contextlib import suppress
 
 from lam3c_plugin.errors import Lam3cError
-from lam3c_plugin.losses.clustering import ClusteringStats, clustering_loss, clustering_loss_reference
-from lam3c_plugin.losses.clustering_from_embeddings import (
+from lam3c_plugin.losses.clustering import (
+    clustering_loss,
     clustering_loss_from_embeddings,
-    clustering_loss_from_embeddings_reference,
+    clustering_loss_reference,
 )
+from lam3c_plugin.losses.clustering_kernel import ClusteringStats, Similarity
 from lam3c_plugin.losses.consistency import noise_consistency_loss, noise_consistency_loss_reference
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss, laplacian_smoothing_loss_reference
 from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph
@@ -15,10 +16,10 @@ from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_
 __all__ = [
     "ClusteringStats",
     "LaplacianGraph",
+    "Similarity",
     "build_laplacian_graph",
     "clustering_loss",
     "clustering_loss_from_embeddings",
-    "clustering_loss_from_embeddings_reference",
     "clustering_loss_reference",
     "laplacian_smoothing_loss",
     "laplacian_smoothing_loss_reference",

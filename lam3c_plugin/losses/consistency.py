@@ -33,7 +33,8 @@ def noise_consistency_loss(
     """Mean squared distance of matched, L2-normalised features; a cloud's mean first, then over clouds with a match.
 
     Args:
-        student_feat: (N, C) features. teacher_feat: (M, C); gets no gradient. Maths in float32 (float64 for float64).
+        student_feat: (N, C) features. Maths in float32 (float64 for float64).
+        teacher_feat: (M, C); gets no gradient.
         index_pairs: (P, 2) int64, row of the student and row of the teacher of every match; P = 0 is fine.
         batch: (N,) int64 cloud of every student point; or, if its length is P and not N, of every pair.
         num_clouds: number of clouds, if known (spares a GPU a synchronisation).

@@ -43,8 +43,11 @@ def laplacian_smoothing_loss(
 
     Args:
         feat: (N, C) features; the maths is float32 (float64 for float64), also for bfloat16 and under autocast.
-        coord: (N, 3) metres. offset: (B,) running sums of the clouds' sizes.
-        k, sigma, max_distance: of the graph, see `build_laplacian_graph`.
+        coord: (N, 3) metres.
+        offset: (B,) running sums of the clouds' sizes.
+        k: of the graph, see `build_laplacian_graph`.
+        sigma: likewise.
+        max_distance: likewise.
         huber_delta: > 0, in units of the features.
         graph: built before by `build_laplacian_graph` (then coord, offset, k, sigma and max_distance are not read).
 

@@ -41,8 +41,10 @@ def build_laplacian_graph(
     its point's edges, by the number of its cloud's points that have an edge.
 
     Args:
-        coord: (N, 3) metres. offset: (B,) running sums of the clouds' sizes.
-        k: >= 1. max_distance: metres, an edge of exactly this length stays; None cuts nothing.
+        coord: (N, 3) metres.
+        offset: (B,) running sums of the clouds' sizes.
+        k: >= 1.
+        max_distance: metres, an edge of exactly this length stays; None cuts nothing.
         sigma: metres; None measures it: per cloud, the median over its points of the distance to the k-th other point
             (the farthest where there are fewer).
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lam3c_plugin.host import LOSSES
-from lam3c_plugin.losses.clustering import ClusteringStats, clustering_loss
-from lam3c_plugin.losses.clustering_from_embeddings import clustering_loss_from_embeddings
+from lam3c_plugin.losses.clustering import clustering_loss
+from lam3c_plugin.losses.clustering_kernel import ClusteringStats, Similarity
 from lam3c_plugin.losses.consistency import noise_consistency_loss
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss
 from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph
@@ -22,7 +22,9 @@ class SinkhornClusteringLoss(nn.Module):
     """`clustering_loss` times ``loss_weight``.
 
     Args:
-        student_temp: temperature of the student's softmax. num_iters: Sinkhorn iterations. loss_weight: factor.
+        student_temp: temperature of the student's softmax.
+        num_iters: Sinkhorn iterations.
+        loss_weight: factor.
     """
 
     def __init__(self, student_temp: float = 0.1, num_iters: int = 3, loss_weight: float = 1.0) -> None:
@@ -31,8 +33,8 @@ class SinkhornClusteringLoss(nn.Module):
 
     def forward(
         self,
-        student_similarity: Tensor,
-        teacher_similarity: Tensor,
+        student_similarity: Tensor | Similarity,
+        teacher_similarity: Tensor | Similarity,
         batch: Tensor,
         teacher_temp: float,
         *,
@@ -43,33 +45,6 @@ class SinkhornClusteringLoss(nn.Module):
         loss = clustering_loss(
             student_similarity,
             teacher_similarity,
-            batch,
-            self.student_temp,
-            teacher_temp,
-            self.num_iters,
-            num_clouds=num_clouds,
-            stats=stats,
-        )
-        return loss if self.loss_weight == 1 else loss * self.loss_weight
-
-    def from_embeddings(
-        self,
-        student_embedding: Tensor,
-        teacher_embedding: Tensor,
-        student_prototypes: Tensor,
-        teacher_prototypes: Tensor,
-        batch: Tensor,
-        teacher_temp: float,
-        *,
-        num_clouds: int | None = None,
-        stats: ClusteringStats | None = None,
-    ) -> Tensor:
-        """The same of (N, D), (N, E), (K, D), (K, E), (N,), without (N, K); see `clustering_loss_from_embeddings`."""
-        loss = clustering_loss_from_embeddings(
-            student_embedding,
-            teacher_embedding,
-            student_prototypes,
-            teacher_prototypes,
             batch,
             self.student_temp,
             teacher_temp,
@@ -95,8 +70,11 @@ class LaplacianSmoothingLoss(nn.Module):
     """`laplacian_smoothing_loss`; keeps ``last_graph_stats`` and warns once if not a single edge survives the cut.
 
     Args:
-        k, sigma, max_distance: of the graph, in points and metres, see `build_laplacian_graph`.
-        huber_delta: where the penalty turns from square to straight. loss_weight: factor.
+        k: neighbours of a point in the graph, see `build_laplacian_graph`.
+        sigma: of the edges' weights, in metres.
+        max_distance: longest edge, in metres.
+        huber_delta: where the penalty turns from square to straight.
+        loss_weight: factor.
     """
 
     def __init__(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lam3c_plugin.host import LOSSES, MODELS, Point, PointModel, build_model
-from lam3c_plugin.losses import ClusteringStats
+from lam3c_plugin.losses import ClusteringStats, Similarity, SinkhornClusteringLoss
+from lam3c_plugin.models.sinkhorn_head import SinkhornHead
 from lam3c_plugin.models.views import generate_mask, jitter_masked, match_points, principal_rows, roll_index
 from lam3c_plugin.ops.device import host_values, offset_on_device
 from lam3c_plugin.ops.schedules import WarmupCosine
@@ -33,19 +34,26 @@ class LAM3C(PointModel):
             ``pooling_parent`` and ``pooling_inverse``.
         head: config of the clustering head, ``dict(type="SinkhornHead", in_channels=...)``.
         teacher_custom: backbone arguments that differ for the teacher (``drop_path=0.0``).
-        clustering_loss, laplacian_loss, consistency_loss: configs of the registered losses.
-        num_global_view, num_local_view: views a scene in the batch.
-        mask_size_*, mask_ratio_*: edge of a mask patch in metres and share of masked patches, linear from ``_start``
-            to ``_base`` over ``_warmup_ratio`` of the run.
+        clustering_loss: config of the registered loss.
+        laplacian_loss: likewise.
+        consistency_loss: likewise.
+        num_global_view: global views a scene in the batch.
+        num_local_view: local ones.
+        mask_size_*: edge of a mask patch in metres, linear from ``_start`` to ``_base`` over ``_warmup_ratio`` of the
+            run.
+        mask_ratio_*: share of masked patches, likewise.
         mask_jitter: sigma in metres of the noise on masked points' coordinates, cut at two sigma; ``None`` for none.
         teacher_temp_*: temperature of the Sinkhorn targets, warmed up likewise.
-        mask_loss_weight, roll_mask_loss_weight, unmask_loss_weight: weights of the clustering terms; 0 leaves one out.
-        laplacian_weight_start, _base, _final, _warmup_ratio: lambda; linear from ``_start`` to ``_base``, then cosine
+        mask_loss_weight: weight of this clustering term; 0 leaves it out.
+        roll_mask_loss_weight: likewise.
+        unmask_loss_weight: likewise.
+        laplacian_weight_*: lambda; linear from ``_start`` to ``_base`` over ``_warmup_ratio`` of the run, then cosine
             to ``_final`` (default: stays). ``_warmup_ratio=1`` is the paper's linear rise over the whole run.
         consistency_weight: mu.
         consistency_view: "cross": the teacher's features of the scene's *other* global view, already there;
             "perturbed": one more teacher pass over the same views with ``consistency_noise`` metres of Gaussian noise.
-        momentum_base, momentum_final: EMA momentum, cosine over the run.
+        momentum_base: EMA momentum at the start.
+        momentum_final: that at the end of the run, by a cosine.
         match_max_r: largest distance in metres of a match, in the original coordinates.
         up_cast_level: pooling stages by which the encoder's features are up-cast.
 
@@ -111,7 +119,7 @@ class LAM3C(PointModel):
             ),
         }
         self.set_step(0, 1 << 30)
-        self._step = 0
+        self._step, self._logged = 0, -1
         self.collect_diagnostics = False
         self.diagnostics: dict[str, Any] = {}
 
@@ -162,22 +170,23 @@ class LAM3C(PointModel):
     # ---- schedules and the teacher -------------------------------------------------------------------------------
 
     def set_step(self, step: int, total_steps: int) -> None:
-        """Sets mask size and ratio, teacher temperature, momentum and lambda to those of optimiser step ``step``."""
+        """Set mask size and ratio, teacher temperature, momentum and lambda to those of optimiser step ``step``."""
         for name, schedule in self.schedules.items():
             setattr(self, name, schedule.at(step, total_steps))
 
     def before_step(self) -> None:
-        """Hook: takes the schedules to the trainer's optimiser step and logs them once a step."""
+        """Hook: take the schedules to the trainer's optimiser step and log them once a step."""
         trainer = self.trainer
         step = int(trainer.scheduler.last_epoch)
         self.set_step(step, int(trainer.cfg.scheduler.total_steps))
         self._step = step
-        if trainer.writer is not None:
+        if trainer.writer is not None and step != self._logged:  # micro-batches of one step come here too
+            self._logged = step
             for name in self.schedules:
                 trainer.writer.add_scalar(f"params/{name}", getattr(self, name), step + 1)
 
     def after_step(self) -> None:
-        """Hook: moves the teacher, once an optimiser step (not once a micro-batch, not after a skipped one)."""
+        """Hook: move the teacher, once an optimiser step (not once a micro-batch, not after a skipped one)."""
         if int(self.trainer.scheduler.last_epoch) > self._step:
             self.update_teacher()
 
@@ -190,7 +199,7 @@ class LAM3C(PointModel):
     # ---- forward -------------------------------------------------------------------------------------------------
 
     def up_cast(self, point: Point) -> Point:
-        """Concatenates ``up_cast_level`` times the parent's features with the child's through the pooling inverse."""
+        """Concatenate ``up_cast_level`` times the parent's features with the child's through the pooling inverse."""
         for _ in range(self.up_cast_level):
             if "pooling_parent" not in point:
                 raise ValueError(
@@ -205,8 +214,9 @@ class LAM3C(PointModel):
         """One step's losses.
 
         Args:
-            data_dict: the batch of ``pointcept.md``: ``{global,local}_{feat,coord,origin_coord,offset}``, with views of
-                a scene consecutive, and ``grid_size``. With ``return_point`` one batch of clouds for the backbone.
+            data_dict: the batch as the view transforms collate it, ``{global,local}_{feat,coord,origin_coord,offset}``
+                with the views of a scene consecutive, and ``grid_size``. With ``return_point`` one batch of clouds for
+                the backbone.
             return_point: return ``dict(point=...)`` with the teacher's up-cast features instead.
 
         Returns:
@@ -273,9 +283,9 @@ class LAM3C(PointModel):
             self._consistency_term(data_dict, student, teacher, rolled, terms)
 
     def _mask_terms(self, student: Point, teacher: Point, rolled: Tensor | None, terms: dict[str, Any]) -> None:
-        assigned = self._assign(self.student["mask_head"], student.feat)
+        assigned = self._compare(self.student["mask_head"], student.feat)
         with torch.no_grad():
-            target = self._assign(self.teacher["mask_head"], teacher.feat)
+            target = self._compare(self.teacher["mask_head"], teacher.feat)
         if self.mask_loss_weight > 0:
             pairs = self._match(student, teacher.origin_coord, teacher.offset)
             value = self._cluster("mask", assigned, target, pairs, student)
@@ -286,10 +296,10 @@ class LAM3C(PointModel):
 
     def _unmask_term(self, data_dict: dict[str, Any], teacher: Point, terms: dict[str, Any]) -> None:
         student = self.up_cast(self.student["backbone"](self._view(data_dict, "local")))
-        assigned = self._assign(self.student["unmask_head"], student.feat)
+        assigned = self._compare(self.student["unmask_head"], student.feat)
         with torch.no_grad():
             principal, principal_offset = principal_rows(teacher.offset, self.num_global_view)
-            target = self._assign(self.teacher["unmask_head"], teacher.feat[principal])
+            target = self._compare(self.teacher["unmask_head"], teacher.feat[principal])
             ends = host_values(student.offset)[self.num_local_view - 1 :: self.num_local_view]
             scene_offset = offset_on_device(ends, student.offset.device)
             pairs = match_points(
@@ -313,30 +323,29 @@ class LAM3C(PointModel):
     def _match(self, student: Point, target_coord: Tensor, target_offset: Tensor) -> Tensor:
         return match_points(student.origin_coord, student.offset, target_coord, target_offset, self.match_max_r)
 
-    def _assign(self, head: nn.Module, feat: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the clustering loss works on: embeddings and prototypes, or (of other losses, heads) similarities."""
-        if hasattr(self.clustering_loss, "from_embeddings") and hasattr(head, "embed"):
-            return head.embed(feat), head.prototypes()
-        return head(feat), None
+    def _compare(self, head: nn.Module, feat: Tensor) -> Tensor | Similarity:
+        """What the clustering loss works on: similarities (N, K), as a product where head and loss are this package's.
+
+        A class of your own that overrides ``forward`` of either gives, or gets, the matrix.
+        """
+        as_they_are = ((head, SinkhornHead), (self.clustering_loss, SinkhornClusteringLoss))
+        if all(type(part).forward is kind.forward for part, kind in as_they_are):
+            return head.similarity(feat)
+        return head(feat)
 
     def _cluster(
-        self,
-        name: str,
-        student: tuple[Tensor, Tensor | None],
-        teacher: tuple[Tensor, Tensor | None],
-        pairs: Tensor,
-        point: Point,
+        self, name: str, student: Tensor | Similarity, teacher: Tensor | Similarity, pairs: Tensor, point: Point
     ) -> Tensor:
         stats = ClusteringStats() if self.collect_diagnostics else None
         rows, target_rows = pairs.unbind(1)
-        matched = (student[0][rows], teacher[0][target_rows])
-        settings = dict(num_clouds=len(point.offset), stats=stats)
-        if student[1] is None:
-            loss = self.clustering_loss(*matched, point.batch[rows], self.teacher_temp, **settings)
-        else:
-            loss = self.clustering_loss.from_embeddings(
-                *matched, student[1], teacher[1], point.batch[rows], self.teacher_temp, **settings
-            )
+        loss = self.clustering_loss(
+            student[rows],
+            teacher[target_rows],
+            point.batch[rows],
+            self.teacher_temp,
+            num_clouds=len(point.offset),
+            stats=stats,
+        )
         self._observe(**{name: stats})
         return loss
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lam3c_plugin.host import MODELS
+from lam3c_plugin.losses import Similarity
 
 
 @MODELS.register_module("SinkhornHead")
@@ -57,16 +58,16 @@ class SinkhornHead(nn.Module):
         gain.data.fill_(1.0)
         gain.requires_grad_(False)
 
+    def similarity(self, feat: Tensor) -> Similarity:
+        """What `forward` gives, not multiplied out: embeddings of features (N, in_channels), and the prototypes."""
+        return Similarity(self.embed(feat), self.prototype.weight, largest=1.0)
+
     def embed(self, feat: Tensor) -> Tensor:
         """Unit-length float32 embeddings (N, embed_channels) of features (N, in_channels)."""
         embedding = self.mlp(feat)
         # under AMP the cosines feed exp(x / 0.04): bfloat16's 3 digits are not enough there
         with torch.autocast(device_type=feat.device.type, enabled=False):
             return F.normalize(embedding.float(), dim=-1)
-
-    def prototypes(self) -> Tensor:
-        """Unit-length prototypes (K, embed_channels), with their gradient."""
-        return self.prototype.weight
 
     def forward(self, feat: Tensor) -> Tensor:
         """Cosine similarities (N, K) in float32 of features (N, in_channels) to the prototypes."""

@@ -13,7 +13,7 @@ from lam3c_plugin.ops.device import host_values, offset_on_device, to_device
 
 @torch.no_grad()
 def generate_mask(coord: Tensor, offset: Tensor, mask_size: float, mask_ratio: float) -> Tensor:
-    """Draws masked points by whole grid patches.
+    """Draw masked points by whole grid patches.
 
     Args:
         coord: (N, 3) coordinates in metres, as the backbone gets them.
@@ -47,7 +47,7 @@ def jitter_masked(coord: Tensor, mask: Tensor, sigma: float) -> Tensor:
 
 @torch.no_grad()
 def roll_index(offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Swaps the two global views of every scene.
+    """Swap the two global views of every scene.
 
     Args:
         offset: (2 S,) running sums; views 2s and 2s + 1 belong to scene s.

@@ -45,7 +45,7 @@ def to_device(
 
 
 def remember(tensor: Tensor, values: Sequence[int]) -> Tensor:
-    """Notes that ``tensor`` (n,) holds ``values``, for `host_values`; returns the tensor. A change in place forgets."""
+    """Note that ``tensor`` (n,) holds ``values``, for `host_values`; return the tensor. A change in place forgets."""
     if not tensor.is_inference():  # those keep no version, so a change could not be seen
         setattr(tensor, _HOST, (tensor._version, tuple(values)))
     return tensor

@@ -22,9 +22,12 @@ def grid_knn(
     """The ``k`` nearest reference points within ``max_radius`` of every query point of the same cloud.
 
     Args:
-        query: (M, 3) floating point, metres. query_batch: (M,) int64 cloud of each.
-        ref: (N, 3). ref_batch: (N,) int64, fewer than 4096 clouds.
-        k: how many. max_radius: metres, > 0.
+        query: (M, 3) floating point, metres.
+        query_batch: (M,) int64 cloud of each.
+        ref: (N, 3).
+        ref_batch: (N,) int64, fewer than 4096 clouds.
+        k: how many.
+        max_radius: metres, > 0.
 
     Returns:
         index (M, k) int64 row in ``ref`` or -1, distance (M, k) float32 or +inf, ascending.

@@ -36,8 +36,10 @@ def knn(
     """The ``k`` nearest reference points of every query point, within its own cloud.
 
     Args:
-        query: (M, 3) coordinates in metres. query_offset: (B,) running sums of the clouds' sizes.
-        ref: (N, 3) coordinates in metres. ref_offset: (B,); cloud b of ``query`` looks into cloud b of ``ref``.
+        query: (M, 3) coordinates in metres.
+        query_offset: (B,) running sums of the clouds' sizes.
+        ref: (N, 3) coordinates in metres.
+        ref_offset: (B,); cloud b of ``query`` looks into cloud b of ``ref``.
         k: how many; a cloud with fewer points leaves the rest empty.
         max_radius: metres; points farther away are left out (one exactly at the radius counts). None: no bound.
         backend: "auto", or one of "scipy" (k-d tree, CPU), "grid" (needs ``max_radius``), "cdist", "pointops" (CUDA).

@@ -1,6 +1,6 @@
 """Transforms that the downstream configs share: training, validation and test-time voting over labelled indoor scans.
 
-As with :mod:`lam3c_plugin.recipes.pretrain`, a config calls a function and deletes its name: what is dumped is plain
+As with `lam3c_plugin.recipes.pretrain`, a config calls a function and deletes its name: what is dumped is plain
 data. The protocol is Sonata's (arXiv 2503.16429). Input channels: xyz after CenterShift (m; x, y at the box's middle, z
 at its bottom), rgb / 255, unit normal.
 """
@@ -122,7 +122,8 @@ def vote_config(
     """``test_cfg``: every point is seen in each copy of the scan; by default 13: four turns at three scales, a flip.
 
     Args:
-        condition, grid_size: see :func:`train_transforms`.
+        condition: see `train_transforms`.
+        grid_size: likewise.
         turns: about the vertical axis, in units of pi.
         scales: of further copies, each in all turns.
     """

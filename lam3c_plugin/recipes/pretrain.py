@@ -25,9 +25,11 @@ def view_transforms(
     Args:
         grid_size: edge of the sampling grid in metres.
         max_size: most points of a view; a global view takes a 0.4-1.0 share of it, a local one 0.1-0.4.
-        num_global_view, num_local_view: views a scene.
-        drop_color, drop_normal: probability that a view loses its colours or normals (becomes zeros), which prepares
-            the model for clouds without them; the paper has none.
+        num_global_view: global views a scene.
+        num_local_view: local views a scene.
+        drop_color: probability that a view loses its colours (becomes zeros), which prepares the model for clouds
+            without them; the paper has none.
+        drop_normal: the same of its normals.
     """
     drop = [
         dict(type=f"RandomDrop{name}", drop_ratio=1.0, drop_application_ratio=ratio)

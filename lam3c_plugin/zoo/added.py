@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from lam3c_plugin.checkpoints.convert import INDEX_FILE
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo import fetch, hub
-from lam3c_plugin.zoo.index import FORMAT, Entry, parse_entry, parse_index
+from lam3c_plugin.zoo.index import FORMAT, INDEX_FILE, Entry, parse_entry, parse_index
 from lam3c_plugin.zoo.store import added_indexes, entries, home, write_small
 
 _HUB_ID = re.compile(r"(?:hf://)?([\w][\w.-]*/[\w][\w.-]*)(?:@([\w.-]+))?")

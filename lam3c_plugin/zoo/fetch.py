@@ -22,7 +22,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def check_url(url: str, sha256: str | None) -> None:
-    """Refuses what anybody on the way could have changed.
+    """Refuse what anybody on the way could have changed.
 
     Raises:
         CheckpointError: http without a SHA-256 to compare (this machine's own addresses may).
@@ -46,7 +46,8 @@ def download(
     Args:
         url: https address.
         target: the file to make; ``<target>.part`` and ``.part.tag`` lie beside it meanwhile.
-        sha256, size: what it has to be, where known.
+        sha256: what it has to be, where known.
+        size: likewise, in bytes.
         wait: seconds before the first new try, doubled each time.
         progress: called with bytes there and bytes in all.
 

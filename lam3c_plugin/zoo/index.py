@@ -1,7 +1,7 @@
 """The index of checkpoints: what there is, from where, under which licence; the shipped one and other people's.
 
 An index file is JSON, ``{"format": "lam3c-zoo/1", "entries": [{…}, …]}``; the fields of an entry are those of
-:class:`Entry`, with ``source`` as one of ``{"hub": "owner/name", "files": [...], "revision": …}``, ``{"url": "https://…"}``
+`Entry`, with ``source`` as one of ``{"hub": "owner/name", "files": [...], "revision": …}``, ``{"url": "https://…"}``
 and ``{"file": "model.safetensors"}`` (beside the index file, wherever that lies).
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from lam3c_plugin.errors import CheckpointError, did_you_mean
 
 FORMAT = "lam3c-zoo/1"
+INDEX_FILE = "lam3c-zoo.json"
 KINDS = ("backbone", "head")
 #: licences that ask for nothing but credit; all others are confirmed before the first download
 PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0")
@@ -39,11 +40,15 @@ class Entry:
         name: lower case; what people type.
         kind: "backbone" or "head" (a linear layer on a backbone's features).
         summary: one line.
-        licence, licence_url: SPDX-like id, and where to read it.
-        hub, revision, files: Hub repository, commit (``None``: not pinned), and the spellings of the file's name.
+        licence: SPDX-like id.
+        licence_url: where to read it.
+        hub: Hub repository.
+        revision: commit in it; ``None``: not pinned.
+        files: the spellings of the file's name there.
         url: plain https address, instead of a Hub repository.
         path: local file, instead of both.
-        sha256, size: of the file; ``None``: not known when the index was written.
+        sha256: of the file; ``None``: not known when the index was written.
+        size: likewise, in bytes.
         config: arguments of the backbone, where the file has none.
         backbone: for a head, the name of the backbone it was trained on.
         scores: benchmark -> percent.

@@ -60,7 +60,7 @@ def open_weights(
     config: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Weights:
-    """:func:`resolve` (``options``) and :func:`read` in one; an index's config goes over the file's own.
+    """`resolve` (``options``) and `read` in one; an index's config goes over the file's own.
 
     Raises:
         CheckpointError: as both do.
@@ -94,7 +94,7 @@ def obtain(
     yes: bool = False,
     update: bool = False,
 ) -> Path:
-    """The local file of an entry; see :func:`resolve`."""
+    """The local file of an entry; see `resolve`."""
     offline = hub.is_offline() if offline is None else offline
     lock = None if update else read_lock(entry.name)  # what is recorded stays until the new file is here
     if lock and Path(lock.path).exists() and (entry.sha256 in (None, lock.sha256)):

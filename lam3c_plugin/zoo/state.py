@@ -19,7 +19,7 @@ def read_state(name_or_path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a checkpoint, without ``module.``, in whatever layout it has (``checkpoints.keys``).
 
     A run never downloads: every rank would, and nobody may be there to agree to a licence. PyTorch files are read as a
-    run's own checkpoints are, by :func:`read_checkpoint`.
+    run's own checkpoints are, by `read_checkpoint`.
 
     Args:
         name_or_path: a .pth or .safetensors file, a folder for the Hub, or a zoo name that was downloaded.

@@ -53,7 +53,8 @@ class Lock:
 
     Attributes:
         path: where it lies.
-        sha256, size: of its bytes.
+        sha256: of its bytes.
+        size: number of its bytes.
         commit: of the Hub repository, where it came from there.
         source: where it came from, in words.
         mtime_ns: of the file when its hash was last compared; an untouched file is not hashed again.

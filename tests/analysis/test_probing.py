@@ -5,16 +5,8 @@ from torch.nn import functional as F
 
 from lam3c_plugin.analysis import probing
 from lam3c_plugin.analysis.heads import classify
-from lam3c_plugin.analysis.labelled import (
-    Sample,
-    encode_samples,
-    find_splits,
-    ignore_labels,
-    read_labelled,
-    sample_rows,
-)
+from lam3c_plugin.analysis.probing import Sample, ignore_labels, sample_rows
 from lam3c_plugin.errors import DataError
-from tests.analysis.made import corner, put_data, put_scene
 
 
 def blobs(count=300, classes=3, width=10, seed=0, spread=0.5):
@@ -81,52 +73,9 @@ def test_no_labels_are_said():
         probing.run_probes(empty, empty, 3)
 
 
-def test_splits_by_folder_and_by_share(tmp_path):
-    put_data(tmp_path / "a", train=2, val=1)
-    train, val = find_splits(tmp_path / "a", None, 0)
-    assert [len(train), len(val), val[0].name] == [2, 1, "corner_0"]
-    for i in range(5):
-        put_scene(tmp_path / f"b/scene_{i}", corner(i, 50))
-    train, val = find_splits(tmp_path / "b", 0.4, 0)
-    assert (len(train), len(val)) == (2, 3)
-    assert not set(train) & set(val)
-    assert find_splits(tmp_path / "b", 0.4, 0) == (train, val)
-    (tmp_path / "c").mkdir()
-    with pytest.raises(DataError, match="0 training and 0 validation"):
-        find_splits(tmp_path / "c", None, 0)
-
-
-def test_labels_are_read_from_the_file_asked_for(tmp_path):
-    cloud = corner(0, 100)
-    scene = put_scene(tmp_path / "scene", cloud, labels="segment20")
-    assert (read_labelled(scene, "segment20").segment == cloud.segment).all()
-    with pytest.raises(DataError, match=r"no segment\.npy; say with --labels"):
-        read_labelled(scene, "segment")
+def test_a_sample_is_of_labelled_points_and_the_same_again():
     assert ignore_labels(np.array([0, 255, -3, 2]), [255]).tolist() == [0, -1, -1, 2]
     rows = sample_rows(np.array([0, -1, 1, 1, 2, 0]), 3, 0, "scene")
     assert len(rows) == 3
     assert 1 not in rows
     assert (rows == sample_rows(np.array([0, -1, 1, 1, 2, 0]), 3, 0, "scene")).all()
-
-
-def test_samples_are_cached_until_anything_changes(tmp_path):
-    scenes = find_splits(put_data(tmp_path / "data", 2, 1), None, 0)[0]
-    calls = []
-
-    def encode(cloud):
-        calls.append(len(cloud))
-        return cloud.coord, np.arange(len(cloud))
-
-    def samples(most=100, **key):
-        return encode_samples(scenes, encode, key, tmp_path / "cache", "segment", [], most, 0, say=lambda text: None)
-
-    first, again = samples(), samples()
-    assert len(calls) == 2
-    assert all((a.feat == b.feat).all() and (a.label == b.label).all() for a, b in zip(first, again, strict=True))
-    samples(weights="others")
-    samples(most=50)
-    assert len(calls) == 6
-    next((tmp_path / "cache").glob("*.npz")).write_bytes(b"damaged")
-    np.save(scenes[0] / "color.npy", corner(7).color)
-    samples()
-    assert len(calls) in (7, 8)

@@ -1,15 +1,8 @@
-import base64
-import json
-import re
-
 import numpy as np
 import pytest
 
-from data_tools.reporting.viewer import thin_rows
 from lam3c_plugin.analysis import similarity as core
-from lam3c_plugin.analysis.pages import opening_normals, similarity_page
 from lam3c_plugin.errors import DataError
-from tests.analysis.made import corner
 
 
 def unit_features(count=500, width=40, seed=0):
@@ -55,27 +48,3 @@ def test_heat_runs_from_dark_to_bright_and_picks_are_green():
     marked = core.mark_points(color, coord, coord[[50]])
     assert (marked[50] == core.MARK).all()
     assert (marked[0] == color[0]).all()
-
-
-def test_normals_that_would_hide_the_room_are_left_out():
-    cloud = corner()
-    assert opening_normals(cloud) is cloud.normal
-    cloud.normal = -cloud.normal
-    assert opening_normals(cloud) is None
-    cloud.normal = None
-    assert opening_normals(cloud) is None
-
-
-def test_the_page_holds_the_packed_features_of_the_points_shown():
-    cloud = corner()
-    cells = np.arange(len(cloud)) // 2
-    packed = core.pack(unit_features(len(cloud) // 2))
-    layers = [("similarity", cloud.color, cloud.coord[:, 2])]
-    html = similarity_page(cloud, layers, packed, cells, "a corner", "", max_points=200)
-    data = json.loads(re.search(r'id="packed-features">(.*?)</script>', html, re.S).group(1))
-    code = np.frombuffer(base64.b64decode(data["code"]), np.int8).reshape(200, -1)
-    assert (code == packed.code[cells[thin_rows(len(cloud), 200)]]).all()
-    assert np.allclose(data["weight"], packed.weight)
-    spec = json.loads(re.search(r'class="pv-data"[^>]*>(.*?)</script>', html, re.S).group(1))
-    assert spec["clouds"][0]["count"] == 200
-    assert "http" not in re.sub(r"http://www.w3.org/2000/svg", "", html)  # nothing is fetched

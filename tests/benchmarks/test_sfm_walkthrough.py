@@ -18,23 +18,12 @@ from benchmarks.sfm_walkthrough import (
 from data_tools.clouds.io import Cloud, write_ply
 from data_tools.reconstruction.alignment import Similarity, align_cameras, refine, umeyama
 from data_tools.synthetic.walkthrough.truth import Truth, TruthError, read_truth
+from tests.rooms import box_room
 
 
 def rotation(rng):
     q = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     return q * np.sign(np.linalg.det(q))
-
-
-def box_room(rng, count=60_000):
-    """Even points and inward normals on the inside of a room of 4 x 3 x 2.5 m with a block in it."""
-    size = np.array([4.0, 3.0, 2.5])
-    axis, side = rng.integers(0, 3, count), rng.integers(0, 2, count)
-    coord = rng.random((count, 3)) * size
-    coord[np.arange(count), axis] = side * size[axis]
-    normal = np.zeros((count, 3))
-    normal[np.arange(count), axis] = 1 - 2 * side
-    block = rng.random((count // 6, 3)) * (1.0, 0.6, 0.0) + (0.5, 0.4, 0.8)
-    return np.concatenate([coord, block]), np.concatenate([normal, np.tile([0, 0, 1.0], (len(block), 1))])
 
 
 def track(rng, count=30):
@@ -68,9 +57,7 @@ def rng():
 
 @pytest.fixture
 def truth(rng):
-    coord, normal = box_room(rng)
-    surface = Cloud(coord.astype(np.float32), normal=normal.astype(np.float32))
-    return Truth(surface, track(rng), np.arange(30) * 0.5)
+    return Truth(box_room(60_000, (4.0, 3.0, 2.5)), track(rng), np.arange(30) * 0.5)
 
 
 def test_umeyama_returns_the_planted_similarity(rng):
@@ -109,8 +96,9 @@ def test_after_is_composition(rng):
     np.testing.assert_allclose(a.after(b).apply(points), a.apply(b.apply(points)), atol=1e-10)
 
 
-def test_refine_brings_back_a_small_error_of_all_seven(rng):
-    coord, normal = box_room(rng)
+def test_refine_brings_back_a_small_error_of_all_seven():
+    room = box_room(60_000, (4.0, 3.0, 2.5))
+    coord, normal = room.coord.astype(float), room.normal
     off = Similarity(1.02, umeyama(np.eye(3), np.eye(3)).rotation, np.array([0.02, -0.03, 0.02]))
     found = refine(off.apply(coord[::3]), coord, normal, Similarity(1.0, np.eye(3), np.zeros(3)))
     both = found.after(off)
@@ -177,13 +165,13 @@ def test_vertical_error_is_the_planted_angle(rng):
 
 
 def test_boundaries_are_compared_with_margins_given_back(truth):
-    truth.labels, truth.boundaries = ["outdoor", "living room", "kitchen"], [8.0, 30.0]
+    truth.scenes = [("outdoor", 0.0, 8.0), ("living room", 8.0, 30.0), ("kitchen", 30.0, 60.0)]
     scenes = [{"scene_id": "a", "start": 9.2, "end": 29.9, "label": "living room"}]
     dropped = [{"start": 8.2, "end": 9.2, "reason": "margin"}, {"start": 0.0, "end": 8.2, "reason": "outdoor"}]
-    rows = boundary_errors(scenes, truth, 60.0, dropped)
-    assert rows[0]["start_error"] == pytest.approx(0.2)
-    assert rows[0]["end_error"] == pytest.approx(-0.1)
-    assert rows[1]["found"] is None
+    rows = boundary_errors(scenes, truth, dropped)
+    assert [row["found"] for row in rows] == [None, "a", None]
+    assert rows[1]["start_error"] == pytest.approx(0.2)
+    assert rows[1]["end_error"] == pytest.approx(-0.1)
 
 
 def test_tum_tracks_are_read(tmp_path):

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from lam3c_plugin.checkpoints.architecture import guess_config
-from lam3c_plugin.checkpoints.convert import check_sums, tensors_digest, write, write_folder
+from lam3c_plugin.checkpoints.convert import tensors_digest
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.card import Card, entry_name
+from lam3c_plugin.zoo.publish import check_sums, write, write_folder
 from tests.zoo.samples import TINY, finetuned, same, shaped, tiny_head, tiny_state, training
 
 CARD = Card("tiny", "a tiny one", scores={"ScanNet LP": 66.0})

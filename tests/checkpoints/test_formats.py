@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 
-from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
-from lam3c_plugin.checkpoints.convert import tensors_digest, write
+from lam3c_plugin.checkpoints.convert import tensors_digest
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode import load
-from lam3c_plugin.encode.models import SIZES, build_encoder
+from lam3c_plugin.encode.models import build_encoder
+from lam3c_plugin.recipes.ptv3 import ENCODERS
+from lam3c_plugin.zoo.publish import write
+from tests.rooms import synthetic_room
 from tests.zoo.samples import DATA, TOTAL, finetuned, same, training
 
 #: of the published files: PTv3's arguments as the zoo's .pth have them, tuples and all
@@ -32,7 +34,7 @@ def numbers(size, seed):
     """A backbone with the reference's names and shapes, and weights of a useful scale."""
     torch.manual_seed(seed)
     with torch.no_grad():
-        state = PointTransformerV3(**COMMON, **SIZES[size]).state_dict()
+        state = PointTransformerV3(**COMMON, **ENCODERS[size]).state_dict()
         state = {key: value + 0.02 * torch.randn_like(value) for key, value in state.items()}
     shapes = json.loads((DATA / f"ptv3_{size}_backbone_keys.json").read_text())
     assert {key: list(value.shape) for key, value in state.items()} == shapes
@@ -44,14 +46,14 @@ def numbers(size, seed):
 def test_every_layout_there_and_back_with_the_same_features(tmp_path, size):
     student, teacher = numbers(size, 0), numbers(size, 1)
     head = {"seg_head.weight": torch.randn(20, TOTAL[size]), "seg_head.bias": torch.randn(20)}
-    room, _ = make_room(SyntheticSettings(points=3000, noise="clean"), 0)
+    room, _ = synthetic_room(points=3000, noise="clean")
 
     def features(path, **options):
         out = load(path, device="cpu", **options).encode(room.coord, room.color, room.normal, grid_size=0.1)
         assert out.shape == (len(room), TOTAL[size])
         return torch.from_numpy(out)
 
-    config = {**COMMON, **SIZES[size]}
+    config = {**COMMON, **ENCODERS[size]}
     backbone = build_encoder(config, student).eval()
     assert same(dict(backbone.state_dict()), student)
     first = tmp_path / "lam3c_ptv3.pth"

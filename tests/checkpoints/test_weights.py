@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from lam3c_plugin.checkpoints.architecture import guess_config
-from lam3c_plugin.checkpoints.convert import write, write_folder
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.card import Card
+from lam3c_plugin.zoo.publish import write, write_folder
 from tests.zoo.samples import TINY, TOTAL, features, finetuned, same, shaped, tiny_head, tiny_state, training
 
 PLAIN = json.loads(json.dumps(TINY))

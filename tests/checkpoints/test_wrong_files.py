@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.clouds.io import write_ply
 from lam3c_plugin import cli
-from lam3c_plugin.checkpoints.convert import write
 from lam3c_plugin.checkpoints.weights import read
-from tests.analysis.made import put_data, put_file
+from lam3c_plugin.zoo.publish import write
 from tests.checkpoints.test_weights import Evil
+from tests.rooms import box_room, put_rooms
 from tests.zoo.samples import TINY, tiny_head, tiny_state
 
 #: a config's wrong arguments; each is refused before memory is taken for it
@@ -38,8 +39,8 @@ def wrong(tmp_path_factory):
     root = tmp_path_factory.mktemp("wrong")
     bad = root / "bad"
     bad.mkdir()
-    put_file(root / "room.ply", count=300)
-    put_data(root / "data", 1, 1)
+    write_ply(root / "room.ply", box_room(count=300))
+    put_rooms(root / "data", {"train": 1, "val": 1})
     state = tiny_state()
     good = {"config": TINY, "state_dict": {**state, **tiny_head()}}
     torch.save(good, root / "good.pth")

@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
-from tests.analysis.made import put_data, put_file, run
+from data_tools.clouds.io import write_ply
+from tests.commands.run import run
+from tests.rooms import box_room, put_rooms
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader"]
 FLAGS += ["--enable-unsafe-swiftshader", "--enable-logging=stderr", "--virtual-time-budget=6000", "--dump-dom"]
@@ -41,7 +43,8 @@ def visit(path, profile):
 
 
 def test_every_page_runs(tmp_path):
-    room, data, out = put_file(tmp_path / "room.ply"), put_data(tmp_path / "data", 2, 1), tmp_path / "out"
+    room, out = write_ply(tmp_path / "room.ply", box_room()), tmp_path / "out"
+    data = put_rooms(tmp_path / "data", {"train": 2, "val": 1})
     options = ("--random", "tiny", "--size", "80x60", "--out", out, "--view", "--no-open")
     assert run("pca", room, *options) == 0
     assert run("similarity", room, *options) == 0
@@ -56,7 +59,7 @@ def test_every_page_runs(tmp_path):
 
 def test_a_click_compares_with_the_point_clicked(tmp_path):
     out = tmp_path / "out"
-    room = put_file(tmp_path / "room.ply")
+    room = write_ply(tmp_path / "room.ply", box_room())
     assert run("similarity", room, "--random", "tiny", "--out", out, "--view", "--no-open", "--size", "80x60") == 0
     page = out / "room_similarity.html"
     page.write_text(page.read_text().replace("</body>", CLICK))

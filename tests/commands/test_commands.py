@@ -4,12 +4,12 @@ import re
 import numpy as np
 import pytest
 
-from data_tools.clouds.io import read_cloud
-from lam3c_plugin.analysis.pictures import turntable, with_legend
+from data_tools.clouds.io import read_cloud, write_ply
 from lam3c_plugin.commands.shared import files
 from lam3c_plugin.commands.shared.inputs import input_paths, output_names
 from lam3c_plugin.errors import DataError
-from tests.analysis.made import corner, put_data, put_file, put_scene, run
+from tests.commands.run import run
+from tests.rooms import box_room, put_rooms, put_scene
 
 TINY = ("--random", "tiny", "--size", "80x60")
 
@@ -23,7 +23,7 @@ def no_browser(monkeypatch):
 
 
 def test_pca_writes_picture_points_and_page(tmp_path, no_browser):
-    file = put_file(tmp_path / "room.ply")
+    file = write_ply(tmp_path / "room.ply", box_room())
     out = tmp_path / "out"
     assert run("pca", file, *TINY, "--out", out, "--view") == 0
     assert sorted(p.name for p in out.iterdir()) == ["room_pca.html", "room_pca.ply", "room_pca.png"]
@@ -39,7 +39,7 @@ def test_pca_writes_picture_points_and_page(tmp_path, no_browser):
 
 @pytest.mark.parametrize("words", [(), ("--format", "ply"), ("--per", "cell")])
 def test_encode_shows_what_it_wrote(tmp_path, no_browser, words):
-    file, out = put_file(tmp_path / "room.ply", count=400), tmp_path / "out"
+    file, out = write_ply(tmp_path / "room.ply", box_room(count=400)), tmp_path / "out"
     words = ("encode", file, "--random", "tiny", "--grid-size", "0.05", "--out", out, *words)
     assert run(*words) == 0
     assert not list(out.glob("*.html"))
@@ -51,7 +51,7 @@ def test_encode_shows_what_it_wrote(tmp_path, no_browser, words):
 
 def test_joint_components_over_a_folder(tmp_path, capsys):
     for i in range(2):
-        put_scene(tmp_path / f"rooms/scene_{i}", corner(i))
+        put_scene(tmp_path / f"rooms/scene_{i}", box_room(seed=i))
     assert run("pca", tmp_path / "rooms", *TINY, "--joint", "--out", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("scene_0: 1,500 points")
@@ -59,7 +59,7 @@ def test_joint_components_over_a_folder(tmp_path, capsys):
 
 
 def test_similarity_of_picks(tmp_path, capsys):
-    file, out = put_file(tmp_path / "room.ply"), tmp_path / "out"
+    file, out = write_ply(tmp_path / "room.ply", box_room()), tmp_path / "out"
     picks = ("--pick", "1.0,1.0,0.0", "--pick", "0.0,1.0,1.0")
     assert run("similarity", file, *TINY, *picks, "--out", out, "--view", "--no-open") == 0
     with np.load(out / "room_similarity.npz") as found:
@@ -75,7 +75,7 @@ def test_similarity_of_picks(tmp_path, capsys):
 
 
 def test_coordinates_far_from_the_origin_are_those_of_the_input(tmp_path):
-    cloud = corner()
+    cloud = box_room()
     far = cloud.coord.astype(np.float64) + np.array([400_000, 5_000_000, 30])
     np.savez(tmp_path / "far.npz", coord=far, color=cloud.color)
     picked = far[17]
@@ -86,12 +86,12 @@ def test_coordinates_far_from_the_origin_are_those_of_the_input(tmp_path):
 
 
 def test_probe_then_segment_with_its_head(tmp_path, capsys):
-    data, out = put_data(tmp_path / "data"), tmp_path / "out"
+    data, out = put_rooms(tmp_path / "data", {"train": 3, "val": 1}), tmp_path / "out"
     head = tmp_path / "head.pth"
     words = ("probe", "--data", data, *TINY, "--out", out, "--seeds", 2, "--save-head", head, "--view", "--no-open")
     assert run(*words) == 0
     text = capsys.readouterr().out
-    assert "encoding corner_0 (1 of 3)" in text
+    assert "encoding room0 (1 of 3)" in text
     result = json.loads((out / "probe.json").read_text())
     best = {row["probe"]: row["m_iou"][0] for row in result["rows"] if row["share"] == 1.0}
     assert min(best.values()) > 0.8  # colours give the classes away
@@ -103,17 +103,17 @@ def test_probe_then_segment_with_its_head(tmp_path, capsys):
     assert (out / "probe.json").read_bytes() == before
 
     assert run("segment", data / "val", *TINY, "--head", head, "--out", out, "--view", "--no-open") == 0
-    points = read_cloud(out / "corner_0_segment.ply")
-    assert (points.segment == corner(100).segment).mean() > 0.9
-    with np.load(out / "corner_0_segment.npz") as found:
+    points = read_cloud(out / "room0_segment.ply")
+    assert (points.segment == box_room(seed=100).segment).mean() > 0.9
+    with np.load(out / "room0_segment.npz") as found:
         assert (found["segment"] == points.segment).all()
         assert list(found["names"]) == ["class 0", "class 1", "class 2"]
     assert re.search(r"class 1 +\d+ +\d+\.\d% +0\.\d+", capsys.readouterr().out)
-    assert len(_spec((out / "corner_0_segment.html").read_text())["layers"][0]["legend"]) == 3
+    assert len(_spec((out / "room0_segment.html").read_text())["layers"][0]["legend"]) == 3
 
 
 def test_export_writes_the_inputs_of_a_cloud(tmp_path, capsys):
-    file = put_file(tmp_path / "room.ply")
+    file = write_ply(tmp_path / "room.ply", box_room())
     assert run("export", "--random", "tiny", "--tables", file, "--tables-out", tmp_path / "t.npz") == 0
     with np.load(tmp_path / "t.npz") as found:
         assert found["output"].shape == (len(found["feat"]), 360)
@@ -140,7 +140,7 @@ def test_export_writes_the_inputs_of_a_cloud(tmp_path, capsys):
     ],
 )
 def test_errors_are_one_line(tmp_path, capsys, words, message):
-    room, text = put_file(tmp_path / "room.ply", count=200), tmp_path / "text.ply"
+    room, text = write_ply(tmp_path / "room.ply", box_room(count=200)), tmp_path / "text.ply"
     text.write_text("hello")
     names = {"ROOM": room, "TEXT": text, "FOLDER": tmp_path}
     assert run(*(names.get(word, word) for word in words)) == 1
@@ -152,10 +152,10 @@ def test_errors_are_one_line(tmp_path, capsys, words, message):
 def test_a_bad_file_among_several_is_said_and_the_rest_goes_on(tmp_path, capsys):
     folder = tmp_path / "rooms"
     folder.mkdir()
-    put_file(folder / "a.ply", count=300)
+    write_ply(folder / "a.ply", box_room(count=300))
     (folder / "b.ply").write_text("hello")
     np.savez(folder / "c.npz", coord=np.random.default_rng(0).random((50, 3)) * 1e6)
-    put_file(folder / "d.ply", count=300)
+    write_ply(folder / "d.ply", box_room(count=300))
     assert run("pca", folder, *TINY, "--out", tmp_path / "out") == 1
     errors = capsys.readouterr().err.splitlines()
     assert [line.startswith("error: ") for line in errors] == [True, True]
@@ -165,16 +165,17 @@ def test_a_bad_file_among_several_is_said_and_the_rest_goes_on(tmp_path, capsys)
 
 
 def test_a_bad_file_among_joint_ones_is_left_out(tmp_path, capsys):
-    put_file(tmp_path / "a.ply", count=300)
+    write_ply(tmp_path / "a.ply", box_room(count=300))
     (tmp_path / "b.ply").write_text("hello")
-    put_file(tmp_path / "c.ply", count=300, seed=1)
+    write_ply(tmp_path / "c.ply", box_room(count=300, seed=1))
     assert run("pca", tmp_path, *TINY, "--joint", "--out", tmp_path / "out") == 1
     assert "b.ply" in capsys.readouterr().err
     assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == ["a_pca.ply", "c_pca.ply"]
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, capsys):
-    words = ("probe", "--data", put_data(tmp_path / "data", 1, 1), *TINY, "--seeds", "1", "--out", tmp_path / "out")
+    data = put_rooms(tmp_path / "data", {"train": 1, "val": 1})
+    words = ("probe", "--data", data, *TINY, "--seeds", "1", "--out", tmp_path / "out")
     assert run(*words) == 0
     whole = capsys.readouterr().out.split("encoding")[-1].split("\n", 1)[1]
     files = sorted((tmp_path / "out/cache").glob("*.npz"))
@@ -187,28 +188,18 @@ def test_a_damaged_cache_is_made_again(tmp_path, capsys):
 
 
 def test_inputs_and_names(tmp_path):
-    put_scene(tmp_path / "a/room", corner(0, 50))
-    put_file(tmp_path / "a/other.ply", count=50)
+    put_scene(tmp_path / "a/room", box_room(50))
+    write_ply(tmp_path / "a/other.ply", box_room(count=50))
     assert [p.name for p in input_paths([tmp_path / "a"])] == ["other.ply", "room"]
     assert output_names([tmp_path / "x/room.ply", tmp_path / "y/room.ply"]) == ["room", "room_2"]
-    put_scene(tmp_path / "rooms/train/one", corner(0, 50))
-    put_scene(tmp_path / "rooms/val/two", corner(0, 50))
+    put_scene(tmp_path / "rooms/train/one", box_room(50))
+    put_scene(tmp_path / "rooms/val/two", box_room(50))
     (tmp_path / "rooms/out").mkdir()
-    put_file(tmp_path / "rooms/out/one_pca.ply", count=50)
+    write_ply(tmp_path / "rooms/out/one_pca.ply", box_room(count=50))
     assert [p.name for p in input_paths([tmp_path / "rooms"], tmp_path / "rooms/out")] == ["one", "two"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="neither cloud files nor scene folders"):
+    with pytest.raises(DataError, match=r"neither cloud files \(.*\) nor scene folders"):
         input_paths([tmp_path / "empty"])
-
-
-def test_the_turntable_shows_every_side_and_the_legend_fits():
-    cloud = corner()
-    image = turntable(cloud.coord, [cloud.color], size=(60, 40), yaws=(0, 90, 180, 270))
-    assert image.shape == (40 + 2 * 8, 4 * 60 + 5 * 8, 3)
-    views = [image[8:48, 8 + 68 * i : 68 + 68 * i] for i in range(4)]
-    assert all((a != b).any() for i, a in enumerate(views) for b in views[:i])
-    legend = [(f"a long name of class {i}", (i, 0, 0)) for i in range(5)]
-    assert with_legend(image, legend).shape[0] > image.shape[0] + 3 * 24
 
 
 def test_no_display_means_no_browser(tmp_path, monkeypatch, no_browser):

@@ -1,10 +1,10 @@
-import numpy as np
 import pytest
 
 from lam3c_plugin import cli
 from lam3c_plugin.commands import doctor_checkout as doctor
 from lam3c_plugin.host_checkout import inspect_checkout
 from tests.commands.fake_checkout import make_checkout
+from tests.rooms import put_scene
 
 
 @pytest.fixture
@@ -36,9 +36,7 @@ def test_wrong_folder(tmp_path, capsys):
 
 
 def test_data_and_configs_found(root, capsys):
-    scene = root / "data/roomtours/train/scene0"
-    scene.mkdir(parents=True)
-    np.save(scene / "coord.npy", np.zeros((4, 3), np.float32))
+    put_scene(root / "data/roomtours/train/scene0")
     cli.main(["install", "--pointcept", str(root)])
     run(root)
     out = capsys.readouterr().out

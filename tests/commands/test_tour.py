@@ -8,8 +8,10 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from data_tools.clouds.io import write_ply
 from lam3c_plugin.cli import build_parser
-from tests.analysis.made import put_file, run
+from tests.commands.run import run
+from tests.rooms import box_room
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +36,7 @@ def test_the_notebook_runs_top_to_bottom(monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_the_exported_network_runs_as_the_tour_says(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    put_file(tmp_path / "room.ply")
+    write_ply(tmp_path / "room.ply", box_room())
     words = ("--torch-export", "encoder.pt2", "--tables", "room.ply", "--tables-out", "room_tables.npz")
     assert run("export", "--random", "tiny", *words) == 0
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tour.md").read_text(encoding="utf-8"), re.S)

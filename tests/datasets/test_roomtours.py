@@ -13,30 +13,17 @@ from lam3c_plugin import host
 from lam3c_plugin.datasets import RoomToursDataset, read_scene
 from lam3c_plugin.datasets.roomtours import choose_subset
 from lam3c_plugin.errors import ConfigError, DataError
+from tests.rooms import box_room, put_scene
 
 COUNT = 60
-
-
-def write_scene(folder, count=COUNT, seed=0, **arrays):
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    full = {
-        "coord": rng.random((count, 3)).astype(np.float32) * 3,
-        "color": rng.integers(0, 256, (count, 3), dtype=np.uint8),
-        "normal": rng.standard_normal((count, 3)).astype(np.float16),
-        **arrays,
-    }
-    for key, value in full.items():
-        if value is not None:
-            np.save(folder / f"{key}.npy", value)
-    return folder
 
 
 @pytest.fixture
 def root(tmp_path):
     root = tmp_path / "room tours"  # paths may have spaces
     for number in (10, 9, 1):
-        write_scene(root / "train" / f"video a_{number}", seed=number)
+        room = box_room(COUNT, seed=number)
+        put_scene(root / "train" / f"video a_{number}", room, segment=None, normal=room.normal.astype(np.float16))
     return root
 
 
@@ -60,7 +47,7 @@ def test_a_scene_is_float32_whatever_the_files_hold(root):
 
 
 def test_missing_color_and_normal_are_zeros_and_labels_are_not_read(root):
-    write_scene(root / "train" / "bare", color=None, normal=None, segment=np.zeros(7), instance=np.zeros(7))
+    put_scene(root / "train" / "bare", color=None, normal=None, segment=np.zeros(7), instance=np.zeros(7))
     dataset = RoomToursDataset(data_root=root)
     sample = dataset[0]
     assert sample["name"] == "bare"
@@ -74,7 +61,7 @@ def test_missing_color_and_normal_are_zeros_and_labels_are_not_read(root):
 def test_odd_values_in_color_and_normal_become_zero(root):
     normal = np.ones((COUNT, 3), np.float32)
     normal[3, 1] = np.nan
-    scene = read_scene(write_scene(root / "odd", normal=normal, color=np.full((COUNT, 3), 0.5)), color_scale=255)
+    scene = read_scene(put_scene(root / "odd", normal=normal, color=np.full((COUNT, 3), 0.5)), color_scale=255)
     assert not scene["normal"][3].any()
     assert scene["normal"].sum() == 3 * (COUNT - 1)
     assert np.allclose(scene["color"], 127.5)
@@ -108,12 +95,12 @@ def test_broken_scenes_are_named_counted_and_replaced(root, kind, caplog):
     message = "cannot be read"
     if kind in BROKEN:
         arrays, message = BROKEN[kind]
-        write_scene(folder, **arrays)
+        put_scene(folder, **arrays)
     elif kind == "dangling link":
         folder.symlink_to(root / "gone")
         message = "is not a folder"
     else:
-        path = write_scene(folder) / "coord.npy"
+        path = put_scene(folder) / "coord.npy"
         if kind == "pickle":
             np.save(path, np.array([{}]), allow_pickle=True)
         else:
@@ -137,7 +124,7 @@ def test_broken_scenes_are_named_counted_and_replaced(root, kind, caplog):
 def test_a_scene_that_a_transform_refuses_is_skipped(root):
     far = cloud()
     far[0] = 1e7
-    write_scene(root / "train" / "a stray point", coord=far)
+    put_scene(root / "train" / "a stray point", coord=far)
     dataset = RoomToursDataset(data_root=root, transform=[dict(type="ElasticDistortion")])
     np.random.seed(0)
     assert dataset[0]["name"] == "video a_1"
@@ -182,9 +169,9 @@ def check_message(error, folder):
 
 
 def test_several_roots_splits_and_lists(root, tmp_path):
-    write_scene(tmp_path / "more" / "train" / "video a_2")
-    write_scene(tmp_path / "more" / "val" / "video b_1")
-    write_scene(root / "val" / "video c_1")
+    put_scene(tmp_path / "more" / "train" / "video a_2")
+    put_scene(tmp_path / "more" / "val" / "video b_1")
+    put_scene(root / "val" / "video c_1")
     dataset = RoomToursDataset(data_root=[str(root), tmp_path / "more"], split=["train", "val"])
     assert names(dataset) == ["video a_1", "video a_9", "video a_10", "video c_1", "video a_2", "video b_1"]
     assert dataset[4]["name"] == "video a_2"
@@ -200,7 +187,7 @@ def test_several_roots_splits_and_lists(root, tmp_path):
 
 
 def test_links_hidden_and_stray_files_and_read_only_roots(root, tmp_path):
-    write_scene(tmp_path / "elsewhere" / "linked")
+    put_scene(tmp_path / "elsewhere" / "linked")
     (root / "train" / "video a_4").symlink_to(tmp_path / "elsewhere" / "linked")
     (root / "train" / ".hidden").mkdir()
     (root / "train" / "readme.md").write_text("stray")
@@ -263,7 +250,7 @@ def test_colors_that_look_like_0_to_1_are_reported_once(root, caplog):
 
 def test_it_mixes_with_labelled_scenes(root, tmp_path):
     real = tmp_path / "real"
-    write_scene(real / "train" / "scan", segment=np.zeros(COUNT, int), instance=np.zeros(COUNT, int))
+    put_scene(real / "train" / "scan", segment=np.zeros(COUNT, int), instance=np.zeros(COUNT, int))
     transform = [dict(type="ToTensor"), dict(type="Collect", keys=("coord", "segment", "name"), feat_keys=("color",))]
     dataset = host.build_dataset(
         dict(

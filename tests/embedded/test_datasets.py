@@ -16,27 +16,17 @@ from lam3c_plugin.embedded.datasets import (
 )
 from lam3c_plugin.embedded.registry import build_dataset
 from lam3c_plugin.errors import ConfigError, DataError
-
-
-def write_scene(folder, count=200, seed=0, **extra):
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    arrays = {
-        "coord": rng.random((count, 3)) * 2,
-        "color": rng.integers(0, 256, (count, 3), dtype=np.uint8),
-        "normal": rng.standard_normal((count, 3)).astype(np.float16),
-        **extra,
-    }
-    for key, value in arrays.items():
-        np.save(folder / f"{key}.npy", value)
+from tests.rooms import box_room, put_scene
 
 
 @pytest.fixture
 def root(tmp_path):
     for number in (10, 2, 1):
-        write_scene(tmp_path / "train" / f"room{number}", seed=number)
+        room = box_room(200, seed=number)
+        put_scene(tmp_path / "train" / f"room{number}", room, segment=None, normal=room.normal.astype(np.float16))
     labels = np.arange(200).reshape(-1, 1) % 4
-    write_scene(tmp_path / "val" / "room3", segment=labels, instance=labels.astype(np.int64), other=np.zeros(5))
+    extra = dict(segment=labels, instance=labels.astype(np.int64), other=np.zeros(5))
+    put_scene(tmp_path / "val" / "room3", box_room(200), **extra)
     (tmp_path / "train" / "notes.txt").write_text("stray")
     (tmp_path / "train" / ".cache").mkdir()
     return tmp_path

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from lam3c_plugin.embedded.downstream import TESTERS, SegmentationCounts
+from lam3c_plugin.embedded.downstream import SegmentationCounts
+from lam3c_plugin.embedded.registry import TESTERS
 from lam3c_plugin.errors import CheckpointError, DataError
 from lam3c_plugin.host import HOOKS, Config
 from tests.ranks import run_ranks

@@ -8,16 +8,11 @@ import torch
 
 from lam3c_plugin.errors import ConfigError, DataError
 from lam3c_plugin.host import build_dataset
+from tests.rooms import box_room, put_scene
 
 
-def write(folder, count=12, **extra):
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(len(folder.name))
-    np.save(folder / "coord.npy", rng.normal(size=(count, 3)).astype(np.float32))
-    np.save(folder / "color.npy", rng.integers(0, 255, (count, 3)).astype(np.uint8))
-    np.save(folder / "normal.npy", np.tile(np.float32([0, 0, 1]), (count, 1)))
-    for name, array in extra.items():
-        np.save(folder / f"{name}.npy", array)
+def write(folder, **extra):
+    put_scene(folder, box_room(12, seed=len(folder.name)), **{"segment": None, **extra})
 
 
 @pytest.fixture

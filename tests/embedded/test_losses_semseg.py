@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lam3c_plugin.embedded.downstream import CrossEntropyLoss, LovaszLoss, lovasz_softmax, lovasz_softmax_reference
+from lam3c_plugin.embedded.downstream import CrossEntropyLoss, LovaszLoss, lovasz_softmax
 from lam3c_plugin.errors import ConfigError
 from lam3c_plugin.host import build_criteria
 
@@ -15,6 +15,26 @@ def scores(count=23, classes=4, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     pred = torch.randn(count, classes, generator=generator, dtype=dtype)
     return pred, torch.randint(0, classes, (count,), generator=generator)
+
+
+def lovasz_softmax_reference(probability, target, classes=None):
+    """`lovasz_softmax`, point by point as the definition reads."""
+    total, count = probability.sum() * 0.0, 0
+    for index in range(probability.shape[1]):
+        truth = {point for point, label in enumerate(target.tolist()) if label == index}
+        if not truth or (classes is not None and index not in classes):
+            continue
+        error = [1 - row[index] if point in truth else row[index] for point, row in enumerate(probability)]
+        wrong = set()
+        before = 0.0
+        for point in sorted(range(len(error)), key=lambda point: -float(error[point].detach())):
+            wrong.add(point)
+            # a set of mispredicted points leaves truth - wrong found; the union is truth and the false positives
+            after = 1 - len(truth - wrong) / len(truth | wrong)
+            total = total + error[point] * (after - before)
+            before = after
+        count += 1
+    return total / max(count, 1)
 
 
 @pytest.mark.parametrize("seed", range(4))

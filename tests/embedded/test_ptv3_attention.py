@@ -97,6 +97,22 @@ def test_upcast_computes_in_float32_under_autocast():
     torch.testing.assert_close(upcast, patch_attention(qkv, route, 2, 0.3))
 
 
+def test_short_clouds_come_in_few_lengths():
+    lengths = {block.length for size in range(1, 1024) for block in plan_patches([size], 1024).blocks}
+    assert len(lengths) <= 50
+    assert all(block.length <= 100 for size in range(1, 300) for block in plan_patches([size], 100).blocks)
+    for size in range(64, 1024):
+        (block,) = plan_patches([size], 1024).blocks
+        assert size <= block.length <= 1.125 * size
+
+
+def test_compiled_attention_is_the_same():
+    route = patch_route(geometry([40, 9]), 16, "z")
+    qkv = torch.randn(49, 48, generator=torch.Generator().manual_seed(5))
+    compiled = torch.compile(lambda x: patch_attention(x, route, 2, 0.3), backend="eager")
+    torch.testing.assert_close(compiled(qkv), patch_attention(qkv, route, 2, 0.3))
+
+
 def test_clear_refusals():
     with pytest.raises(ValueError, match="enable_rpe=True is not supported"):
         SerializedAttention(16, 2, 8, enable_rpe=True)

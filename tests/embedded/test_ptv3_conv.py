@@ -4,8 +4,33 @@ import pytest
 import torch
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
-from lam3c_plugin.embedded.ptv3.rows import expand_rows, group_by_key, group_max, group_max_plain, group_mean, group_sum
-from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map, submanifold_conv3d, submanifold_conv3d_plain
+from lam3c_plugin.embedded.ptv3.rows import expand_rows, group_by_key, group_max, group_mean, group_sum
+from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map, submanifold_conv3d
+
+
+def submanifold_conv3d_plain(x, weight, bias, cells, batch):
+    """`submanifold_conv3d` written out: for every point, every kernel entry, look the neighbour up."""
+    table = {}
+    places = [(cloud, *cell) for cloud, cell in zip(batch.tolist(), cells.tolist(), strict=True)]
+    for row, place in enumerate(places):
+        table.setdefault(place, row)
+    out = []
+    for cloud, i, j, k in places:
+        result = torch.zeros_like(weight[:, 0, 0, 0, 0]) if bias is None else bias
+        for a in range(3):
+            for b in range(3):
+                for c in range(3):
+                    row = table.get((cloud, i + a - 1, j + b - 1, k + c - 1))
+                    if row is not None:
+                        result = result + weight[:, a, b, c] @ x[row]
+        out.append(result)
+    return torch.stack(out)
+
+
+def group_max_plain(values, groups):
+    """`group_max`, one group after the other."""
+    spans = zip(groups.starts[:-1].tolist(), groups.starts[1:].tolist(), strict=True)
+    return torch.stack([values[groups.order[start:end]].amax(0) for start, end in spans])
 
 
 def clouds(sizes, extent=5, seed=0, unique=False):

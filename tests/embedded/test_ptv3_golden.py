@@ -1,4 +1,4 @@
-"""Our PT-v3m2 with the reference's weights gives the reference's numbers (tensors made once, see lam3c.md)."""
+"""Our PT-v3m2 with the reference's weights gives the reference's numbers (tensors made once)."""
 
 import json
 from functools import cache

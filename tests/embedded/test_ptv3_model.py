@@ -8,7 +8,6 @@ import torch
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.embedded.ptv3.blocks import DropPath
 from lam3c_plugin.embedded.registry import build_model
-from lam3c_plugin.embedded.structure import Point
 
 SMALL = dict(
     in_channels=9,
@@ -272,17 +271,3 @@ def test_one_point_and_equal_points():
     point = net(batch_of(same, cloud(1, 1)))
     assert point.feat.isfinite().all()
     torch.testing.assert_close(point.feat[:80], point.feat[:1].expand(80, -1))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_gpu_equals_cpu():
-    net = model(enc_mode=False)
-    batch = batch_of(cloud(700), cloud(1, 1), cloud(40, 2), mask=torch.arange(741) < 100)
-    wanted = net(batch).feat
-    on_gpu = net.cuda()({key: value.cuda() if torch.is_tensor(value) else value for key, value in batch.items()}).feat
-    torch.testing.assert_close(on_gpu.cpu(), wanted, atol=1e-4, rtol=1e-4)
-    with torch.autocast("cuda", dtype=torch.bfloat16):
-        point = Point({key: value.cuda() if torch.is_tensor(value) else value for key, value in batch.items()})
-        net.train()(point).feat.float().square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)

@@ -210,3 +210,34 @@ def test_one_line_errors(tmp_path, changes, error, words):
         train(write_config(tmp_path, **changes))
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_longer_plan_is_refused_or_stretched(tmp_path):
+    train(write_config(tmp_path, epoch=2))
+    config = tmp_path / "run/config.py"
+    with pytest.raises(CheckpointError, match=r"planned for 14 steps and would have 28 now.*stretch_schedule=True"):
+        train(config, epoch=4, **resume_options(tmp_path))
+    train(config, epoch=4, stretch_schedule=True, **resume_options(tmp_path))
+    train(write_config(tmp_path / "straight", epoch=4))
+    rates, straight = ([line.split()[1] for line in result(folder)[0]] for folder in (tmp_path, tmp_path / "straight"))
+    assert rates[14:] == straight[14:]  # the learning rate of every step is the longer run's
+    assert "epoch = 4" in config.read_text()  # and a plain -r true resumes it
+
+
+@pytest.mark.parametrize("kind", ["OneCycleLR", "CosineAnnealingLR", "MultiStepLR", "PolyLR"])
+def test_every_schedule_can_be_stretched(kind):
+    from lam3c_plugin.embedded.engine.state import _replay
+    from lam3c_plugin.embedded.scheduler import build_scheduler
+
+    settings = {"OneCycleLR": dict(max_lr=1.0), "MultiStepLR": dict(milestones=[0.3, 0.7])}.get(kind, {})
+    rates = []
+    for steps in (0, 25):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        schedule = build_scheduler(dict(type=kind, total_steps=40, **settings), optimizer)
+        optimizer.param_groups[0]["lr"] = 0.0123  # a loaded optimiser has the old place's
+        _replay(schedule, steps)
+        for _ in range(25 - steps):
+            optimizer.step()
+            schedule.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(rates[1], rel=1e-12)

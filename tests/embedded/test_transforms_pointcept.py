@@ -15,6 +15,7 @@ from benchmarks.host_transforms import load_host_transforms, missing_host
 from lam3c_plugin.embedded import transforms as T
 from lam3c_plugin.embedded.transforms import color as color_module
 from tests.embedded.test_transforms_views import recipe
+from tests.rooms import box_room, sample_of
 
 pytestmark = pytest.mark.pointcept
 
@@ -28,21 +29,10 @@ def theirs():
     return load_host_transforms()
 
 
-def room(seed=0, count=12_000):
-    rng = np.random.default_rng(seed)
-    coord = rng.random((count, 3)) * [3, 2.5, 2.2]
-    normal = np.zeros((count, 3))
-    for part, axis in enumerate((2, 0, 1)):
-        coord[part::4, axis] = rng.normal(0, 0.01, len(coord[part::4]))
-        normal[part::4, axis] = 1
-    return {
-        "coord": coord.astype(np.float32),
-        "color": np.clip(coord * 80 + rng.normal(0, 20, (count, 3)), 0, 255).astype(np.float32),
-        "normal": normal.astype(np.float32),
-        "segment": rng.integers(-1, 6, count).astype(np.int32),
-        "instance": rng.integers(0, 9, count).astype(np.int32),
-        "name": "room",
-    }
+def room():
+    cloud = box_room(12_000, (3.0, 2.5, 2.2), unlabelled=0.2)
+    cloud.coord += np.random.default_rng(0).normal(0, 0.01, cloud.coord.shape).astype(np.float32)
+    return sample_of(cloud, instance=np.arange(len(cloud), dtype=np.int32) % 9)
 
 
 def both(theirs, cfg, scene=None):

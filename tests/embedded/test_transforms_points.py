@@ -10,19 +10,13 @@ from lam3c_plugin.embedded.registry import TRANSFORMS
 from lam3c_plugin.embedded.transforms import color as color_module
 from lam3c_plugin.embedded.transforms import geometry, sampling
 from lam3c_plugin.errors import ConfigError, DataError, RegistryError
+from tests.rooms import box_room, sample_of
 
 
 @pytest.fixture
 def scene():
-    rng = np.random.default_rng(0)
-    normal = rng.standard_normal((4000, 3)).astype(np.float32)
-    return {
-        "coord": (rng.random((4000, 3)) * [4, 3, 2.5] + [10, -5, 1]).astype(np.float32),
-        "color": (rng.random((4000, 3)) * 255).astype(np.float32),
-        "normal": normal / np.linalg.norm(normal, axis=1, keepdims=True),
-        "segment": rng.integers(0, 5, 4000).astype(np.int32),
-        "name": "room",
-    }
+    room = box_room(4000, (4.0, 3.0, 2.5))
+    return sample_of(room, coord=room.coord + np.float32([10, -5, 1]))
 
 
 ALL_POINT_TRANSFORMS = [
@@ -357,3 +351,15 @@ def test_compose_names_a_wrong_type():
     with pytest.raises(ConfigError, match="no argument 'gird_size'"):
         T.Compose([dict(type="GridSample", gird_size=1)])
     assert all(name in TRANSFORMS for name in T.__all__ if name[0].isupper() and name != "Compose")
+
+
+def test_every_inverse_row_is_of_its_own_cell_where_labelled_points_are_kept_too():
+    generator = np.random.default_rng(0)
+    coord = generator.uniform(0, 2, (5000, 3)).astype(np.float32)
+    labelled = np.array([3, 77, 1500, 4000, 4999])
+    scene = {"coord": coord, "sampled_index": labelled.copy(), "index_valid_keys": ["coord"]}
+    result = T.GridSample(0.1, return_inverse=True)(scene)
+    cells = np.floor(coord.astype(np.float64) / 0.1).astype(int)
+    kept = np.floor(result["coord"].astype(np.float64) / 0.1).astype(int)
+    assert np.array_equal(kept[result["inverse"]], cells)
+    assert np.array_equal(result["coord"][result["inverse"][labelled]], coord[labelled])

@@ -53,6 +53,7 @@ def recipe(max_size=2000):
 
 
 def room(count=5000, seed=0, name="room"):
+    """Points throughout a box: views are balls whose sizes are counted."""
     rng = np.random.default_rng(seed)
     return {
         "coord": (rng.random((count, 3)) * [4, 3, 2.5]).astype(np.float32),

@@ -7,19 +7,15 @@ from functools import lru_cache
 import numpy as np
 
 from data_tools.clouds.io import Cloud
-from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
 from lam3c_plugin.encode import Encoder
+from tests.rooms import synthetic_room
 
 GRID = 0.05
 
 
-@lru_cache
 def room(points: int = 6000, index: int = 0) -> Cloud:
     """Clean, with colours 0-255 and true normals; the arrays are not to be written to."""
-    cloud, _ = make_room(SyntheticSettings(points=points, noise="clean"), index)
-    for value in cloud.arrays().values():
-        value.flags.writeable = False
-    return cloud
+    return synthetic_room(index, points=points, noise="clean")[0]
 
 
 @lru_cache

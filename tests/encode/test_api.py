@@ -12,8 +12,9 @@ from lam3c_plugin import zoo
 from lam3c_plugin.embedded.geometry import PointCloudError
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode import Encoder
-from lam3c_plugin.encode.models import SIZES, build_encoder
+from lam3c_plugin.encode.models import build_encoder
 from lam3c_plugin.errors import CheckpointError, ConfigError
+from lam3c_plugin.recipes.ptv3 import ENCODERS
 from tests.encode.rooms import GRID, inputs, room, tiny
 
 WIDTHS = (24, 48, 64, 96, 128)
@@ -212,7 +213,7 @@ def test_load_takes_the_student_or_the_teacher(tmp_path):
 
 
 def tiny_config():
-    return {"in_channels": 9, "stride": (2, 2, 2, 2), "mask_token": True, "enc_mode": True, **SIZES["tiny"]}
+    return {"in_channels": 9, "stride": (2, 2, 2, 2), "mask_token": True, "enc_mode": True, **ENCODERS["tiny"]}
 
 
 def test_a_finetuned_model_lends_its_encoder(tmp_path):

@@ -75,6 +75,16 @@ def test_a_given_range_overrules_the_guess():
         unit_colors(torch.tensor([[0, 200, 3]]), 1)
 
 
+def test_a_few_strays_are_clipped_with_a_warning_and_do_not_turn_a_cloud_black():
+    color = np.tile(np.linspace(0, 1, 100)[:, None], (1, 3))
+    for full, stray in ((1, 1.004), (255, 256.0), (255, 1e5), (65535, 1e5)):
+        odd = color * full
+        odd[50, 1] = stray
+        with pytest.warns(UserWarning, match="1 colour values beyond"):
+            out = unit_colors(torch.from_numpy(odd))
+        assert out[50].tolist() == pytest.approx([color[50, 0], 1, color[50, 2]])
+
+
 def test_normals_get_length_one_and_good_ones_pass_to_the_bit():
     normal = torch.tensor([[0.0, 0, 2], [0, 0, 0], [0.6, 0.8, 0.0005]])
     out = unit_normals(normal)

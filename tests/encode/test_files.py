@@ -9,7 +9,7 @@ import pytest
 from data_tools.clouds.io import read_cloud, write_ply
 from data_tools.stages.scene_folder import write_scene
 from lam3c_plugin.cli import main
-from lam3c_plugin.encode.files import RECORD, FileSettings, encode_files, feature_colors, find_items, read_record
+from lam3c_plugin.encode.files import RECORD, FileSettings, encode_files, find_items, read_record
 from lam3c_plugin.errors import DataError
 from tests.encode.rooms import GRID, inputs, room, tiny
 
@@ -40,7 +40,7 @@ def test_items_keep_their_places(data):
     with pytest.raises(DataError, match="does not exist"):
         find_items([data / "nowhere.ply"], "npz")
     (data / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no scene folder"):
+    with pytest.raises(DataError, match="holds neither cloud files"):
         find_items([data / "empty"], "npz")
 
 
@@ -121,7 +121,6 @@ def test_a_ply_has_the_colours_of_the_components(data, tmp_path):
     cloud = read_cloud(tmp_path / "scan.ply")
     assert len(cloud) == len(room(1500, 1))
     assert cloud.color.std(axis=0).min() > 5
-    assert feature_colors(np.zeros((1, 7), np.float32)).shape == (1, 3)
 
 
 def test_the_command(data, tmp_path, capsys):
@@ -140,7 +139,8 @@ def test_the_command(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--random", "gigantic"], "no size 'gigantic'"),
+        ([], "give --checkpoint NAME_OR_FILE"),
+        (["--random", "tiny", "--checkpoint", "x.pth"], "exclude each other"),
         (["--random", "tiny", "--chunk", "lots"], "give auto, none, or a number"),
         (["--random", "tiny", "--level", "9"], "give 'full' or a number"),
         (["--random", "tiny", "--grid-size", "0"], "give metres"),

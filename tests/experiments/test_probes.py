@@ -10,7 +10,7 @@ import pytest
 
 from experiments.learning import probes
 from lam3c_plugin.analysis.heads import Head
-from lam3c_plugin.analysis.labelled import Sample
+from lam3c_plugin.analysis.probing import Sample
 
 SPEC = {
     "source": "full-0",

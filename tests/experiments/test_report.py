@@ -251,9 +251,9 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
 def test_rooms_and_a_checkpoint_become_a_picture(tmp_path: Path) -> None:
     import torch
 
+    from data_tools.drawing.pictures import save_png
     from data_tools.synthetic.rooms.generate import SyntheticSettings, generate
     from lam3c_plugin.host import Config, build_model
-    from lam3c_plugin.viz import save_png
 
     root = Path(__file__).resolve().parents[2]
     config = Config.fromfile(str(root / "configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py"))

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from lam3c_plugin import zoo
-from lam3c_plugin.checkpoints.convert import write
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.hooks.weight_loader import EncoderLoader, load_encoder
 from lam3c_plugin.host import HOOKS, build_model
+from lam3c_plugin.zoo.publish import write
 from tests.embedded.test_segmentor import BACKBONE, segmentor
 
 

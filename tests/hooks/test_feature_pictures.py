@@ -10,13 +10,13 @@ from lam3c_plugin.hooks import FeaturePictures
 from lam3c_plugin.hooks.frozen_features import point_features
 from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene
 from tests.hooks.fakes import Cfg, Rooms, Teacher, Trainer
+from tests.rooms import box_room, sample_of
 
 
 @pytest.fixture
 def scene():
-    generator = np.random.default_rng(0)
-    coord = generator.random((4000, 3)).astype(np.float32) * [3, 2, 2.4]
-    return {"coord": coord, "color": generator.integers(0, 256, (4000, 3)).astype(np.float32)}
+    sample = sample_of(box_room(4000, (3.0, 2.0, 2.4)))
+    return {"coord": sample["coord"], "color": sample["color"]}
 
 
 def make(tmp_path, room, **settings):

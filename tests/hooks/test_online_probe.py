@@ -14,6 +14,7 @@ from lam3c_plugin.hooks import OnlineProbe
 from lam3c_plugin.hooks.online_probe import hook as online_probe
 from lam3c_plugin.hooks.online_probe.settings import TimeBudget
 from lam3c_plugin.hooks.scenes import other_view, prepare_scene
+from tests import rooms
 from tests.hooks.fakes import Cfg, Rooms, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,30 +23,13 @@ LABELLED = ["linear_miou", "linear_accuracy", "knn_miou", "knn_accuracy"]
 UNLABELLED = ["effective_rank", "view_agreement", "knn_consistency"]
 
 
-def room(seed: int, points: int = 1500) -> dict[str, np.ndarray]:
-    """A floor, a wall and a box whose colours tell them apart; labels 0, 1, 2 and, here and there, -1."""
-    rng = np.random.default_rng(seed)
-    coord, label = rng.random((points, 3)) * [2, 2, 1.5], np.arange(points) % 3
-    coord[label == 0, 2] = 0
-    coord[label == 1, 0] = 0
-    color = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])[label] + rng.integers(-20, 20, (points, 3))
-    segment = np.where(rng.random(points) < 0.1, -1, label)
-    return {
-        "coord": coord.astype(np.float32),
-        "color": color.astype(np.uint8),
-        "normal": np.eye(3, dtype=np.float32)[label],
-        "segment": segment.astype(np.int16),
-    }
+def room(seed: int) -> dict[str, np.ndarray]:
+    """Three classes whose colours tell them apart; a tenth of the points has no label."""
+    return rooms.box_room(seed=seed, unlabelled=0.1).arrays()
 
 
 def put_rooms(root: Path, splits: dict[str, int], labels: str = "segment") -> Path:
-    for number, (split, count) in enumerate(splits.items()):
-        for index in range(count):
-            folder = root / split / f"room{index}"
-            folder.mkdir(parents=True)
-            for name, values in room(100 * number + index).items():
-                np.save(folder / f"{labels if name == 'segment' else name}.npy", values)
-    return root
+    return rooms.put_rooms(root, splits, (labels,), unlabelled=0.1)
 
 
 class Encoder(nn.Module):

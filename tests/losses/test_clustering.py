@@ -173,3 +173,71 @@ def test_errors_name_the_value(change, message):
     good |= {"batch": torch.zeros(5, dtype=torch.long), "student_temp": 0.1, "teacher_temp": 0.05}
     with pytest.raises(ValueError, match=message):
         clustering_loss(**(good | change))
+
+
+WIDE = ["spread", "shifted up", "shifted down", "one far row", "one far prototype", "one row a prototype"]
+
+
+def wide_inputs(kind, largest):
+    """Float32 similarities whose abs(similarity) / temperature goes up to about ``largest`` at temperature 0.04."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 60, 24)
+    if kind == "one row a prototype":
+        owner = torch.eye(24)[torch.arange(60) % 24]
+        student, teacher = torch.stack([owner.roll(1, 0), owner]) + 0.02 * torch.stack([student, teacher])
+    scale = 0.04 * largest / teacher.abs().max()
+    if kind == "spread" or kind == "one row a prototype":
+        return student * scale, teacher * scale
+    offset = torch.zeros(60, 24)
+    if kind == "one far row":
+        offset[7] = -0.04 * largest
+    elif kind == "one far prototype":
+        offset[:, 3] = -0.04 * largest
+    else:
+        offset += 0.04 * largest * (1 if kind == "shifted up" else -1)
+    return student + offset, 0.1 * teacher + offset
+
+
+def exact(student, teacher, batch, student_temp, teacher_temp):
+    """The loss in float64, by logarithms."""
+    log_q = teacher.double() / teacher_temp
+    for _ in range(3):
+        log_q = log_q - torch.logsumexp(log_q, 0)
+        log_q = log_q - torch.logsumexp(log_q, 1, keepdim=True)
+    cross = -(log_q.exp() * F.log_softmax(student.double() / student_temp, dim=1)).sum(1)
+    return torch.stack([cross[batch == cloud].mean() for cloud in range(int(batch.max()) + 1)]).mean()
+
+
+@pytest.mark.parametrize("kind", WIDE)
+@pytest.mark.parametrize("largest", [20, 100, 186, 280, 600, 1000])
+@pytest.mark.parametrize("block", [24 * 16, 2**20])
+def test_a_wide_range_equals_float64(kind, largest, block, monkeypatch):
+    monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", block)
+    student, teacher = wide_inputs(kind, largest)
+    batch = batch_of([40, 20])
+    want = value_and_grad(exact, student.double(), teacher, batch, 0.1, 0.04)
+    for function in (clustering_loss, clustering_loss_reference):
+        got = value_and_grad(function, student, teacher, batch, 0.1, 0.04)
+        torch.testing.assert_close(got[0].double(), want[0], rtol=2e-5, atol=0)
+        torch.testing.assert_close(got[1].double(), want[1], rtol=0, atol=3e-5 * float(want[1].abs().max()))
+    exactly = value_and_grad(clustering_loss, student.double(), teacher.double(), batch, 0.1, 0.04)
+    torch.testing.assert_close(exactly[0], want[0], rtol=1e-9, atol=0)
+
+
+def test_the_case_that_was_infinite():
+    torch.manual_seed(0)
+    student, teacher = 3 * torch.randn(500, 64), 3 * torch.randn(500, 64)
+    batch = batch_of([500])
+    want = exact(student, teacher, batch, 0.1, 0.04)
+    torch.testing.assert_close(clustering_loss(student, teacher, batch, 0.1, 0.04).double(), want, rtol=1e-5, atol=0)
+
+
+def test_stats_of_a_wide_range_are_those_of_float64():
+    student, teacher = wide_inputs("spread", 600)
+    stats = ClusteringStats(), ClusteringStats()
+    for sample, dtype in zip(stats, (torch.float32, torch.float64), strict=True):
+        clustering_loss(student.to(dtype), teacher.to(dtype), batch_of([60]), 0.1, 0.04, stats=sample)
+    torch.testing.assert_close(stats[0].marginal.double(), stats[1].marginal, rtol=1e-4, atol=1e-7)
+    for name in ("student_counts", "teacher_counts", "target_counts"):
+        assert torch.equal(getattr(stats[0], name), getattr(stats[1], name))
+    assert torch.equal(stats[0].teacher_counts, torch.bincount(teacher.argmax(1), minlength=24))

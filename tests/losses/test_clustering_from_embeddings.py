@@ -6,10 +6,11 @@ from torch.nn import functional as F
 
 from lam3c_plugin.losses import (
     ClusteringStats,
-    clustering_from_embeddings,
+    Similarity,
+    clustering_kernel,
     clustering_loss,
     clustering_loss_from_embeddings,
-    clustering_loss_from_embeddings_reference,
+    clustering_loss_reference,
 )
 from lam3c_plugin.ops import sinkhorn
 
@@ -22,6 +23,10 @@ def inputs(sizes, prototypes=24, dtype=torch.float32, seed=0):
     tensors = [F.normalize(torch.randn(shape, dtype=torch.float64), dim=1).to(dtype) for shape in shapes]
     batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     return *tensors, batch
+
+
+def reference(student, teacher, prototypes, teacher_prototypes, *args):
+    return clustering_loss_reference(student @ prototypes.t(), teacher @ teacher_prototypes.t(), *args)
 
 
 def value_and_grads(function, student, teacher, prototypes, *args, upstream=1.0):
@@ -38,7 +43,7 @@ def test_equals_the_reference(sizes, dtype, max_cache, monkeypatch):
     args = inputs(sizes, dtype=dtype)
     ours = partial(clustering_loss_from_embeddings, max_cache=max_cache)
     got = value_and_grads(ours, *args, upstream=3.0)
-    want = value_and_grads(clustering_loss_from_embeddings_reference, *args, upstream=3.0)
+    want = value_and_grads(reference, *args, upstream=3.0)
     tight = 1e-11 if dtype == torch.float64 else 1e-5
     for mine, theirs in zip(got, want, strict=True):
         assert mine.dtype == dtype
@@ -49,9 +54,9 @@ def test_equals_the_reference(sizes, dtype, max_cache, monkeypatch):
 def test_a_cache_keeps_whole_blocks_and_no_more_than_it_may(monkeypatch):
     monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 24 * 16)
     cpu = torch.device("cpu")
-    kept = [clustering_from_embeddings._rows_kept((40, 24), cpu, most) for most in (0, 15, 16, 34, 39, 40, 99)]
+    kept = [clustering_kernel._rows_kept((40, 24), cpu, most) for most in (0, 15, 16, 34, 39, 40, 99)]
     assert kept == [0, 0, 16, 32, 32, 40, 40]
-    assert clustering_from_embeddings._rows_kept((0, 24), cpu, 99) == 0
+    assert clustering_kernel._rows_kept((0, 24), cpu, 99) == 0
 
 
 def test_equals_the_loss_of_similarities_and_fills_the_same_stats():
@@ -98,7 +103,33 @@ def test_half_precision_input_is_computed_in_float32(autocast):
 
 def test_errors_name_the_shapes():
     student, teacher, prototypes, other, batch = inputs([6])
-    with pytest.raises(ValueError, match=r"teacher_prototypes \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"teacher_similarity \(6, 3\)"):
         clustering_loss_from_embeddings(student, teacher, prototypes, other[:3], batch, *TEMPS)
+    with pytest.raises(ValueError, match=r"teacher_embedding \(6, 5\), teacher_prototypes \(24, 7\)"):
+        clustering_loss_from_embeddings(student, teacher, prototypes, prototypes, batch, *TEMPS)
     with pytest.raises(ValueError, match="temperature=0"):
         clustering_loss_from_embeddings(student, teacher, prototypes, other, batch, 0, 0.05)
+
+
+@pytest.mark.parametrize("largest", [186, 280, 1000])
+@pytest.mark.parametrize("max_cache", [None, 0])
+def test_a_wide_range_equals_float64(largest, max_cache, monkeypatch):
+    monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 24 * 16)
+    *tensors, batch = inputs([30, 10])
+    factor = 0.05 * largest / float((tensors[1] @ tensors[3].t()).abs().max())
+    tensors[0] *= factor
+    tensors[1] *= factor
+    ours = partial(clustering_loss_from_embeddings, max_cache=max_cache)
+    got = value_and_grads(ours, *tensors, batch)
+    want = value_and_grads(reference, *[tensor.double() for tensor in tensors], batch)
+    for mine, exact in zip(got, want, strict=True):
+        # the products are made in float32: of a similarity of 1,000 temperatures 1e-4 of one is rounding
+        torch.testing.assert_close(mine.double(), exact, rtol=0, atol=1e-3 * float(exact.abs().max()))
+
+
+def test_a_known_range_changes_nothing_and_asks_for_nothing(monkeypatch):
+    student, teacher, prototypes, other, batch = inputs([30, 10])
+    want = clustering_loss(Similarity(student, prototypes), Similarity(teacher, other), batch, *TEMPS)
+    monkeypatch.setattr(sinkhorn, "_read_back", lambda flag: pytest.fail("asked for the range"))
+    got = clustering_loss(Similarity(student, prototypes), Similarity(teacher, other, 1.0), batch, *TEMPS)
+    assert torch.equal(got, want)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
-from lam3c_plugin.host import MODELS, Config, build_model
-from lam3c_plugin.losses import clustering_loss
+from lam3c_plugin.host import LOSSES, MODELS, Config, build_model
+from lam3c_plugin.losses import SinkhornClusteringLoss, clustering_loss
+from lam3c_plugin.models import SinkhornHead
 from tests.models.conftest import BACKBONE, HEAD, make_batch, make_model
 
 DATA = Path(__file__).parent.parent / "data"
@@ -122,11 +123,12 @@ def test_tiny_clouds_give_finite_losses():
 def test_amp_keeps_embeddings_prototypes_and_losses_in_float32(batch, monkeypatch):
     model = make_model().train()
     seen = []
-    assign = model._assign
-    monkeypatch.setattr(model, "_assign", lambda *args: seen.extend(t.dtype for t in assign(*args)) or assign(*args))
+    for head in (model.student["mask_head"], model.teacher["unmask_head"]):
+        monkeypatch.setattr(head, "similarity", lambda feat, give=head.similarity: seen.append(give(feat)) or seen[-1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = model(batch)
-    assert set(seen) == {torch.float32}
+    assert {t.dtype for given in seen for t in (given.embedding, given.prototypes)} == {torch.float32}
+    assert len(seen) == 2
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in result.values())
     result["loss"].backward()
     assert all(torch.isfinite(p.grad).all() for p in model.student.parameters() if p.grad is not None)
@@ -156,6 +158,56 @@ def test_losses_without_any_similarity_matrix_equal_those_with(batch):
     for name, value in values[0][1].items():
         atol = 1e-4 * float(value.abs().max())
         torch.testing.assert_close(value, values[1][1][name], rtol=1e-3, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class HeadOfSimilarities(torch.nn.Module):
+    """A head of a user's own: a plain linear layer to similarities."""
+
+    def __init__(self, in_channels, num_prototypes):
+        super().__init__()
+        self.layer = torch.nn.Linear(in_channels, num_prototypes)
+
+    def forward(self, feat):
+        return self.layer(feat).float().tanh()
+
+
+class ScaledHead(SinkhornHead):
+    """A head that changes what this package's gives, as a subclass may."""
+
+    def forward(self, feat):
+        return super().forward(feat) * 0.5
+
+
+class DoubledLoss(SinkhornClusteringLoss):
+    """The same of a loss."""
+
+    def forward(self, student_similarity, *args, **kwargs):
+        assert isinstance(student_similarity, torch.Tensor)
+        return 2 * super().forward(student_similarity, *args, **kwargs)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    for registry, kind in ((MODELS, HeadOfSimilarities), (MODELS, ScaledHead), (LOSSES, DoubledLoss)):
+        monkeypatch.setitem(registry.module_dict, kind.__name__, kind)
+
+
+def test_a_head_and_a_loss_of_your_own_work_on_similarities(batch, registered):
+    def clustering_terms(**changes):
+        model = make_model(**changes).train()
+        torch.manual_seed(3)
+        result = model(batch)
+        result["loss"].backward()
+        heads = [p for name in ("mask_head", "unmask_head") for p in model.student[name].parameters()]
+        assert all(torch.isfinite(p.grad).all() for p in heads if p.requires_grad)
+        return [result[name].item() for name in ("mask_loss", "roll_mask_loss", "unmask_loss")]
+
+    own = dict(type="HeadOfSimilarities", in_channels=112, num_prototypes=32)
+    plain, doubled = clustering_terms(), clustering_terms(clustering_loss=dict(type="DoubledLoss"))
+    assert doubled == pytest.approx([2 * value for value in plain], rel=1e-4)
+    assert clustering_terms(head={**HEAD, "type": "ScaledHead"}) != pytest.approx(plain, rel=1e-2)
+    both = clustering_terms(head=own), clustering_terms(head=own, clustering_loss=dict(type="DoubledLoss"))
+    assert both[1] == pytest.approx([2 * value for value in both[0]], rel=1e-4)
 
 
 def test_without_jitter_the_student_takes_over_what_the_teacher_knows_of_the_points(batch, monkeypatch):

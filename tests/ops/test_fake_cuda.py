@@ -3,13 +3,14 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 
 from lam3c_plugin.embedded.ptv3 import patch_attention, submanifold_conv3d
 from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock
 from lam3c_plugin.embedded.ptv3.rows import Groups, expand_rows, group_max, group_mean, take_rows
 from lam3c_plugin.embedded.ptv3.sparse_conv import KernelMap, Tap
-from lam3c_plugin.losses import clustering_loss, noise_consistency_loss
-from lam3c_plugin.losses.clustering_from_embeddings import clustering_loss_from_embeddings
+from lam3c_plugin.losses import clustering_loss, clustering_loss_from_embeddings, noise_consistency_loss
+from lam3c_plugin.ops import sinkhorn
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16])
@@ -22,7 +23,9 @@ def rows(*shape, dtype=torch.int64):
     return torch.zeros(*shape, dtype=dtype, device="cuda")
 
 
-def test_losses_stay_on_the_gpu_in_float32(feat):
+@pytest.mark.parametrize("in_range", [True, False])
+def test_losses_stay_on_the_gpu_in_float32(feat, in_range, monkeypatch):
+    monkeypatch.setattr(sinkhorn, "_read_back", lambda flag: in_range)  # a fake tensor has no value
     prototypes = torch.empty(64, 32, device="cuda")
     losses = [
         clustering_loss_from_embeddings(feat, feat, prototypes, prototypes, rows(100), 0.1, 0.07, num_clouds=4),
@@ -48,6 +51,28 @@ def test_rows_and_convolution_keep_device_and_type(feat):
     for shape, values in results.items():
         for value in values:
             assert (tuple(value.shape), value.device.type, value.dtype) == (shape, "cuda", feat.dtype)
+
+
+@pytest.mark.parametrize("upcast", [False, True])
+def test_attention_never_allows_cudnn(feat, upcast, monkeypatch):
+    kernels = ("flash", "mem_efficient", "math", "cudnn")
+    attend, seen = F.scaled_dot_product_attention, []
+
+    def allowed():
+        return {name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")()}
+
+    def spy(*args, **kwargs):
+        seen.append(allowed())
+        return attend(*args, **kwargs)
+
+    before = allowed()
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    valid = torch.ones(1, 1, 1, 24, dtype=torch.bool, device="cuda")
+    blocks = (SequenceBlock(0, 2, 32, None), SequenceBlock(64, 1, 24, valid))
+    route = PatchRoute(blocks, rows(88), rows(80), rows(0), rows(0))
+    patch_attention(torch.cat([feat, feat, feat], 1), route, num_heads=2, scale=0.25, upcast=upcast)
+    assert seen == [{"flash", "mem_efficient", "math"}] * 2
+    assert allowed() == before  # the rest of the program chooses as it did
 
 
 @pytest.mark.parametrize("upcast", [False, True])

@@ -12,7 +12,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-import numpy as np
+from tests.rooms import put_rooms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HARNESS = Path(__file__).resolve().parent / "cpu_host"
@@ -87,39 +87,9 @@ def make_environment(target: Path, with_plugin: bool = True) -> Path:
     return target / "bin" / "python"
 
 
-def make_room(rng: np.random.Generator, points: int) -> dict[str, np.ndarray]:
-    """A floor, two walls and a box: coord (N, 3) in metres, color 0-255, unit normal, segment (4 classes)."""
-    size = rng.uniform([1.2, 1.2, 0.8], [1.6, 1.6, 1.0])
-    coord = rng.uniform(0, 1, (points, 3)) * size
-    normal = np.zeros((points, 3))
-    segment = np.arange(points) % 4
-    for part, axis in enumerate((2, 0, 1)):
-        coord[segment == part, axis] = rng.normal(0, 0.002, (segment == part).sum())
-        normal[segment == part, axis] = 1
-    box = segment == 3
-    coord[box] = coord[box] * [0.3, 0.3, 0] + size * [0.3, 0.3, 0.5]
-    normal[box, 2] = 1
-    color = np.clip(np.array([[120, 90, 60], [200, 200, 190], [180, 190, 210], [40, 60, 150]])[segment], 0, 255)
-    return {
-        "coord": coord.astype(np.float32),
-        "color": (color + rng.integers(-20, 20, (points, 3))).clip(0, 255).astype(np.uint8),
-        "normal": normal.astype(np.float32),
-        "segment": segment.astype(np.int16),
-        "segment20": segment.astype(np.int16),  # as ScanNet's folders have it
-        "instance": segment.astype(np.int32),
-    }
-
-
-def make_rooms(root: Path, splits: dict[str, int], points: int = 800, seed: int = 0) -> Path:
-    """Scene folders ``root/<split>/room<i>`` in the engines' format."""
-    rng = np.random.default_rng(seed)
-    for split, count in splits.items():
-        for index in range(count):
-            folder = root / split / f"room{index}"
-            folder.mkdir(parents=True)
-            for name, values in make_room(rng, points).items():
-                np.save(folder / f"{name}.npy", values)
-    return root
+def make_rooms(root: Path, splits: dict[str, int]) -> Path:
+    """Scene folders ``root/<split>/room<i>`` with all label files that the host's data sets look for."""
+    return put_rooms(root, splits, ("segment", "segment20", "instance"), count=800, size=(1.4, 1.4, 0.9))
 
 
 def run(command: list, folder: Path, options: tuple = (), timeout: float = 240, ok: bool = True, **variables: str):

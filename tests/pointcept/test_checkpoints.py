@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lam3c_plugin.checkpoints.convert import write
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.host import build_model
+from lam3c_plugin.zoo.publish import write
 from tests.pointcept import hosts
 from tests.pointcept.test_parity import BACKBONE, GRID, make_view
 

@@ -10,10 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lam3c_plugin.embedded.config import parse_value
+from tests.rooms import put_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,11 +35,6 @@ def stages(quickstart, monkeypatch):
     commands = []
     monkeypatch.setattr(quickstart, "run", lambda command, *args, **kwargs: commands.append(command))
     return commands
-
-
-def scene(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    np.save(folder / "coord.npy", np.zeros((3, 3), np.float32))
 
 
 def test_paths_are_relative_to_where_the_command_was_typed(quickstart, tmp_path):
@@ -98,13 +93,13 @@ def test_without_a_video_a_made_up_flat_is_filmed_and_its_labels_are_used(quicks
 
 
 def test_scene_folders_are_taken_as_they_are(quickstart, stages, tmp_path):
-    scene(tmp_path / "root/train/one")
+    put_scene(tmp_path / "root/train/one")
     assert quickstart.prepare_data(quickstart.parse_arguments(["--data", "root"])) == tmp_path / "root"
     assert stages == []
 
 
 def test_few_scenes_still_fill_a_batch(quickstart, stages, tmp_path):
-    scene(tmp_path / "a, b/train/one")
+    put_scene(tmp_path / "a, b/train/one")
     args = quickstart.parse_arguments(["--data", "a, b", "--out", "results", "--steps", "5"])
     quickstart.train(args, args.data[0])
     options = dict(option.split("=", 1) for option in stages[0][stages[0].index("--options") + 1 :])
@@ -118,7 +113,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def test_a_second_run_leaves_the_first(quickstart, stages, tmp_path, capsys):
-    scene(tmp_path / "root/train/one")
+    put_scene(tmp_path / "root/train/one")
     out = tmp_path / "results"
     (out / "run").mkdir(parents=True)
     (out / "run/train.log").write_text("a start that failed")
@@ -134,7 +129,7 @@ def test_a_second_run_leaves_the_first(quickstart, stages, tmp_path, capsys):
 
 
 def test_resume_goes_on_with_the_last_run(quickstart, stages, tmp_path):
-    scene(tmp_path / "root/train/one")
+    put_scene(tmp_path / "root/train/one")
     out = tmp_path / "results"
     args = quickstart.parse_arguments(["--data", "root", "--out", "results", "--resume"])
     checkpoint(out / "run")
@@ -149,7 +144,7 @@ def test_resume_goes_on_with_the_last_run(quickstart, stages, tmp_path):
 
 
 def test_a_root_without_training_scenes_is_an_error(quickstart, stages, tmp_path):
-    scene(tmp_path / "root/val/one")
+    put_scene(tmp_path / "root/val/one")
     args = quickstart.parse_arguments(["--data", "root"])
     with pytest.raises(SystemExit, match="holds no scene"):
         quickstart.train(args, args.data[0])

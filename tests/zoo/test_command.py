@@ -13,6 +13,7 @@ from lam3c_plugin import cli
 from lam3c_plugin.checkpoints import convert
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.commands.zoo import add_parser
+from lam3c_plugin.zoo.publish import check_sums
 from tests.zoo.samples import TINY, finetuned, same, tiny_head, tiny_state, training
 
 CONFIG = json.dumps(TINY)
@@ -164,7 +165,7 @@ class FakeApi:
     def upload_folder(self, repo_id, folder_path, commit_message):
         if repo_id.endswith("broken"):
             raise OSError("no route to host")
-        self.calls.append(("upload", repo_id, len(convert.check_sums(convert.Path(folder_path)))))
+        self.calls.append(("upload", repo_id, len(check_sums(Path(folder_path)))))
         return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/abc")
 
 

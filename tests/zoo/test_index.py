@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from lam3c_plugin.checkpoints.convert import write_folder
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo import add, added, entries, open_weights, resolve
 from lam3c_plugin.zoo.card import Card
 from lam3c_plugin.zoo.index import FORMAT, parse_entry
+from lam3c_plugin.zoo.publish import write_folder
 from tests.zoo.samples import TINY, same, tiny_state
 from tests.zoo.servers import COMMIT, Site, serve
 

@@ -3,6 +3,7 @@
 Runs on Pointcept from v1.6.1 on, with its pointgroup_ops built; the embedded engine has no instance segmentation.
 """
 
+from lam3c_plugin.recipes.ptv3 import width
 from lam3c_plugin.requirements import require_instance_segmentation
 
 require_instance_segmentation()
@@ -14,7 +15,7 @@ num_worker = 24
 optimizer = dict(weight_decay=0.05)
 model = dict(
     type="PG-v1m2",
-    backbone_out_channels=48 + 96 + 192 + 384 + 512,
+    backbone_out_channels=width("base"),
     semantic_num_classes=20,
     semantic_ignore_index=-1,
     segment_ignore_index=(-1, 0, 1),
@@ -31,4 +32,4 @@ model = dict(
     freeze_backbone=True,
 )
 
-del require_instance_segmentation
+del require_instance_segmentation, width

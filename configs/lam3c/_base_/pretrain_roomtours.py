@@ -4,9 +4,8 @@ States every key it relies on, because the host's defaults differ between its ve
 change a few lines each; `docs/configs.md` says which is which.
 """
 
-import importlib.util
-
 from lam3c_plugin.recipes.pretrain import layerwise_learning_rates, view_transforms
+from lam3c_plugin.recipes.ptv3 import ENCODERS, backbone, width
 
 custom_imports = dict(imports=["lam3c_plugin"], allow_failed_imports=False)
 
@@ -41,35 +40,11 @@ test = dict(type="SemSegTester", verbose=True)
 # ---- model ----
 model = dict(
     type="LAM3C-v1m1",
-    backbone=dict(
-        type="PT-v3m2",
-        in_channels=9,  # xyz after CenterShift (m), rgb / 255, unit normal
-        order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2, 2, 2),
-        enc_depths=(3, 3, 3, 12, 3),
-        enc_channels=(48, 96, 192, 384, 512),
-        enc_num_head=(3, 6, 12, 24, 32),
-        enc_patch_size=(1024, 1024, 1024, 1024, 1024),
-        mlp_ratio=4,
-        qkv_bias=True,
-        qk_scale=None,
-        attn_drop=0.0,
-        proj_drop=0.0,
-        drop_path=0.3,
-        shuffle_orders=True,
-        pre_norm=True,
-        enable_rpe=False,
-        enable_flash=importlib.util.find_spec("flash_attn") is not None,
-        upcast_attention=False,
-        upcast_softmax=False,
-        traceable=True,
-        enc_mode=True,
-        mask_token=True,
-    ),
+    backbone=backbone("base", traceable=True, mask_token=True),
     teacher_custom=dict(attn_drop=0.0, proj_drop=0.0, drop_path=0.0),
     head=dict(
         type="SinkhornHead",
-        in_channels=192 + 384 + 512,
+        in_channels=width("base", levels=3),
         hidden_channels=4096,
         embed_channels=256,
         num_prototypes=4096,
@@ -107,7 +82,7 @@ model = dict(
 base_lr = 0.001
 base_wd = 0.04
 final_wd = 0.1
-param_dicts = layerwise_learning_rates((3, 3, 3, 12, 3), base_lr, decay=0.9)
+param_dicts = layerwise_learning_rates(ENCODERS["base"]["enc_depths"], base_lr, decay=0.9)
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=base_wd)
 scheduler = dict(
     type="OneCycleLR",
@@ -147,4 +122,4 @@ hooks = [
     dict(type="OnlineProbe"),
 ]
 
-del importlib, layerwise_learning_rates, view_transforms
+del ENCODERS, backbone, layerwise_learning_rates, view_transforms, width

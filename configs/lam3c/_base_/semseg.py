@@ -4,13 +4,14 @@ The datasets' bases add classes, folders and training views. Decoder probe and f
 """
 
 from lam3c_plugin.recipes.downstream import val_transforms, vote_config, vote_transforms
+from lam3c_plugin.recipes.ptv3 import width
 
 _base_ = ["./downstream.py", "./ptv3.py"]
 
 model = dict(
     type="DefaultSegmentorV2",
     num_classes=20,
-    backbone_out_channels=48 + 96 + 192 + 384 + 512,
+    backbone_out_channels=width("base"),
     criteria=[
         dict(type="CrossEntropyLoss", loss_weight=1.0, ignore_index=-1),
         dict(type="LovaszLoss", mode="multiclass", loss_weight=1.0, ignore_index=-1),
@@ -35,4 +36,4 @@ hooks = [
 ]
 test = dict(type="SemSegTester", verbose=True)
 
-del vote_transforms, val_transforms, vote_config
+del vote_transforms, val_transforms, vote_config, width

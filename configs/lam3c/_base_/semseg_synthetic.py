@@ -6,6 +6,7 @@ once more with `--split val --num 3 --seed 9000`.
 
 from lam3c_plugin.labels import SYNTHETIC_24
 from lam3c_plugin.recipes.downstream import train_transforms, val_transforms, vote_config
+from lam3c_plugin.recipes.ptv3 import DECODERS, ENCODERS, width
 
 _base_ = ["./semseg.py"]
 
@@ -18,18 +19,8 @@ eval_epoch = 2
 
 model = dict(
     num_classes=24,
-    backbone_out_channels=24 + 48 + 64 + 96 + 128,
-    backbone=dict(
-        enc_depths=(1, 1, 1, 2, 1),
-        enc_channels=(24, 48, 64, 96, 128),
-        enc_num_head=(2, 4, 4, 6, 8),
-        enc_patch_size=(256, 256, 256, 256, 256),
-        dec_depths=(1, 1, 1, 1),
-        dec_channels=(48, 48, 64, 96),
-        dec_num_head=(4, 4, 4, 6),
-        dec_patch_size=(256, 256, 256, 256),
-        drop_path=0.1,
-    ),
+    backbone_out_channels=width("tiny"),
+    backbone=dict(**ENCODERS["tiny"], **DECODERS["tiny"], drop_path=0.1),
 )
 
 grid_size = 0.04
@@ -55,4 +46,4 @@ hooks = [  # without the thorough test at the end: scripts/test.sh does it
     dict(type="CheckpointSaver", save_freq=None),
 ]
 
-del scans, SYNTHETIC_24, train_transforms, val_transforms, vote_config
+del scans, DECODERS, ENCODERS, SYNTHETIC_24, width, train_transforms, val_transforms, vote_config

@@ -142,8 +142,7 @@ def add_door(room: Room, rng: Rng, style: Style) -> None:
     _put_on_wall(room, shape, "door", wall, s, (w + 0.16, 0.06, h + 0.08))
     room.cutouts.append((wall, s - w / 2 - 0.08, s + w / 2 + 0.08, 0.0, h + 0.08))
     room.wall_use.append((wall, s - w / 2 - 0.08, s + w / 2 + 0.08, 0.0, h + 0.08))
-    (ax, ay), (bx, by) = room.from_wall(wall, s - w / 2, 0.0), room.from_wall(wall, s + w / 2, 0.75)
-    room.occupied.append((min(ax, bx), min(ay, by), max(ax, bx), max(ay, by)))
+    room.occupy_wall(wall, s - w / 2, s + w / 2, 0.75)
 
 
 def add_window(room: Room, rng: Rng) -> None:
@@ -179,8 +178,7 @@ def add_curtains(room: Room, rng: Rng, wall: int, s: float, w: float, top: float
         curtain = make_curtain(rng, wide, high - 0.04)
         x, y = room.from_wall(wall, at, 0.09)
         room.put(curtain, x, y, 0.04, wall * np.pi / 2)
-        (ax, ay), (bx, by) = room.from_wall(wall, at - wide / 2, 0.0), room.from_wall(wall, at + wide / 2, 0.16)
-        room.occupied.append((min(ax, bx), min(ay, by), max(ax, bx), max(ay, by)))
+        room.occupy_wall(wall, at - wide / 2, at + wide / 2, 0.16)
         room.wall_use.append((wall, at - wide / 2, at + wide / 2, 0.0, high))
 
 

@@ -24,32 +24,35 @@ def _fronts(
                 shape.box((x, y + 0.03, z), (0.14, 0.03, 0.02), style.metal)
 
 
+def _cabinet(
+    body: Paint, style: Style, size: tuple[float, float, float], low: float, columns: int, rows: int = 1
+) -> Item:
+    """A body on the floor with doors or drawers from ``low`` up."""
+    (w, d, h), shape = size, Shape()
+    shape.box((0, 0, h / 2), (w, d, h), body, skip="z-")
+    _fronts(shape, w, d / 2, low, h - 0.03, columns, rows, style, style.front)
+    return Item("cabinet", shape, (w, d + 0.09, h), covers_floor=True)
+
+
 def make_wardrobe(rng: Rng, style: Style) -> Item:
     """Tall cabinet with two to four doors."""
     w, d, h = float(rng.uniform(0.9, 1.9)), float(rng.uniform(0.52, 0.62)), float(rng.uniform(1.8, 2.2))
-    shape = Shape()
-    body, front = style.any_furniture(rng), style.front
-    shape.box((0, 0, h / 2), (w, d, h), body, skip="z-")
-    _fronts(shape, w, d / 2, 0.08, h - 0.03, max(2, round(w / 0.5)), 1, style, front)
-    return Item("cabinet", shape, (w, d + 0.09, h), covers_floor=True)
+    return _cabinet(style.any_furniture(rng), style, (w, d, h), 0.08, max(2, round(w / 0.5)))
 
 
 def make_dresser(rng: Rng, style: Style) -> Item:
     """Chest of drawers or sideboard."""
     w, d, h = float(rng.uniform(0.6, 1.4)), float(rng.uniform(0.38, 0.5)), float(rng.uniform(0.6, 1.1))
-    shape = Shape()
-    shape.box((0, 0, h / 2), (w, d, h), style.any_furniture(rng), skip="z-")
-    _fronts(shape, w, d / 2, 0.06, h - 0.03, 1 if w < 0.9 else 2, int(rng.integers(2, 5)), style, style.front)
-    return Item("cabinet", shape, (w, d + 0.09, h), supports=[(0, 0, h, w * 0.85, d * 0.6)], covers_floor=True)
+    body, rows = style.any_furniture(rng), int(rng.integers(2, 5))
+    item = _cabinet(body, style, (w, d, h), 0.06, 1 if w < 0.9 else 2, rows)
+    item.supports.append((0, 0, h, w * 0.85, d * 0.6))
+    return item
 
 
 def make_tv_bench(rng: Rng, style: Style) -> Item:
     """Low cabinet that carries a tv."""
     w, d, h = float(rng.uniform(1.3, 1.8)), float(rng.uniform(0.38, 0.45)), float(rng.uniform(0.4, 0.55))
-    shape = Shape()
-    shape.box((0, 0, h / 2), (w, d, h), style.any_furniture(rng), skip="z-")
-    _fronts(shape, w, d / 2, 0.05, h - 0.03, 3, 1, style, style.front)
-    item = Item("cabinet", shape, (w, d + 0.09, h), covers_floor=True)
+    item = _cabinet(style.any_furniture(rng), style, (w, d, h), 0.05, 3)
     item.parts.append((make_tv(rng, style), 0.0, -0.04, h, 0.0))
     return item
 

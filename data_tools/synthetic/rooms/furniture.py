@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_tools.synthetic.rooms.palette import BRIGHTS, FABRICS, GREYS, METAL, WHITES, WOODS, Style, paint
+from data_tools.synthetic.rooms.palette import BRIGHTS, FABRICS, GREENS, GREYS, METAL, WHITES, WOODS, Style, paint
 from data_tools.synthetic.rooms.shapes import CHECKER, PLAIN, STRIPES, Paint, Shape
 
 Rng = np.random.Generator
@@ -46,14 +46,6 @@ def _legs(shape: Shape, w: float, d: float, height: float, thick: float, materia
                 shape.box((x, y, height / 2), (thick, thick, height), material, skip="z- z+")
 
 
-def _cushion(
-    shape: Shape, center: tuple[float, float, float], size: tuple[float, float, float], material: Paint
-) -> None:
-    """A soft block: a box with a low dome on top."""
-    x, y, z = center
-    shape.box((x, y, z), size, material, skip="z-")
-
-
 def make_bed(rng: Rng, style: Style) -> Item:
     """Single or double: frame, mattress, blanket, pillows, head board."""
     w, d = float(rng.choice([0.95, 1.45, 1.7])), float(rng.uniform(1.95, 2.15))
@@ -90,10 +82,9 @@ def make_sofa(rng: Rng, style: Style) -> Item:
     inner = w - 2 * thick
     for i in range(seats):
         x = -inner / 2 + inner * (i + 0.5) / seats
-        _cushion(shape, (x, 0.08, seat - 0.06), (inner / seats - 0.015, d - 0.2, 0.12), style.fabric)
-        _cushion(
-            shape, (x, -d / 2 + 0.22, (seat + back) / 2), (inner / seats - 0.02, 0.14, back - seat - 0.04), style.fabric
-        )
+        shape.box((x, 0.08, seat - 0.06), (inner / seats - 0.015, d - 0.2, 0.12), style.fabric, skip="z-")
+        back_size = (inner / seats - 0.02, 0.14, back - seat - 0.04)
+        shape.box((x, -d / 2 + 0.22, (seat + back) / 2), back_size, style.fabric, skip="z-")
     shape.box((0, -d / 2 + 0.08, (foot + back) / 2), (w, 0.16, back - foot), style.fabric)
     for side in (-1, 1):
         shape.box((side * (w - thick) / 2, 0, (foot + arm) / 2), (thick, d, arm - foot), style.fabric)
@@ -234,8 +225,6 @@ def make_table_lamp(rng: Rng, style: Style) -> Item:
 
 def make_plant(rng: Rng, style: Style) -> Item:
     """A pot, a stem and a crown of ellipsoids."""
-    from data_tools.synthetic.rooms.palette import GREENS
-
     h, r = float(rng.uniform(0.5, 1.5)), float(rng.uniform(0.13, 0.2))
     pot = r * 1.6
     shape = Shape()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from multiprocessing import get_context
@@ -167,39 +167,25 @@ def generate(
     labels: bool = True,
     overwrite: bool = False,
     first: int = 0,
-    progress: Callable[[Iterator[tuple[str, int, bool]], int], Iterator[tuple[str, int, bool]]] | None = None,
+    show_progress: bool = False,
 ) -> list[str]:
     """Write rooms ``first`` .. ``first + num - 1`` to ``out/split``; what is there already is kept.
 
     Returns:
         Names of the scene folders, in order.
     """
+    from tqdm import tqdm
+
     split_dir = Path(out) / split
     split_dir.mkdir(parents=True, exist_ok=True)
     clean_partial(split_dir.parent)
     indices = range(first, first + num)
     arguments = (repeat(settings), indices, repeat(split_dir), repeat(labels), repeat(overwrite))
-    if workers <= 1:
-        done = _watch(map(generate_one, *arguments), num, progress)
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            done = _watch(pool.map(generate_one, *arguments), num, progress)
+    with ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else nullcontext() as pool:
+        made = pool.map(generate_one, *arguments) if pool else map(generate_one, *arguments)
+        done = list(tqdm(made, total=num, desc="rooms", unit="room", disable=not show_progress))
     write_summary(Path(out), license_note="Synthetic rooms made by data_tools.synthetic: free to use (MIT).")
     return [name for name, _, _ in done]
-
-
-def _watch(
-    results: Iterator[tuple[str, int, bool]],
-    num: int,
-    progress: Callable[[Iterator[tuple[str, int, bool]], int], Iterator[tuple[str, int, bool]]] | None,
-) -> list[tuple[str, int, bool]]:
-    return list(results if progress is None else progress(results, num))
-
-
-def _bar(results: Iterator[tuple[str, int, bool]], num: int) -> Iterator[tuple[str, int, bool]]:
-    from tqdm import tqdm
-
-    return iter(tqdm(results, total=num, desc="rooms", unit="room"))
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -237,7 +223,7 @@ def _run(args: argparse.Namespace) -> int:
             args.seed, args.noise, args.points, args.density, args.views, args.kind, not args.all_surfaces, args.normals
         )
     names = generate(
-        args.out, args.num, settings, args.split, args.workers, not args.no_labels, args.overwrite, args.first, _bar
+        args.out, args.num, settings, args.split, args.workers, not args.no_labels, args.overwrite, args.first, True
     )
     print(f"{len(names)} rooms in {args.out / args.split}")
     return 0

@@ -1,6 +1,6 @@
 """Noise of video-generated point clouds (VGPCs), as documented, named levels.
 
-What makes a VGPC different from a scan (`lam3c.md`, "The idea"; arXiv 2512.23042, section 3): every frame's depth map
+What makes a VGPC different from a scan (arXiv 2512.23042, section 3): every frame's depth map
 is placed by a slightly wrong pose, so surfaces come out doubled, wavy and bent; depth errs along the ray, more so far
 away; depth edges smear into free space; parts are missing; colours are blurred and vary with exposure; density falls
 with distance. Each of these is one number of `NoiseLevel`.

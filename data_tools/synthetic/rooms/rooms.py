@@ -25,6 +25,7 @@ from data_tools.synthetic.rooms.palette import (
 from data_tools.synthetic.rooms.shapes import BLOTCH, CHECKER, PLAIN, SPECKLE, STRIPES, WOOD, Paint, Shape
 
 Box = tuple[float, float, float, float]
+Pose = tuple[float, float, float]  # x, y, yaw
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,11 @@ class Room:
         """The point ``s`` metres along a wall and ``away`` metres from it."""
         return ((s, away), (self.width - away, s), (self.width - s, self.depth - away), (away, self.depth - s))[wall]
 
+    def occupy_wall(self, wall: int, s0: float, s1: float, deep: float) -> None:
+        """Keep the floor before a stretch of wall free, ``deep`` metres into the room."""
+        (ax, ay), (bx, by) = self.from_wall(wall, s0, 0.0), self.from_wall(wall, s1, deep)
+        self.occupied.append((min(ax, bx), min(ay, by), max(ax, bx), max(ay, by)))
+
     def new_instance(self) -> int:
         """The next instance number."""
         self.instances += 1
@@ -156,7 +162,7 @@ class Room:
         if item.covers_floor and z == 0:
             self.covered.append((x, y, item.size[0] / 2 - 0.01, item.size[1] / 2 - 0.01, cos, sin))
         for part, dx, dy, dz, turn in item.parts:
-            self.put(part, x + cos * dx - sin * dy, y + sin * dx + cos * dy, z + dz, yaw + turn)
+            self.put(part, *beside((x, y, yaw), dx, dy), z + dz, yaw + turn)
 
     def solid_items(self) -> list[tuple[str, Box, float, float]]:
         """Things that must not stand in each other: what stands on the floor, is no rug and belongs to no other."""
@@ -184,6 +190,13 @@ class Room:
         )
 
 
+def beside(pose: Pose, dx: float, dy: float) -> tuple[float, float]:
+    """The place (x, y) that lies at (dx, dy) in the frame of a thing that stands at ``pose``."""
+    x, y, yaw = pose
+    cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
+    return x + cos * dx - sin * dy, y + sin * dx + cos * dy
+
+
 def footprint(item: Item, x: float, y: float, yaw: float) -> Box:
     """Axis-aligned box around an item that is turned by ``yaw``."""
     cos, sin = abs(float(np.cos(yaw))), abs(float(np.sin(yaw)))
@@ -191,7 +204,7 @@ def footprint(item: Item, x: float, y: float, yaw: float) -> Box:
     return (x - w, y - d, x + w, y + d)
 
 
-def place_at_wall(room: Room, item: Item, rng: Rng, tries: int = 30) -> tuple[float, float, float] | None:
+def place_at_wall(room: Room, item: Item, rng: Rng, tries: int = 30) -> Pose | None:
     """Stand an item with its back to a wall, clear of doors, windows and other things; its pose or None."""
     for _ in range(tries):
         wall = int(rng.choice(4, p=[0.5 * room.wall_length(k) / (room.width + room.depth) for k in range(4)]))
@@ -218,7 +231,7 @@ def place_at_wall(room: Room, item: Item, rng: Rng, tries: int = 30) -> tuple[fl
 
 def place_loose(
     room: Room, item: Item, rng: Rng, tries: int = 20, turn: float = 0.1, occupy: bool = True
-) -> tuple[float, float, float] | None:
+) -> Pose | None:
     """Stand an item anywhere free, turned by a multiple of 90 degrees plus jitter; its pose or None."""
     for _ in range(tries):
         yaw = float(rng.integers(4)) * np.pi / 2 + float(rng.normal(0, turn))
@@ -242,12 +255,8 @@ def place_near(
     return True
 
 
-def add_clutter(
-    room: Room, item: Item, pose: tuple[float, float, float], rng: Rng, style: Style, z: float = 0.0
-) -> None:
+def add_clutter(room: Room, item: Item, pose: Pose, rng: Rng, style: Style, z: float = 0.0) -> None:
     """Small things, sometimes a lamp, on an item's flat places."""
-    x, y, yaw = pose
-    cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
     for sx, sy, sz, w, d in item.supports:
         taken: list[Box] = []
         for _ in range(int(rng.integers(0, 5))):
@@ -260,8 +269,8 @@ def add_clutter(
             if any(box[2] > a and c > box[0] and box[3] > b and e > box[1] for a, b, c, e in taken):
                 continue
             taken.append(box)
-            turn = yaw + float(rng.normal(0, 0.15))
-            room.put(thing, x + cos * px - sin * py, y + sin * px + cos * py, z + sz, turn)
+            turn = pose[2] + float(rng.normal(0, 0.15))
+            room.put(thing, *beside(pose, px, py), z + sz, turn)
 
 
 def add_group(room: Room, name: str, rng: Rng, style: Style) -> None:
@@ -278,9 +287,8 @@ def add_group(room: Room, name: str, rng: Rng, style: Style) -> None:
     around(room, item, pose, rng, style)
 
 
-def around(room: Room, item: Item, pose: tuple[float, float, float], rng: Rng, style: Style) -> None:
+def around(room: Room, item: Item, pose: Pose, rng: Rng, style: Style) -> None:
     """Chairs of one kind on the sides of a table, where there is room."""
-    x, y, yaw = pose
     w, d, _ = item.size
     sides = [(0.0, -1.0, w), (0.0, 1.0, w), (-1.0, 0.0, d), (1.0, 0.0, d)]
     kind = int(rng.integers(2**31))
@@ -290,21 +298,19 @@ def around(room: Room, item: Item, pose: tuple[float, float, float], rng: Rng, s
             along = length * ((i + 0.5) / count - 0.5)
             out = (d if uy else w) / 2 + chair.size[1] / 2 + float(rng.uniform(0.04, 0.18))
             px, py = (along, uy * out) if uy else (ux * out, along)
-            cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
             facing = float(np.arctan2(-uy, -ux)) - np.pi / 2  # its front (+y) towards the table
-            turn = yaw + facing + float(rng.normal(0, 0.2))
+            turn = pose[2] + facing + float(rng.normal(0, 0.2))
             if rng.random() < 0.85:
-                place_near(room, chair, x + cos * px - sin * py, y + sin * px + cos * py, turn, margin=0.0)
+                place_near(room, chair, *beside(pose, px, py), turn, margin=0.0)
 
 
-def add_companions(room: Room, item: Item, pose: tuple[float, float, float], rng: Rng, style: Style) -> None:
+def add_companions(room: Room, item: Item, pose: Pose, rng: Rng, style: Style) -> None:
     """What goes with a thing at a wall: a chair at a desk, tables beside a bed, a cabinet above a counter."""
     x, y, yaw = pose
-    cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
     if item.label == "desk":
         chair = fu.make_chair(rng, style)
         out = item.size[1] / 2 + chair.size[1] / 2 + float(rng.uniform(0.05, 0.2))
-        place_near(room, chair, x - sin * out, y + cos * out, yaw + np.pi + float(rng.normal(0, 0.4)), margin=0.0)
+        place_near(room, chair, *beside(pose, 0, out), yaw + np.pi + float(rng.normal(0, 0.4)), margin=0.0)
     if item.label == "bed":
         for side in (-1, 1):
             table = fu.make_low_table(rng, style)
@@ -312,15 +318,15 @@ def add_companions(room: Room, item: Item, pose: tuple[float, float, float], rng
             if table_w > 0.65 or rng.random() < 0.3:
                 continue
             px, py = side * (item.size[0] / 2 + table_w / 2 + 0.04), -item.size[1] / 2 + table_d / 2 + 0.02
-            spot = (x + cos * px - sin * py, y + sin * px + cos * py)
+            spot = beside(pose, px, py)
             if place_near(room, table, *spot, yaw, margin=0.0):
                 add_clutter(room, table, (*spot, yaw), rng, style)
         if rng.random() < 0.5:
-            place_near(room, fu.make_rug(rng, style), x - sin * 0.8, y + cos * 0.8, yaw, occupy=False)
+            place_near(room, fu.make_rug(rng, style), *beside(pose, 0, 0.8), yaw, occupy=False)
     if item.label == "sofa" and rng.random() < 0.6:
         table = fu.make_low_table(rng, style)
         out = item.size[1] / 2 + table.size[1] / 2 + float(rng.uniform(0.3, 0.5))
-        spot = (x - sin * out, y + cos * out)
+        spot = beside(pose, 0, out)
         if place_near(room, table, *spot, yaw):
             add_clutter(room, table, (*spot, yaw), rng, style)
             if rng.random() < 0.6:

@@ -25,9 +25,9 @@ class Mesh:
         corner: (F, 4, 3) float64 metres, counter-clockwise as seen from the front; corners may coincide.
         normal: (F, 3) float64 unit, towards the side that is seen.
         texel: (F, 2, 4) float64; ``texel @ (x, y, z, 1)`` is the place in the atlas' level 0, in texels.
-        bright: (F,) float32 factor on the texture's colour (the outdoors is brighter than a room).
-        zone: (F,) int: 0 outdoors, 1.. rooms, -1 what belongs to two zones (door reveals).
-        segment: (F,) int class, -1 for the sky.
+        bright: (F,) float32 factor on the texture's colour (windows are brighter than the room).
+        zone: (F,) int room that the face belongs to.
+        segment: (F,) int class.
     """
 
     corner: np.ndarray
@@ -52,14 +52,6 @@ class Atlas:
 
     image: np.ndarray
     origin: np.ndarray
-
-
-@dataclass(frozen=True)
-class Portal:
-    """An opening between zone ``zone`` and ``zone + 1``: the plane x = ``x``, four corners (4, 3)."""
-
-    x: float
-    corner: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -100,20 +92,13 @@ class Renderer:
         atlas: their textures.
         intrinsics: (3, 3), square pixels, centres at whole coordinates.
         size: (width, height) of the picture.
-        portals: openings between zones in order; what lies behind one is drawn only inside its outline.
         supersample: z-buffer samples a pixel, per axis.
     """
 
     def __init__(
-        self,
-        mesh: Mesh,
-        atlas: Atlas,
-        intrinsics: np.ndarray,
-        size: tuple[int, int],
-        portals: list[Portal] | None = None,
-        supersample: int = 2,
+        self, mesh: Mesh, atlas: Atlas, intrinsics: np.ndarray, size: tuple[int, int], supersample: int = 2
     ) -> None:
-        self.mesh, self.atlas, self.portals, self.supersample = mesh, atlas, portals or [], supersample
+        self.mesh, self.atlas, self.supersample = mesh, atlas, supersample
         self.focal, self.cx, self.cy = float(intrinsics[0, 0]), float(intrinsics[0, 2]), float(intrinsics[1, 2])
         self.width, self.height = size
         x, y = np.meshgrid(np.arange(self.width, dtype=np.float32), np.arange(self.height, dtype=np.float32))
@@ -140,47 +125,21 @@ class Renderer:
             self._smooth_edges(color, edge, table)
         return Render(color, depth)
 
-    def _visible_faces(self, center: np.ndarray, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Faces that may be seen, and the scissor (x0, y0, x1, y1) in fine pixels of every zone."""
-        mesh = self.mesh
-        front = mesh.normal @ center - self.plane_distance > 1e-6
+    def _visible_faces(self, center: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Numbers of the faces that are turned to the camera and not all beside the picture."""
+        front = self.mesh.normal @ center - self.plane_distance > 1e-6
         x, y, z = local[..., 0], local[..., 1], local[..., 2]
         wide, high = (self.width / 2 + 1) / self.focal, (self.height / 2 + 1) / self.focal
         front &= (z > NEAR).any(1) & (x < wide * z).any(1) & (x > -wide * z).any(1)
         front &= (y < high * z).any(1) & (y > -high * z).any(1)
-        return np.flatnonzero(front), self._scissors(center)
-
-    def _scissors(self, center: np.ndarray) -> np.ndarray:
-        """What part of the picture shows each zone: all of it for the camera's, else through the openings between."""
-        s, count = self.supersample, len(self.portals) + 1
-        whole = np.array([0, 0, self.width * s, self.height * s])
-        rows = max(count, int(self.mesh.zone.max(initial=0)) + 1) + 1
-        boxes = np.tile(whole, (rows, 1))  # the last row is for zone -1
-        here = sum(center[0] > portal.x for portal in self.portals)
-        for step, zones in ((1, range(here + 1, count)), (-1, range(here - 1, -1, -1))):
-            box = whole
-            for zone in zones:
-                box = self._portal_box(self.portals[zone - 1 if step > 0 else zone], center, box)
-                boxes[zone] = box
-        return boxes
-
-    def _portal_box(self, portal: Portal, center: np.ndarray, box: np.ndarray) -> np.ndarray:
-        local = (portal.corner - center) @ self._turn
-        if abs(center[0] - portal.x) < 0.4 or ((local[:, 2] < NEAR).any() and (local[:, 2] > 0).any()):
-            return box
-        if (local[:, 2] < NEAR).all():
-            return np.array([0, 0, 0, 0])
-        at = local[:, :2] / local[:, 2:] * self.focal + (self.cx, self.cy)
-        low, high = np.floor(at.min(0) - 1) * self.supersample, np.ceil(at.max(0) + 2) * self.supersample
-        return np.array([*np.maximum(low, box[:2]), *np.minimum(high, box[2:])]).astype(int)
+        return np.flatnonzero(front)
 
     def _rasterise(self, center: np.ndarray, turn: np.ndarray) -> None:
         import cv2
 
-        self._turn = turn
         mesh, s = self.mesh, self.supersample
         local = (mesh.corner - center) @ turn
-        faces, scissors = self._visible_faces(center, local)
+        faces = self._visible_faces(center, local)
         normal = mesh.normal[faces] @ turn
         plane = normal / (self.plane_distance[faces] - mesh.normal[faces] @ center)[:, None]  # 1/z = plane . ray
         # over fine pixel indices (column, row): ray = ((i + 0.5) / s - 0.5 - c) / f
@@ -198,9 +157,8 @@ class Renderer:
                 if len(corners) < 3:
                     continue
             at = (corners[:, :2] / corners[:, 2:] * self.focal + (self.cx + 0.5, self.cy + 0.5)) * s - 0.5
-            limit = scissors[mesh.zone[face]]
-            x0, y0 = np.maximum(np.floor(at.min(0)).astype(int), limit[:2]).tolist()
-            x1, y1 = np.minimum(np.ceil(at.max(0)).astype(int) + 1, limit[2:]).tolist()
+            x0, y0 = np.maximum(np.floor(at.min(0)).astype(int), 0).tolist()
+            x1, y1 = np.minimum(np.ceil(at.max(0)).astype(int) + 1, (len(columns), len(rows))).tolist()
             if x1 <= x0 or y1 <= y0:
                 continue
             mask = self.mask[: y1 - y0, : x1 - x0]

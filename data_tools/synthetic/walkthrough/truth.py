@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.io import Cloud, read_cloud
+from data_tools.clouds.io import Cloud, read_cloud, write_ply
+from data_tools.stages.files import write_json, write_text
+from data_tools.synthetic.walkthrough.trajectory import Walk
 
 DEPTH_SCALE = 1000.0  # depth pictures are in millimetres
+LABEL_EVERY = 0.1  # seconds between rows of labels.csv
 GRAZING = 0.1  # cosine under which a surface is too steep to count as seen
 
 
@@ -23,13 +26,12 @@ class Truth:
     """The truth of a video.
 
     Attributes:
-        surface: points of the true surface in metres, z up, with normals; ``instance`` is the zone (0 outdoors).
+        surface: points of the true surface in metres, z up, with normals; ``instance`` is the zone.
         camera_to_world: (F, 4, 4) float64 of every frame, OpenCV axes; empty for a reference without cameras.
         time: (F,) float64 seconds.
         zone: (F,) int64 zone of every frame.
         intrinsics: (3, 3), pixel centres at whole coordinates.
-        labels: names of the zones.
-        boundaries: times in seconds at which the camera changes zones.
+        scenes: (label, start, end) of every visit of a room, in seconds.
         visible: (N,) bool, surface points that some frame sees.
         depth_files: frame number -> depth picture (uint16, millimetres).
     """
@@ -39,8 +41,7 @@ class Truth:
     time: np.ndarray = field(default_factory=lambda: np.zeros(0))
     zone: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     intrinsics: np.ndarray | None = None
-    labels: list[str] = field(default_factory=list)
-    boundaries: list[float] = field(default_factory=list)
+    scenes: list[tuple[str, float, float]] = field(default_factory=list)
     visible: np.ndarray | None = None
     depth_files: dict[int, Path] = field(default_factory=dict)
 
@@ -58,15 +59,57 @@ class Truth:
         return seen
 
 
+def write_truth(
+    folder: Path,
+    walk: Walk,
+    intrinsics: np.ndarray,
+    points: dict[str, np.ndarray],
+    depths: dict[int, np.ndarray],
+    scenes: list[tuple[str, float, float]],
+) -> None:
+    """Write all that is known of a film into its folder.
+
+    Args:
+        folder: of the walk-through.
+        walk: the camera's.
+        intrinsics: (3, 3).
+        points: of the surface: coord, normal (N, 3), segment, zone (N,).
+        depths: frame number -> depth (H, W) metres.
+        scenes: (label, start, end) of every visit of a room, in seconds, without gaps.
+    """
+    np.savez(
+        folder / "truth.npz",
+        camera_to_world=walk.camera_to_world,
+        time=walk.time,
+        intrinsics=intrinsics,
+        zone=walk.zone,
+    )
+    surface = Cloud(points["coord"], normal=points["normal"], segment=points["segment"], instance=points["zone"])
+    write_ply(folder / "surface.ply", surface)
+    visible = np.zeros(len(surface), bool)
+    (folder / "depth").mkdir()
+    for number, depth in sorted(depths.items()):
+        write_depth(folder / "depth" / f"{number:06d}.png", depth)
+        visible |= seen_by(points["coord"], points["normal"], depth, walk.camera_to_world[number], intrinsics)
+    np.save(folder / "visible.npy", visible)
+    starts, rows = [start for _, start, _ in scenes], ["time,label"]
+    for step in range(int(np.ceil(scenes[-1][2] / LABEL_EVERY - 1e-9))):
+        scene = int(np.searchsorted(starts, step * LABEL_EVERY, side="right")) - 1
+        rows.append(f"{step * LABEL_EVERY:.3f},{scenes[scene][0]}")
+    write_text(folder / "labels.csv", "\n".join(rows) + "\n")
+    listed = [{"label": label, "start": round(start, 4), "end": round(end, 4)} for label, start, end in scenes]
+    write_json(folder / "scenes.json", {"scenes": listed})
+
+
 def read_truth(folder: Path) -> Truth:
-    """The truth that `walkthrough` wrote.
+    """The truth that `write_truth` wrote.
 
     Raises:
         TruthError: a file is missing or damaged.
     """
     try:
         arrays = np.load(folder / "truth.npz")
-        facts = json.loads((folder / "boundaries.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
         surface = read_cloud(folder / "surface.ply")
         visible = np.load(folder / "visible.npy")
     except (OSError, ValueError, KeyError) as error:
@@ -79,8 +122,7 @@ def read_truth(folder: Path) -> Truth:
         arrays["time"],
         arrays["zone"],
         arrays["intrinsics"],
-        list(facts["labels"]),
-        [row["time"] for row in facts["boundaries"]],
+        [(row["label"], row["start"], row["end"]) for row in facts["scenes"]],
         visible,
         {int(path.stem): path for path in sorted((folder / "depth").glob("*.png"))},
     )

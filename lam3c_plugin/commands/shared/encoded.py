@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lam3c_plugin.analysis.pages import color_layer, layer, layers_page
-from lam3c_plugin.analysis.pictures import display_colors, turntable
+from data_tools.drawing.pictures import to_uint8
+from data_tools.drawing.points import turntable
+from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.commands.shared.files import save_picture, show_page
-from lam3c_plugin.commands.shared.inputs import read_input
-from lam3c_plugin.encode.files import feature_colors
+from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
+from lam3c_plugin.encode.files import read_input
 from lam3c_plugin.errors import DataError
 
 
@@ -27,7 +28,7 @@ def output_colors(output: Path) -> np.ndarray:
         return color
     try:
         with np.load(output, allow_pickle=False) as archive:
-            color = feature_colors(archive["feat"].astype(np.float32))
+            color = to_uint8(pca_colors(archive["feat"]))
             return color[archive["inverse"]] if "inverse" in archive else color
     except Exception as error:  # NumPy raises whatever the damage makes of it
         raise DataError(f"{output}: cannot be read ({error!s:.80}); encode again with --overwrite") from error

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.io import Cloud, write_ply
+from data_tools.drawing.pictures import save_png
 from data_tools.stages.files import replacing, write_text
 from lam3c_plugin.errors import DataError
-from lam3c_plugin.viz import save_png
 
 
 @contextmanager

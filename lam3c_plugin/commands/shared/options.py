@@ -6,6 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
+from lam3c_plugin.errors import ConfigError
+
 RANDOM_SIZES = ("tiny", "base", "large")
 
 
@@ -38,6 +40,24 @@ def add_page_options(group: argparse._ActionsContainer) -> None:
     group.add_argument("--no-open", action="store_true", help="with --view: write the page and open nothing")
     group.add_argument("--max-points", type=int, default=150_000, help="points of the page (default 150000)")
     group.add_argument("--size", type=_size, default=(480, 360), metavar="WxH", help="of one picture (default 480x360)")
+
+
+def parse_level(text: str) -> int | str:
+    """``--level`` as :meth:`lam3c_plugin.encode.Encoder.encode` takes it."""
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def parse_chunk(text: str) -> int | str | None:
+    """``--chunk`` as :meth:`lam3c_plugin.encode.Encoder.encode` takes it.
+
+    Raises:
+        ConfigError: neither a number of cells nor auto or none.
+    """
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"--chunk {text}: give auto, none, or a number of cells, for example 65536")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -51,7 +51,7 @@ def _collate_key(batch: Sequence[Mapping[str, Any]], key: str) -> Any:
 
 
 def point_collate_fn(batch: Sequence[Mapping[str, Any]], mix_prob: float = 0) -> Batch:
-    """:func:`collate_fn`, then, with probability ``mix_prob``, scenes 2i and 2i + 1 become one (Mix3D).
+    """`collate_fn`, then, with probability ``mix_prob``, scenes 2i and 2i + 1 become one (Mix3D).
 
     Mixed are the clouds under ``offset`` and, view by view, those under ``<prefix>_offset``. Instances of the second
     scene are numbered on behind the first's, and ``grid_coord`` is made anew where ``grid_size`` is there.

@@ -5,15 +5,13 @@ from lam3c_plugin.embedded.downstream.criteria import (
     CrossEntropyLoss,
     LovaszLoss,
     lovasz_softmax,
-    lovasz_softmax_reference,
 )
 from lam3c_plugin.embedded.downstream.evaluator import PreciseEvaluator, SemSegEvaluator
 from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts, SegmentationScores
 from lam3c_plugin.embedded.downstream.segmentor import DefaultSegmentorV2
-from lam3c_plugin.embedded.downstream.tester import TESTERS, SemSegTester
+from lam3c_plugin.embedded.downstream.tester import SemSegTester
 
 __all__ = [
-    "TESTERS",
     "CrossEntropyLoss",
     "DefaultSegmentorV2",
     "LovaszLoss",
@@ -23,5 +21,4 @@ __all__ = [
     "SemSegEvaluator",
     "SemSegTester",
     "lovasz_softmax",
-    "lovasz_softmax_reference",
 ]

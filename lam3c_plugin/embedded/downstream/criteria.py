@@ -118,23 +118,3 @@ def lovasz_softmax(probability: Tensor, target: Tensor, classes: Sequence[int] |
             weight = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
         losses.append((error * weight).sum())  # not a product of matrices: autocast would lower it
     return torch.stack(losses).mean()
-
-
-def lovasz_softmax_reference(probability: Tensor, target: Tensor, classes: Sequence[int] | None = None) -> Tensor:
-    """:func:`lovasz_softmax`, point by point as the definition reads; for tests."""
-    total, count = probability.sum() * 0.0, 0
-    for index in range(probability.shape[1]):
-        truth = {point for point, label in enumerate(target.tolist()) if label == index}
-        if not truth or (classes is not None and index not in classes):
-            continue
-        error = [1 - row[index] if point in truth else row[index] for point, row in enumerate(probability)]
-        wrong: set[int] = set()
-        before = 0.0
-        for point in sorted(range(len(error)), key=lambda point: -float(error[point].detach())):
-            wrong.add(point)
-            # a set of mispredicted points leaves truth - wrong found; the union is truth and the false positives
-            after = 1 - len(truth - wrong) / len(truth | wrong)
-            total = total + error[point] * (after - before)
-            before = after
-        count += 1
-    return total / max(count, 1)

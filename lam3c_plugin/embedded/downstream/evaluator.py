@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lam3c_plugin.checkpoints.keys import load_weights, read_checkpoint, state_dict_of
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts, SegmentationScores
+from lam3c_plugin.embedded.engine.data import to_device
 from lam3c_plugin.embedded.hooks.default import HookBase, unwrap
-from lam3c_plugin.embedded.registry import HOOKS
+from lam3c_plugin.embedded.registry import HOOKS, TESTERS
 from lam3c_plugin.errors import ConfigError
 
 
@@ -96,8 +96,6 @@ class PreciseEvaluator(HookBase):
         self.test_last = test_last
 
     def after_train(self) -> None:
-        from lam3c_plugin.embedded.downstream.tester import TESTERS  # late: the tester builds datasets and models
-
         trainer = self.trainer
         best = Path(trainer.cfg.save_path) / "model" / "model_best.pth"
         comm.synchronize()
@@ -108,11 +106,3 @@ class PreciseEvaluator(HookBase):
             trainer.logger.info(f"Testing {best}")
             load_weights(unwrap(trainer.model), state_dict_of(read_checkpoint(best), best), strict=True, source=best)
         TESTERS.build(dict(trainer.cfg.test, cfg=trainer.cfg, model=trainer.model)).test()
-
-
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on ``device``."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for key, value in batch.items()
-    }

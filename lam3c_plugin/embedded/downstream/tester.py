@@ -14,15 +14,13 @@ from torch.utils.data import DataLoader
 
 from lam3c_plugin.checkpoints.keys import load_weights, read_checkpoint, state_dict_of
 from lam3c_plugin.embedded import comm
-from lam3c_plugin.embedded.downstream.evaluator import to_device
 from lam3c_plugin.embedded.downstream.metrics import SegmentationCounts, SegmentationScores
+from lam3c_plugin.embedded.engine.data import to_device
 from lam3c_plugin.embedded.engine.defaults import choose_device
 from lam3c_plugin.embedded.hooks.default import unwrap
 from lam3c_plugin.embedded.logger import get_root_logger
-from lam3c_plugin.embedded.registry import Registry, build_dataset, build_model
+from lam3c_plugin.embedded.registry import TESTERS, build_dataset, build_model
 from lam3c_plugin.errors import CheckpointError
-
-TESTERS = Registry("testers")
 
 
 def _only(batch: list[Any]) -> Any:

@@ -25,7 +25,8 @@ class EpochBatchSampler:
     Args:
         size: samples in the dataset.
         batch_size: samples of a batch over all ranks.
-        rank, world_size: which share is this process'.
+        rank: which share is this process'.
+        world_size: number of shares.
         seed: of the run.
         drop_last: leave out a last, smaller batch; otherwise it is filled up to a multiple of the ranks.
         shuffle: a new order every epoch; else 0, 1, 2, ….
@@ -181,3 +182,11 @@ def batches(loader: DataLoader) -> Iterator[Any]:
         if len(lines) < 2:
             raise
         raise type(error)(lines[-1].split(": ", 1)[-1]) from None
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Give the batch with its tensors on ``device``."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     ],
     "train": {"type": "DefaultTrainer"},
     "max_steps": None,  # the run's length in optimiser steps, whatever `epoch` says; the schedules span it
+    "stretch_schedule": False,  # resume a run that was planned for another number of steps, its schedules stretched
     "stop_after_steps": None,  # pause there: save and exit as on Ctrl-C; the schedules do not change
     "device": "auto",
     "num_threads": None,
@@ -60,7 +61,7 @@ _BATCH_SIZES = ("batch_size", "batch_size_val", "batch_size_test")
 _REQUIRED = ("model", "data", "optimizer", "scheduler")
 EMPTY_EVENTS = 128  # bytes: TensorBoard's file without a value has 88 and the host's name
 # Settings of one launch that a resumed run must not inherit.
-_NOT_DUMPED = ("stop_after_steps",)
+_NOT_DUMPED = ("stop_after_steps", "stretch_schedule")
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
@@ -74,7 +75,7 @@ def read_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     """Read a config for a run, apply overrides and defaults.
 
     Raises:
-        ConfigError: see :class:`Config`; an override looks like a slip; a required part is missing.
+        ConfigError: see `Config`; an override looks like a slip; a required part is missing.
     """
     cfg = Config.fromfile(path)
     _warn_of_slips(cfg)
@@ -102,7 +103,7 @@ def make_run_folder(cfg: Config) -> None:
     """
     try:
         os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
-        if not cfg.resume:
+        if not cfg.resume or cfg.stretch_schedule:
             _dump(cfg)
     except OSError as error:
         raise ConfigError(f"cannot write the run folder {cfg.save_path}: {error.strerror or error}") from error
@@ -190,7 +191,7 @@ def choose_device(cfg: Config) -> torch.device:
 
 
 def check_shares(cfg: Config, world_size: int) -> None:
-    """Raise :class:`ConfigError` where a batch size does not divide by the number of ranks."""
+    """Raise `ConfigError` where a batch size does not divide by the number of ranks."""
     for key in _BATCH_SIZES:
         if cfg[key] is not None and cfg[key] % world_size:
             near = max(world_size, round(cfg[key] / world_size) * world_size)

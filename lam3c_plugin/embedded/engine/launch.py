@@ -46,7 +46,9 @@ def launch(
         main: importable by name (ranks are new processes).
         cfg: picklable; ``device`` decides between NCCL on GPUs and gloo on the CPU.
         num_gpus: ranks on this machine (processes, on the CPU).
-        num_machines, machine_rank, dist_url: several machines; ``"auto"`` finds a free port on a single one.
+        num_machines: machines of the run.
+        machine_rank: this machine's number, from 0.
+        dist_url: address of the first machine; ``"auto"`` finds a free port on a single one.
 
     Raises:
         Lam3cError: what a rank raised first, or what makes the launch impossible.

@@ -15,7 +15,7 @@ _SAME_WISH = 0.5
 
 
 class StopSignals:
-    """While entered, records the first stop signal in :attr:`received` (its number, else 0) for the loop to see."""
+    """While entered, records the first stop signal in `received` (its number, else 0) for the loop to see."""
 
     def __init__(self, announce: bool = True) -> None:
         self.announce = announce

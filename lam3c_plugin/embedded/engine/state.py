@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,7 +90,8 @@ def resume(trainer: Any, path: str) -> None:
     One that the host wrote resumes at the epoch it names.
 
     Raises:
-        CheckpointError: unreadable, of another architecture, or without the optimiser's state.
+        CheckpointError: unreadable, of another architecture, without the optimiser's state, or planned for another
+            number of steps (``stretch_schedule=True`` goes on all the same).
     """
     checkpoint = read_checkpoint(path)
     load_weights(unwrap(trainer.model), state_dict_of(checkpoint, path), strict=True, source=path)
@@ -98,19 +100,40 @@ def resume(trainer: Any, path: str) -> None:
         raise CheckpointError(
             f"{path} holds weights but no {' and no '.join(lacking)}: start from it with weight=... and without resume"
         )
+    extras = checkpoint.get(EXTRAS) or {}
+    planned, total = extras.get("total_steps"), int(trainer.cfg.scheduler.total_steps)
+    stretch = planned not in (None, total)
+    if stretch and not trainer.cfg.stretch_schedule:
+        raise CheckpointError(
+            f"{path}: its schedules were planned for {planned} steps and would have {total} now: give epoch, max_steps,"
+            " batch size and data as before, or stretch_schedule=True to go on along schedules of the new length"
+        )
     try:
         trainer.optimizer.load_state_dict(checkpoint["optimizer"])
-        trainer.scheduler.load_state_dict(checkpoint["scheduler"])
+        if stretch:
+            _replay(trainer.scheduler, int(checkpoint["scheduler"]["last_epoch"]))
+        else:
+            trainer.scheduler.load_state_dict(checkpoint["scheduler"])
         if trainer.scaler is not None and trainer.scaler.is_enabled() and checkpoint.get("scaler"):
             trainer.scaler.load_state_dict(checkpoint["scaler"])
     except (ValueError, KeyError) as error:
         raise CheckpointError(f"{path} was written with another optimizer or scheduler: {error}") from error
     trainer.start_epoch = int(checkpoint["epoch"])
     trainer.best_metric_value = checkpoint.get("best_metric_value", trainer.best_metric_value)
-    _resume_place(trainer, checkpoint.get(EXTRAS) or {}, path)
+    _resume_place(trainer, extras, path)
     trainer.logger.info(
         f"Resuming at epoch {trainer.start_epoch + 1}, batch {trainer.start_iter + 1}, after {trainer.step} steps"
     )
+
+
+def _replay(scheduler: Any, steps: int) -> None:
+    """Take a fresh schedule, which spans the new total, ``steps`` steps on: some follow from the step before."""
+    for group, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+        group["lr"] = rate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "scheduler.step() before optimizer.step()": these steps were taken earlier
+        for _ in range(steps):
+            scheduler.step()
 
 
 def _resume_place(trainer: Any, extras: Mapping[str, Any], path: str) -> None:
@@ -118,22 +141,13 @@ def _resume_place(trainer: Any, extras: Mapping[str, Any], path: str) -> None:
     if not extras:
         trainer.logger.info(f"{path} has no place in the epoch and no random states: going on at its epoch")
         return
-    batches = len(trainer.train_loader)
-    if extras["iter_per_epoch"] != batches:
-        trainer.logger.warning(
-            f"an epoch had {extras['iter_per_epoch']} batches and has {batches} now: the run goes on, but not exactly"
-        )
-        trainer.start_iter = min(int(extras["iter_in_epoch"] * batches / max(1, extras["iter_per_epoch"])), batches - 1)
-    else:
-        trainer.start_iter = int(extras["iter_in_epoch"])
+    batches, before = len(trainer.train_loader), int(extras["iter_per_epoch"])
+    if before != batches:
+        trainer.logger.warning(f"an epoch had {before} batches and has {batches} now: the run goes on, but not exactly")
+    done = trainer.start_epoch * before + int(extras["iter_in_epoch"])
+    trainer.start_epoch, trainer.start_iter = divmod(done, batches)
     if extras["seed"] != trainer.cfg.seed:
         trainer.logger.warning(f"the run was started with seed {extras['seed']} and goes on with {trainer.cfg.seed}")
-    total = int(trainer.cfg.scheduler.total_steps)
-    if extras["total_steps"] != total:
-        trainer.logger.warning(
-            f"the schedules spanned {extras['total_steps']} steps and span {total} now; "
-            "the learning rate keeps the old span (its state is in the checkpoint)"
-        )
     trainer.accumulated = int(extras["accumulated"])
     gradients = strip_module(extras["gradients"])
     for name, parameter in unwrap(trainer.model).named_parameters():

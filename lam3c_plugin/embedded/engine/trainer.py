@@ -107,7 +107,7 @@ class Trainer:
         return EventWriter(self.cfg.save_path) if comm.is_main_process() else None
 
     def build_train_loader(self) -> DataLoader:
-        """See :func:`~lam3c_plugin.embedded.engine.data.build_loader`."""
+        """See `lam3c_plugin.embedded.engine.data.build_loader`."""
         from lam3c_plugin.embedded.datasets import point_collate_fn
 
         return build_loader(
@@ -139,7 +139,7 @@ class Trainer:
         )
 
     def build_optimizer(self) -> torch.optim.Optimizer:
-        """See :func:`~lam3c_plugin.embedded.optimizer.build_optimizer`."""
+        """See `lam3c_plugin.embedded.optimizer.build_optimizer`."""
         return build_optimizer(self.cfg.optimizer, self.model, self.cfg.param_dicts)
 
     def _max_epoch(self) -> int:

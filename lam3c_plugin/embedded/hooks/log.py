@@ -52,27 +52,25 @@ class IterationTimer(HookBase):
 
 @HOOKS.register_module()
 class InformationWriter(HookBase):
-    """Writes what the model returned (every number in its dictionary) and the learning rate.
+    """Writes what the model returned (every number in its dictionary) and the learning rate, once per optimiser step.
+
+    A value is the mean over the micro-batches since the last one written.
 
     Args:
-        interval: log and write every so many micro-batches; averages take in all of them. In between the values stay
-            on the device: only the micro-batch that logs waits for a GPU.
+        interval: log and write every N optimiser steps. In between the values stay on the device: only the
+            micro-batch that logs waits for a GPU.
     """
 
     def __init__(self, interval: int = 1) -> None:
         self.interval = interval
-        self.curr_iter = 0
         self.model_output_keys: list[str] = []
         self._unread: list[_Output] = []
 
     def before_train(self) -> None:
-        trainer = self.trainer
-        trainer.comm_info["iter_info"] = ""
-        self.curr_iter = trainer.start_epoch * len(trainer.train_loader) + trainer.start_iter
+        self.trainer.comm_info["iter_info"] = ""
 
     def before_step(self) -> None:
         trainer = self.trainer
-        self.curr_iter += 1
         trainer.comm_info["iter_info"] += (
             f"Train: [{trainer.epoch + 1}/{trainer.max_epoch}]"
             f"[{trainer.comm_info['iter'] + 1}/{len(trainer.train_loader)}] "
@@ -82,7 +80,7 @@ class InformationWriter(HookBase):
         trainer = self.trainer
         self._unread.append(_Output.of(trainer.comm_info.get("model_output_dict", {})))
         info, trainer.comm_info["iter_info"] = trainer.comm_info["iter_info"], ""
-        if self.curr_iter % self.interval:
+        if trainer.accumulated or trainer.step % self.interval:
             return
         values = self._read()
         lr = trainer.optimizer.param_groups[0]["lr"]
@@ -90,26 +88,26 @@ class InformationWriter(HookBase):
         trainer.logger.info(f"{info}Lr: {lr:.3g}")
         if trainer.writer is None:
             return
-        trainer.writer.add_scalar("params/lr", lr, self.curr_iter)
-        if "grad_norm" in trainer.comm_info and trainer.accumulated == 0:
-            trainer.writer.add_scalar("params/grad_norm", trainer.comm_info["grad_norm"], self.curr_iter)
+        trainer.writer.add_scalar("params/lr", lr, trainer.step)
+        if "grad_norm" in trainer.comm_info:
+            trainer.writer.add_scalar("params/grad_norm", trainer.comm_info["grad_norm"], trainer.step)
         for key, value in values.items():
-            trainer.writer.add_scalar(f"train_batch/{key}", value, self.curr_iter)
+            trainer.writer.add_scalar(f"train_batch/{key}", value, trainer.step)
 
     def _read(self) -> dict[str, float]:
-        """Takes all unread outputs into the averages, fetched in one transfer; the last one's values."""
+        """Take all unread outputs into the averages, fetched in one transfer; returns their means."""
         unread, self._unread = self._unread, []
-        values: dict[str, float] = {}
+        seen: dict[str, list[float]] = {}
         on_device = [output.on_device for output in unread if output.names]
         fetched = torch.cat(on_device).tolist() if on_device else []
         for output in unread:
             numbers, fetched = fetched[: len(output.names)], fetched[len(output.names) :]
             values = {**output.on_host, **dict(zip(output.names, numbers, strict=True))}
-            values = {key: values[key] for key in output.order}
-            for key, value in values.items():
-                self.trainer.storage.put_scalar(key, value)
-            self.model_output_keys = list(values)
-        return values
+            for key in output.order:
+                self.trainer.storage.put_scalar(key, values[key])
+                seen.setdefault(key, []).append(values[key])
+            self.model_output_keys = output.order
+        return {key: sum(values) / len(values) for key, values in seen.items()}
 
     def after_epoch(self) -> None:
         trainer = self.trainer

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock, pack, patch_route, unpack
 from lam3c_plugin.embedded.structure import Point, PointModule
+
+# Never cuDNN's, which PyTorch prefers on H100 and newer: it plans for every exact shape, some 20 to 40 ms each, keeps
+# all plans, and patches come in new numbers every step; in torch 2.5 its gradients are wrong.
+BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def patch_attention(
@@ -36,14 +43,12 @@ def _attend(packed: Tensor, block: SequenceBlock, heads: int, scale: float, drop
     rows = packed[block.start : block.start + block.count * block.length]
     qkv = rows.view(block.count, block.length, 3, heads, -1)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (count, H, length, C / H)
-    if upcast:
-        with torch.autocast(qkv.device.type, enabled=False):
-            out = F.scaled_dot_product_attention(
-                q.float(), k.float(), v.float(), attn_mask=block.valid, dropout_p=dropout, scale=scale
-            ).to(qkv.dtype)
-    else:
+    kernels = sdpa_kernel(BACKENDS) if qkv.is_cuda else nullcontext()
+    with torch.autocast(qkv.device.type, enabled=False) if upcast else nullcontext(), kernels:
+        if upcast:
+            q, k, v = q.float(), k.float(), v.float()
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=block.valid, dropout_p=dropout, scale=scale)
-    return out.transpose(1, 2).reshape(rows.shape[0], -1)
+    return out.to(qkv.dtype).transpose(1, 2).reshape(rows.shape[0], -1)
 
 
 def patch_attention_plain(
@@ -90,7 +95,7 @@ class SerializedAttention(PointModule):
         order_index: which of the point's curves.
         enable_rpe: must be False; relative position tables were never part of these weights.
         enable_flash: accepted for the host's configs. Patches always follow its rule, and the kernel is PyTorch's
-            choice; unlike the host's, float32 features are not rounded to bfloat16 for it.
+            choice among `BACKENDS`; unlike the host's, float32 features are not rounded to bfloat16 for it.
         upcast_attention: compute the attention in float32.
         upcast_softmax: accepted; every kernel takes the softmax in float32 anyway.
 

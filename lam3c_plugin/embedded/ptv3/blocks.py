@@ -60,13 +60,14 @@ class Block(PointModule):
 
     Args:
         channels: C, in and out.
-        num_heads, patch_size: of the attention.
+        num_heads: of the attention.
+        patch_size: points of a patch of it.
         mlp_ratio: width of the MLP over C.
         proj_drop: dropout of the attention's output and of the MLP.
         drop_path: share of points whose branch is dropped in training.
         layer_scale: start value of a learnt factor on both branches, or None for no factor.
         pre_norm: normalise before the branches; otherwise after the additions.
-        attention: further arguments of :class:`SerializedAttention`.
+        attention: further arguments of `SerializedAttention`.
     """
 
     def __init__(

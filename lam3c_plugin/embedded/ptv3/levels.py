@@ -15,9 +15,9 @@ from lam3c_plugin.ops.device import reads_wait
 
 
 def prepare_levels(geometry: CloudGeometry, strides: Sequence[int], depths: Sequence[int]) -> None:
-    """Makes what the stages would make one after the other, on a GPU, where every size read back is a wait.
+    """Make what the stages would make one after the other, on a GPU, where every size read back is a wait.
 
-    The result is what :func:`pooling_plan` and :func:`kernel_map` give by themselves. On a CPU, and for strides that
+    The result is what `pooling_plan` and `kernel_map` give by themselves. On a CPU, and for strides that
     are no powers of two, nothing happens here.
 
     Args:

@@ -21,7 +21,8 @@ class Embedding(PointModule):
     """Linear, LayerNorm, GELU; then the mask token takes the place of masked points' features.
 
     Args:
-        in_channels, embed_channels: widths.
+        in_channels: width of the input.
+        embed_channels: width of the result.
         mask_token: have a token. Without one a point with ``mask`` is refused (``PointCloudError``).
     """
 
@@ -48,23 +49,29 @@ class Embedding(PointModule):
 class PointTransformerV3(PointModule):
     """Point Transformer V3 (Wu et al., CVPR 2024) as Sonata changed it: LayerNorm throughout, no positional table.
 
-    ``forward`` takes a dictionary or :class:`Point` with ``feat`` (N, in_channels), ``offset`` (B,) or ``batch`` (N,),
+    ``forward`` takes a dictionary or `Point` with ``feat`` (N, in_channels), ``offset`` (B,) or ``batch`` (N,),
     ``coord`` (N, 3) metres, and ``grid_size`` (metres; one number) or ``grid_coord`` (N, 3); optionally ``mask`` (N,)
     bool, ``origin_coord``, ``color``, and ``geometry`` of the same points from an earlier pass. The caller's
     dictionary is left as it is. It gives the coarsest point with ``enc_mode``, else the finest after the decoder; the
     stages before it hang on ``pooling_parent`` / ``pooling_inverse``.
 
     In eval the result is the same to the bit on every run, and, up to rounding, a cloud's features are the same alone
-    and in any batch (unless ``grid_origin="batch"``). Points that share a cell: see :mod:`.sparse_conv`.
+    and in any batch (unless ``grid_origin="batch"``). Points that share a cell: see `.sparse_conv`.
 
     Args:
         in_channels: C_in of ``feat``.
         order: curves, block i of a stage uses curve i modulo their number.
         stride: of the pooling before stages 1, 2, ...
-        enc_depths, enc_channels, enc_num_head, enc_patch_size: of each stage.
-        dec_depths, dec_channels, dec_num_head, dec_patch_size: of the decoder's stages, finest first.
+        enc_depths: blocks of each stage.
+        enc_channels: width of each stage.
+        enc_num_head: attention heads of each stage.
+        enc_patch_size: points of a patch of each stage.
+        dec_depths: blocks of the decoder's stages, finest first; so are the next three.
+        dec_channels: their widths.
+        dec_num_head: their attention heads.
+        dec_patch_size: points of their patches.
         mlp_ratio, qkv_bias, qk_scale, attn_drop, proj_drop, layer_scale, pre_norm, upcast_attention, upcast_softmax,
-            enable_flash: see :class:`Block` and :class:`SerializedAttention`.
+            enable_flash: see `Block` and `SerializedAttention`.
         drop_path: rate of the last block; the others' rise to it linearly from 0.
         shuffle_orders: shuffle the curves of every stage in training. In eval they never are.
         enable_rpe: must be False.
@@ -216,7 +223,7 @@ class PointTransformerV3(PointModule):
 
 
 def _check_lengths(arguments: Mapping[str, Sequence[int]], wanted: int) -> None:
-    """Raises ValueError for a sequence that has not one entry for each stage it speaks of."""
+    """Raise ValueError for a sequence that has not one entry for each stage it speaks of."""
     for name, values in arguments.items():
         if len(values) != wanted:
             raise ValueError(f"{name} has {len(values)} entries, {tuple(values)}; enc_depths asks for {wanted}")

@@ -41,7 +41,7 @@ class PatchPlan(NamedTuple):
 
 
 class PatchRoute(NamedTuple):
-    """A :class:`PatchPlan` along one curve: rows of the point's features in place of places of the curve."""
+    """A `PatchPlan` along one curve: rows of the point's features in place of places of the curve."""
 
     blocks: tuple[SequenceBlock, ...]
     row: Tensor  # (M,) int64
@@ -115,18 +115,15 @@ def _ramps(lengths: Sequence[int], values: Sequence[Sequence[int]], device: torc
 def _group_short(sizes: Sequence[int], patch_size: int) -> list[tuple[list[int], int]]:
     """Clouds smaller than a patch, those of similar size together: (clouds, slots for each), shortest first.
 
-    Sizes within an eighth of a power of two share a block, so that little is spent on empty slots.
+    Sizes within an eighth of a power of two share a block of one length, so that little is spent on empty slots and
+    the same few lengths come back in every batch.
     """
     bins: dict[int, list[int]] = {}
     for i, size in enumerate(sizes):
         if 0 < size < patch_size:
             step = max(8, 1 << max(0, (size - 1).bit_length() - 4))
-            bins.setdefault(-(-size // step) * step, []).append(i)
-    groups = []
-    for length, members in sorted(bins.items()):
-        common = {sizes[i] for i in members}
-        groups.append((members, common.pop() if len(common) == 1 else length))
-    return groups
+            bins.setdefault(min(-(-size // step) * step, patch_size), []).append(i)
+    return [(members, length) for length, members in sorted(bins.items())]
 
 
 class _Pack(Function):

@@ -63,7 +63,8 @@ class GridPooling(PointModule):
     row, and ``idx_ptr``. Channels that tie for the maximum share its gradient.
 
     Args:
-        in_channels, out_channels: widths.
+        in_channels: width of the input.
+        out_channels: width of the result.
         stride: cells joined along each axis, at least 1.
         shuffle_orders: give the pooled points' curves to the blocks in random order, in training only.
         traceable: keep parent and inverse.

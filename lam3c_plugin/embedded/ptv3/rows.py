@@ -113,9 +113,3 @@ class _GroupMax(Function):
 def group_max(values: Tensor, groups: Groups) -> Tensor:
     """Maximum of rows over each group, (N, C) -> (G, C). Differentiable; rows that tie share the gradient evenly."""
     return _GroupMax.apply(values, groups)
-
-
-def group_max_plain(values: Tensor, groups: Groups) -> Tensor:
-    """:func:`group_max`, one group after the other."""
-    spans = zip(groups.starts[:-1].tolist(), groups.starts[1:].tolist(), strict=True)
-    return torch.stack([values[groups.order[start:end]].amax(0) for start, end in spans])

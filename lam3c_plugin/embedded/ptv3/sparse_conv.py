@@ -1,7 +1,7 @@
 """Submanifold 3x3x3 convolution over occupied cells, without spconv.
 
 A submanifold convolution writes only where there is a point, so it is one small matrix product for each of the 27
-kernel entries, over the pairs of cells that lie at that offset. The pairs are found once a stage (:class:`KernelMap`)
+kernel entries, over the pairs of cells that lie at that offset. The pairs are found once a stage (`KernelMap`)
 and shared by its blocks; half of them are enough, since a pair seen from its other end is the opposite entry's.
 
 **Cells with several points.** One point represents a cell: the one with the lowest row. Neighbours read the
@@ -56,7 +56,7 @@ def kernel_map(geometry: CloudGeometry) -> KernelMap:
 
 
 def kernel_maps(geometries: Sequence[CloudGeometry]) -> None:
-    """Makes the kernel maps of several stages, with one read-back for all of them."""
+    """Make the kernel maps of several stages, with one read-back for all of them."""
     missing = [geometry for geometry in geometries if not geometry.knows("kernel_map")]
     if not missing:
         return
@@ -173,8 +173,7 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
         kmap: of these points.
 
     Returns:
-        (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias;
-        :func:`submanifold_conv3d_plain` is the same thing written out.
+        (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias.
     """
     if kmap.points is None:
         return _SubmanifoldConv.apply(x, weight, bias, kmap)
@@ -182,30 +181,12 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
     return expand_rows(_SubmanifoldConv.apply(representative, weight, bias, kmap), kmap.points)
 
 
-def submanifold_conv3d_plain(x: Tensor, weight: Tensor, bias: Tensor | None, cells: Tensor, batch: Tensor) -> Tensor:
-    """:func:`submanifold_conv3d` written out: for every point, every kernel entry, look the neighbour up."""
-    table: dict[tuple[int, ...], int] = {}
-    places = [(cloud, *cell) for cloud, cell in zip(batch.tolist(), cells.tolist(), strict=True)]
-    for row, place in enumerate(places):
-        table.setdefault(place, row)
-    out = []
-    for cloud, i, j, k in places:
-        result = torch.zeros_like(weight[:, 0, 0, 0, 0]) if bias is None else bias
-        for a in range(3):
-            for b in range(3):
-                for c in range(3):
-                    row = table.get((cloud, i + a - 1, j + b - 1, k + c - 1))
-                    if row is not None:
-                        result = result + weight[:, a, b, c] @ x[row]
-        out.append(result)
-    return torch.stack(out)
-
-
 class SubmanifoldConv3d(PointModule):
     """3x3x3 submanifold convolution as a layer; parameters as spconv's ``SubMConv3d`` keeps them.
 
     Args:
-        in_channels, out_channels: widths.
+        in_channels: width of the input.
+        out_channels: width of the result.
         bias: add one.
     """
 

@@ -96,7 +96,9 @@ class RandomColorJitter:
     """Brightness, contrast, saturation and hue changed by random factors, in random order, each with probability ``p``.
 
     Args:
-        brightness, contrast, saturation: v for factors uniform in [max(0, 1 - v), 1 + v], or a pair (low, high).
+        brightness: v for factors uniform in [max(0, 1 - v), 1 + v], or a pair (low, high).
+        contrast: likewise.
+        saturation: likewise.
         hue: v for shifts uniform in [-v, v] turns of the colour circle, or a pair within [-0.5, 0.5].
         p: probability of each of the four.
     """
@@ -245,6 +247,6 @@ class RandomDropColor(_RandomDrop):
 
 @TRANSFORMS.register_module()
 class RandomDropNormal(_RandomDrop):
-    """As :class:`RandomDropColor`, for normals."""
+    """As `RandomDropColor`, for normals."""
 
     key = "normal"

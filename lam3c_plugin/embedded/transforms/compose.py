@@ -20,7 +20,7 @@ FALLBACK_REGISTRIES: list[Any] = []
 
 
 def build_transform(cfg: Mapping[str, Any]) -> Any:
-    """Build one transform from ``dict(type=..., ...)``: ours by that name, else one of :data:`FALLBACK_REGISTRIES`.
+    """Build one transform from ``dict(type=..., ...)``: ours by that name, else one of `FALLBACK_REGISTRIES`.
 
     Raises:
         RegistryError: nobody knows the type; names near it are suggested.

@@ -250,7 +250,7 @@ class ElasticDistortion:
 
 
 def elastic_distortion(coord: np.ndarray, granularity: float, magnitude: float) -> np.ndarray:
-    """Points (N, 3) moved by one field of smoothed noise; see :class:`ElasticDistortion`."""
+    """Points (N, 3) moved by one field of smoothed noise; see `ElasticDistortion`."""
     if len(coord) == 0:
         return coord
     low, high = bounding_box(coord)

@@ -101,8 +101,7 @@ class GridSample:
         """What the ``return_*`` switches ask for; called before the sample is indexed."""
         extras: dict[str, np.ndarray] = {}
         if self.return_inverse:
-            extras["inverse"] = np.empty(len(order), dtype=np.int64)
-            extras["inverse"][order] = np.repeat(np.arange(len(count)), count)
+            extras["inverse"] = _inverse(chosen, order, count)
         if self.return_min_coord:
             extras["min_coord"] = (lowest * self.grid_size).reshape(1, 3)
         if cells is not None:
@@ -115,6 +114,21 @@ class GridSample:
                     shift = np.sum(shift * data_dict["normal"][chosen], axis=-1, keepdims=True)
                 extras["displacement"] = as_float32(shift)
         return extras
+
+
+def _inverse(chosen: np.ndarray, order: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Row in the output of each input point (N,): a kept point's own, else one of its cell.
+
+    Points with labels are kept beside the drawn ones, so a cell may have several rows, and rows need not follow cells.
+    """
+    cell = np.empty(len(order), dtype=np.int64)
+    cell[order] = np.repeat(np.arange(len(count)), count)
+    rows = np.arange(len(chosen))
+    row_of_cell = np.empty(len(count), dtype=np.int64)
+    row_of_cell[cell[chosen]] = rows
+    inverse = row_of_cell[cell]
+    inverse[chosen] = rows
+    return inverse
 
 
 def _with_extras(sample: Sample, extras: dict[str, np.ndarray]) -> Sample:
@@ -164,7 +178,7 @@ def _renumber(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def group_by_key(key: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Groups points by ``key`` (N,), integers in [0, ``extent``).
+    """Group points by ``key`` (N,), integers in [0, ``extent``).
 
     Returns:
         order (N,): rows sorted by key, rows of a key ascending; start (G,): where each group begins in it.
@@ -184,7 +198,7 @@ def group_by_key(key: np.ndarray, extent: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keep_labelled(data_dict: Sample, chosen: np.ndarray) -> np.ndarray:
-    """Adds the points with labels (``sampled_index``, of the data-efficient benchmarks) to the rows ``chosen``.
+    """Add the points with labels (``sampled_index``, of the data-efficient benchmarks) to the rows ``chosen``.
 
     Renumbers ``data_dict["sampled_index"]`` for the chosen rows, which come back sorted.
     """

@@ -29,10 +29,13 @@ class MultiViewGenerator:
     ``local_offset`` (V,), running sums of the views' sizes. Every view has at least one point.
 
     Args:
-        global_view_num, local_view_num: number of views.
-        global_view_scale, local_view_scale: (low, high) share of points.
+        global_view_num: number of global views.
+        local_view_num: number of local views.
+        global_view_scale: (low, high) share of points of a global view.
+        local_view_scale: that of a local one.
         global_shared_transform: transforms of the whole scene, shared by the global views.
-        global_transform, local_transform: transforms of each view, drawn anew for each.
+        global_transform: transforms of each global view, drawn anew for each.
+        local_transform: those of each local view.
         max_size: points of a view of scale 1.
         center_height_scale: the principal view's centre lies in this part of the scene's height.
         shared_global_view: all global views are the principal view's points.

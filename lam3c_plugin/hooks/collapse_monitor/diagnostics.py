@@ -18,7 +18,7 @@ def local_sums(diagnostics: dict[str, Any]) -> Sums:
     """Float64 sums by name, ``<source>/<what>``, of a model's ``diagnostics``; what a source lacks is left out.
 
     Args:
-        diagnostics: clustering statistics (:class:`~lam3c_plugin.losses.clustering.ClusteringStats`) under any name,
+        diagnostics: clustering statistics (`lam3c_plugin.losses.clustering.ClusteringStats`) under any name,
             features (N, C) under ``feat`` and ``teacher_feat``, graph statistics (``points``, ``edges``,
             ``points_with_edge``) under ``laplacian``.
     """

@@ -33,7 +33,7 @@ class CollapseMonitor(HookBase):
 
     It asks the model for a measurement (``model.collect_diagnostics``) and reduces what it finds in
     ``model.diagnostics`` over all ranks; every rank makes the same two calls, whatever its batch held. Values go to
-    TensorBoard (``monitor/...``), to ``trainer.storage``, to the log, to :attr:`history` and, on rank 0, as one line
+    TensorBoard (``monitor/...``), to ``trainer.storage``, to the log, to `history` and, on rank 0, as one line
     each to ``<save_path>/monitor.jsonl``. A resumed run reads that file and continues it.
 
     Values of a record (absent where the model does not measure them, ``None`` where they are not finite):
@@ -53,9 +53,10 @@ class CollapseMonitor(HookBase):
         window: measurements that ``coverage`` looks back on.
         log_interval: at most one line of values in the log in so many steps.
         warn_interval: the same warning comes at most once in so many steps.
-        grace_ratio, grace_steps: no warnings for this share of the run, and at least so many steps (schedules warm up,
-            features are still random), but for those about missing edges and non-finite values.
-        thresholds: changes to :class:`~lam3c_plugin.hooks.collapse_monitor.rules.CollapseRules`, for instance
+        grace_ratio: no warnings for this share of the run (schedules warm up, features are still random), but for those
+            about missing edges and non-finite values.
+        grace_steps: nor for at least so many steps.
+        thresholds: changes to `lam3c_plugin.hooks.collapse_monitor.rules.CollapseRules`, for instance
             ``dict(min_coverage=0.2)``; 0 turns a rule off.
 
     Raises:
@@ -212,7 +213,7 @@ class CollapseMonitor(HookBase):
             self.trainer.logger.warning(f"CollapseMonitor cannot write {self._path()}: {error}")
 
     def _continue_file(self) -> None:
-        """Takes over the records up to the resumed step; a fresh run starts a fresh file, as ``train.log`` does."""
+        """Take over the records up to the resumed step; a fresh run starts a fresh file, as ``train.log`` does."""
         done, path = steps_done(self.trainer), self._path()
         records: dict[int, dict[str, Any]] = {}
         if done > 0 and path.is_file():

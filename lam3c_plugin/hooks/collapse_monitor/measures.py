@@ -84,7 +84,8 @@ def knn_consistency(first: Tensor, second: Tensor, scene: Tensor, k: int = 10) -
     the mean share of the k that both have. By chance it is about k / N; neighbours in space cannot raise it.
 
     Args:
-        first, second: (N, C) features of the same points in two views.
+        first: (N, C) features of points in one view.
+        second: (N, C) features of the same points in another.
         scene: (N,) integers.
         k: neighbours.
 

@@ -19,8 +19,9 @@ class CollapseRules:
 
     Args:
         warn_interval: steps before the same warning is spoken again.
-        grace_ratio, grace_steps: for this share of the run, and at least so many steps, only the rules on edges and
-            non-finite values speak: features of random weights have a high rank that training takes away at first.
+        grace_ratio: for this share of the run only the rules on edges and non-finite values speak: features of random
+            weights have a high rank that training takes away at first.
+        grace_steps: and for at least so many steps.
         min_coverage: least share of prototypes that are some student point's nearest over the window.
         min_rank_share: least effective rank, as a share of its start (mean of the first records after the grace).
         min_rank: least effective rank; features on a line through 0 have 1.

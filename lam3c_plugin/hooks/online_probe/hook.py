@@ -27,9 +27,9 @@ class OnlineProbe(HookBase):
     points of ``train``, scored on ``val``: ``probe/linear_miou``, ``/linear_accuracy``, ``/knn_miou``,
     ``/knn_accuracy``, 0 to 1. Without: ``probe/effective_rank`` (RankMe), ``/view_agreement`` and ``/knn_consistency``
     between a scene and the same scene turned, scaled and relit (see ``measures.py``). What
-    :class:`~lam3c_plugin.hooks.collapse_monitor.hook.CollapseMonitor` measures is the student on its changing, masked
+    `lam3c_plugin.hooks.collapse_monitor.hook.CollapseMonitor` measures is the student on its changing, masked
     batches; this is one part of the model on the same points each time. Values go to TensorBoard, ``trainer.storage``,
-    the log and :attr:`history`, with ``probe/seconds`` and ``probe/share``, what probes took of the run so far.
+    the log and `history`, with ``probe/seconds`` and ``probe/share``, what probes took of the run so far.
 
     It stays below ``max_share`` of the time: reading the scenes counts, the first probe's seconds are judged by one
     scene's, and one that does not fit in yet comes later, which the log says. The run gives the same numbers with it as
@@ -40,7 +40,7 @@ class OnlineProbe(HookBase):
     for two views).
 
     Args:
-        settings: those of :class:`~lam3c_plugin.hooks.online_probe.settings.ProbeSettings`; the config's ``probe`` goes
+        settings: those of `lam3c_plugin.hooks.online_probe.settings.ProbeSettings`; the config's ``probe`` goes
             before them, so that ``probe.data_root=DIR`` can be set from the command line.
 
     Raises:
@@ -60,7 +60,7 @@ class OnlineProbe(HookBase):
     # ---- hook points ---------------------------------------------------------------------------------------------
 
     def before_train(self) -> None:
-        """Reads the scenes.
+        """Read the scenes.
 
         Raises:
             ConfigError: the config's ``probe`` is wrong, or the model has no backbone.
@@ -146,7 +146,7 @@ class OnlineProbe(HookBase):
         self.probe()
 
     def probe(self) -> dict[str, float] | None:
-        """Probes now, whatever the budget; the values by name, or ``None`` after a failure (which the log has)."""
+        """Probe now, whatever the budget; the values by name, or ``None`` after a failure (which the log has)."""
         step, values = steps_done(self.trainer), None
         self._synchronize()
         with self.budget.spending() as seconds:
@@ -178,7 +178,7 @@ class OnlineProbe(HookBase):
         return next(bare_model(self.trainer).parameters()).device
 
     def _synchronize(self) -> None:
-        """Waits for the step's own work on the GPU, which is not the probe's time."""
+        """Wait for the step's own work on the GPU, which is not the probe's time."""
         if self._device().type == "cuda":
             torch.cuda.synchronize(self._device())
 

@@ -49,7 +49,7 @@ class LabelledScenes:
 
     def __init__(self, settings: ProbeSettings, grid_size: float) -> None:
         # late: these modules reach most of the package, which is not there yet when hooks are imported
-        from lam3c_plugin.analysis.labelled import find_splits
+        from lam3c_plugin.encode.labelled import find_splits
 
         self._settings, root = settings, Path(str(settings.data_root))
         sides = find_splits(root, None, settings.seed, option="OnlineProbe: data_root=")
@@ -77,7 +77,8 @@ class LabelledScenes:
         return ", ".join(f"{len(side)} {name} scenes ({count:,} labels)" for side, count, name in sides)
 
     def _read(self, path: Path, grid_size: float, points: int) -> Labelled:
-        from lam3c_plugin.analysis.labelled import ignore_labels, read_labelled, sample_rows
+        from lam3c_plugin.analysis.probing import ignore_labels, sample_rows
+        from lam3c_plugin.encode.labelled import read_labelled
 
         settings = self._settings
         cloud = read_labelled(path, _label_file(path, settings.labels))
@@ -101,8 +102,7 @@ class LabelledScenes:
     def measure(self, features: Features, device: torch.device) -> dict[str, float]:
         """``linear_miou``, ``linear_accuracy``, ``knn_miou``, ``knn_accuracy``; mIoU over the classes that occur."""
         from lam3c_plugin.analysis.heads import classify
-        from lam3c_plugin.analysis.labelled import Sample
-        from lam3c_plugin.analysis.probing import Neighbours, present_miou, score, train_linear
+        from lam3c_plugin.analysis.probing import Neighbours, Sample, present_miou, score, train_linear
 
         train, val = (
             [Sample(item.name, _rows(features(item.scene), item.rows).cpu().numpy(), item.label) for item in side]

@@ -13,7 +13,7 @@ from lam3c_plugin.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Settings of :class:`~lam3c_plugin.hooks.online_probe.hook.OnlineProbe`.
+    """Settings of `lam3c_plugin.hooks.online_probe.hook.OnlineProbe`.
 
     Args:
         data_root: folder of labelled scenes, with ``train`` and ``val`` (or scenes alone: a fifth of them validates);
@@ -25,10 +25,11 @@ class ProbeSettings:
         every_epochs: a probe is due after every so many epochs; 0: not by epochs. Neither: the hook is off.
         part: "teacher" or "student", of a model that has both.
         max_share: part of the run's time that may go into probes, in (0, 1]; 1: no limit.
-        train_scenes, val_scenes: at most so many scenes of either side, the same for a seed; without labels
-            ``val_scenes`` are looked at.
+        train_scenes: at most so many scenes to learn from, the same for a seed.
+        val_scenes: at most so many to be scored on, or, without labels, to be looked at.
         max_points: cells of a scene that are kept, those nearest to its middle.
-        train_points, val_points: labelled cells of a scene that the probes learn from, and are scored on.
+        train_points: labelled cells of a scene that the probes learn from.
+        val_points: those that they are scored on.
         grid_size: metres; ``None``: the training transform's.
         neighbours: that vote.
         decay: of the linear probe's weights.
@@ -94,7 +95,7 @@ class TimeBudget:
     """Says whether there is time for a probe: probes and their preparation together stay under a share of the run.
 
     Args:
-        max_share: of the seconds since :meth:`start`.
+        max_share: of the seconds since `start`.
         clock: seconds.
     """
 
@@ -120,7 +121,7 @@ class TimeBudget:
 
     @contextmanager
     def spending(self) -> Iterator[list[float]]:
-        """Counts the block's seconds, and leaves them in the list, also when the block fails."""
+        """Count the block's seconds, and leave them in the list, also when the block fails."""
         since, seconds = self._clock(), [0.0]
         try:
             yield seconds

@@ -18,21 +18,14 @@ from data_tools.stages.record import run_stage, text_hash
 from data_tools.video.sampling import sample_frames
 from tests.data_tools.chain.chain_run import InProcess, states, tree
 from tests.data_tools.video import videos
+from tests.rooms import box_room
 
-SIZE = np.array([4.0, 5.0, 2.6])
 
-
-def box_cloud(seed, points=20_000):
-    """Points on the walls, floor and ceiling of a box room, turned as a reconstruction's are."""
-    rng = np.random.default_rng(seed)
-    coord = rng.random((points, 3)) * SIZE
-    axis = rng.choice(3, points, p=[0.3, 0.3, 0.4])
-    side = rng.integers(0, 2, points)
-    coord[np.arange(points), axis] = SIZE[axis] * side
-    normal = np.eye(3)[axis] * (1 - 2 * side[:, None])
-    turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64)  # cameras' y is down
-    color = np.clip(coord * 60, 0, 255).astype(np.uint8)
-    return Cloud((coord @ turn.T / 3).astype(np.float32), color, (normal @ turn.T).astype(np.float32))
+def box_cloud(seed):
+    """A box room turned and scaled as a reconstruction is."""
+    room = box_room(20_000, (4.0, 5.0, 2.6), seed)
+    turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float32)  # cameras' y is down
+    return Cloud(room.coord @ turn.T / 3, room.color, room.normal @ turn.T)
 
 
 def reconstruct(call):

@@ -212,18 +212,18 @@ def bad_files(folder, cloud):
         "cut.ply": (good[:-40], "cut off"),
         "header_cut.ply": (good[: head - 12], "end_header"),
         "text.ply": (b"hello, I am no cloud\n", "not a PLY"),
-        "short.ply": (header + b"1 2 3\n4 5 6\n", "2 of 3 vertex lines"),
-        "words.ply": (header + b"1 2 3\n4 5 6\n7 8 nine\n", "numbers"),
+        "short.ply": (header + b"1 2 3\n4 5 6\n", "2 of 3 lines"),
+        "words.ply": (header + b"1 2 3\n4 5 6\n7 8 nine\n", "vertex 3: 'nine' is no number"),
         "empty.ply": (b"", "empty"),
         "none.ply": (good[:head].replace(b"vertex 50", b"vertex 0"), "no vertex"),
         "nocoord.ply": (header.replace(b"float z", b"float w") + b"1 2 3\n" * 3, "no columns x, y, z"),
         "cut.pcd": (pcd + b"binary\n1234", "cut off"),
         "lzf.pcd": (pcd + b"binary_compressed\n" + struct.pack("<II", 3, 108) + b"\x20\x50\x01", "damaged"),
-        "ascii.pcd": (pcd + b"ascii\n" + b"1 2 x\n" * 9, "no number"),
+        "ascii.pcd": (pcd + b"ascii\n" + b"1 2 x\n" * 9, "point 1: 'x' is no number"),
         "other.pcd": (b"what", "not a PCD"),
         "bad.npz": (b"PK\x03\x04 broken", "NumPy cannot read"),
         "bad.npy": (b"\x93NUMPY", "NumPy cannot read"),
-        "ragged.xyz": (b"1 2 3\n4 5\n", "table of numbers"),
+        "ragged.xyz": (b"1 2 3\n4 5\n", "row 2 holds 2 numbers instead of 3"),
         "four.xyz": (b"1 2 3 4\n4 5 6 7\n", "shape"),
         "prose.txt": (b"x y z\nno numbers here\n", "no line of numbers"),
         "binary.txt": (b"\xff\xfe\x00\x81", "not a text file"),
@@ -292,7 +292,10 @@ def test_grid_subsample_keeps_one_point_a_cell(cloud):
 
 
 def test_bounds():
-    check_bounds(np.array([[0, 0, 0], [1, 1, 1]], dtype=np.float32))
-    for points, words in (([[0, 0, 0]], "1 point"), ([[1, 1, 1]] * 5, "equal"), ([[0, 0, 0], [2000, 0, 0]], "2\\^16")):
+    check_bounds(np.eye(3, dtype=np.float32))
+    cases = [([[0, 0, 0]], "1 point"), ([[0, 0, 0], [1, 1, 1]], "2 point"), ([[1, 1, 1]] * 5, "equal")]
+    cases += [([[0, 0, 0], [1, 1, 1], [3, 3, 3]], "one line"), ([[0, 0, 0], [2000, 0, 0], [0, 900, 0]], "2\\^16")]
+    cases += [(np.eye(3) * 1e-3, "less than one cell")]
+    for points, words in cases:
         with pytest.raises(CloudError, match=words):
             check_bounds(np.array(points, dtype=np.float32))

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from data_tools.clouds.gravity import find_up, rotation_to_z
-from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
+from tests.rooms import synthetic_room
 
 SMALL_ROOMS = (2, 3)  # kitchen and bathroom: nearly cubes with things on every wall, where "cannot tell" is allowed
 
@@ -17,10 +17,7 @@ def angle(a, b):
 @pytest.fixture(scope="module")
 def rooms():
     return {
-        noise: [
-            make_room(SyntheticSettings(seed=3, noise=noise, points=25_000, normals="true"), i)[0].coord
-            for i in range(6)
-        ]
+        noise: [synthetic_room(i, seed=3, noise=noise, points=25_000, normals="true")[0].coord for i in range(6)]
         for noise in ("clean", "pi3")
     }
 

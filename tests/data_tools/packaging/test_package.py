@@ -17,14 +17,14 @@ from data_tools.packaging.clouds import PackageSettings, guess_unit, package_clo
 from data_tools.packaging.run import plan
 from data_tools.stages.files import clean_partial, make_partial
 from data_tools.stages.scene_folder import is_done, read_meta, safe_name, write_scene
-from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
+from tests.rooms import synthetic_room
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def room():
-    return make_room(SyntheticSettings(seed=3, noise="mild", points=20_000, normals="true"), 0)[0]
+    return synthetic_room(seed=3, noise="mild", points=20_000, normals="true")[0]
 
 
 def cli(*arguments, **kwargs):

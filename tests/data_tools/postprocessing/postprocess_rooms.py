@@ -1,13 +1,11 @@
 """Rooms with known truth for the tests of the post-processing: noisy points, hand-held cameras, any frame."""
 
-from functools import cache
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_tools.clouds.io import Cloud
 from data_tools.postprocessing.cameras import Cameras
-from data_tools.synthetic.rooms.generate import SyntheticSettings, make_room
+from tests.rooms import synthetic_room
 
 
 def hand_held(places, seed=0, upside_down=False):
@@ -27,15 +25,9 @@ def hand_held(places, seed=0, upside_down=False):
     return Cameras(poses, extra)
 
 
-@cache
-def _made(settings, index):
-    return make_room(settings, index)
-
-
 def room(index=0, noise="pi3", points=60_000, seed=11, upside_down=False):
     """Cloud and cameras of a synthetic room, z up, metres; and the room's true size."""
-    settings = SyntheticSettings(seed=seed, noise=noise, points=points, views=12, normals="auto")
-    cloud, extra = _made(settings, index)
+    cloud, extra = synthetic_room(index, seed=seed, noise=noise, points=points, views=12)
     cloud = cloud.select(np.arange(len(cloud)))  # a copy: tests change it
     cloud.segment = cloud.instance = None
     cloud.confidence = np.linspace(0.2, 1, len(cloud), dtype=np.float32)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from data_tools.clouds.io import read_cloud
 from data_tools.reconstruct import main, predict_with_less, read_option, reconstruct_scene
 from data_tools.reconstruction import Frames, Prediction, ReconstructSettings, build_reconstructor
 from data_tools.reconstruction.depth_anything import DepthAnythingReconstructor
+from data_tools.reconstruction.frames import FramesAhead, frames_for
 from data_tools.reconstruction.geometry import scale_intrinsics
 from data_tools.reconstruction.pi3 import Pi3Reconstructor
 from data_tools.reconstruction.vggt import VggtReconstructor
@@ -99,6 +102,27 @@ def test_colours_stand_under_their_points(photos, tmp_path):
     assert (either < 15).mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("pi3", (672, 378)), ("vggt", (518, 294)), ("depth_anything", (504, 280)), ("sfm", (640, 360))]
+)
+def test_a_frame_is_resized_once_to_what_the_network_takes(name, size, tmp_path, monkeypatch):
+    from data_tools.video.decode import RawFrame
+    from data_tools.video.sampling import write_video
+
+    wide = np.random.default_rng(0).integers(0, 256, (720, 1300, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", (wide[:, i : i + 1280] for i in range(4)), 10)
+    settings, asked, decoded = ReconstructSettings(backend=name, device="cpu"), [], RawFrame.pixels
+    monkeypatch.setattr(RawFrame, "pixels", lambda frame, wanted: asked.append(wanted) or decoded(frame, wanted))
+    frames = frames_for(tmp_path / "a.mp4", WHOLE, settings).frames
+    assert asked == [size] * 4
+    assert frames.images.shape == (4, size[1], size[0], 3)
+    if name in adapters():
+        monkeypatch.setattr(cv2, "resize", None)  # not once more
+        prediction = adapters()[name](settings).reconstruct(frames, 0)
+        assert prediction.points.shape[1:3] == (size[1], size[0])
+        assert np.array_equal(prediction.color, frames.images)
+
+
 def test_known_camera_reaches_pi3x_with_its_pixel_centres(photos, tmp_path):
     camera = lens(168, 224)
     known = (camera[0, 0], camera[1, 1], camera[0, 2], camera[1, 2])
@@ -147,6 +171,10 @@ class Hungry:
 
     def __init__(self, most, error):
         self.most, self.error, self.tried = most, error, []
+
+    @staticmethod
+    def frame_size(settings, width, height):
+        return width, height
 
     def reconstruct(self, frames, seed):
         self.tried.append(len(frames))
@@ -301,6 +329,27 @@ def test_scenes_of_the_segment_stage(photos, tmp_path, monkeypatch):
     record = json.loads((tmp_path / "clouds" / "room_000" / "record.json").read_text())
     assert record["result"]["intervals"] == [[0, 1.1], [1.9, 2.1]]
     assert second["frame_index"].tolist() == [5, 6, 7, 8, 9]
+
+
+def test_frames_of_the_next_scene_are_decoded_beside_the_last():
+    began = [Event() for _ in range(4)]
+
+    def load(number):
+        began[number].set()
+        if number == 3:
+            raise StageError("no frames")
+        return number
+
+    loads = [None if number == 1 else partial(load, number) for number in range(4)]
+    ahead = FramesAhead(loads)
+    assert not began[0].is_set()  # nothing before it is asked for
+    assert ahead.take(0) == 0
+    assert began[2].wait(5)  # the next that is needed, while this one is in the network
+    assert not began[3].is_set()  # and no more than that
+    assert not began[1].is_set()
+    assert ahead.take(2) == 2
+    with pytest.raises(StageError, match="no frames"):
+        ahead.take(3)
 
 
 KILLED = """

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data_tools.clouds.predictions import share_ranks
 from data_tools.reconstruction import Frames, Prediction, ReconstructSettings
 from data_tools.reconstruction.assemble import build_cloud, view_quota
 from data_tools.reconstruction.geometry import (
@@ -12,7 +13,6 @@ from data_tools.reconstruction.geometry import (
     patch_grid,
     resize_images,
     rigid_poses,
-    share_ranks,
     unproject,
 )
 from data_tools.reconstruction.masks import depth_edges, grid_normals, keep_masks, normal_edges, sky_by_color

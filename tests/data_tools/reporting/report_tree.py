@@ -11,22 +11,15 @@ from data_tools.clouds.io import Cloud, write_ply
 from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord
 from data_tools.stages.scene_folder import write_scene
+from tests.rooms import box_room
 
 HOSTILE = "x<img src=1 onerror=alert(1)>&\"'#%41 é"
 
 
-def room(seed=0, count=3000, size=(4.0, 5.0, 2.5)):
-    """The inside of a box: points, colours, normals that face the middle."""
-    rng = np.random.default_rng(seed)
-    coord = rng.uniform(0, 1, (count, 3))
-    axis, side = rng.integers(0, 3, count), rng.integers(0, 2, count)
-    rows = np.arange(count)
-    coord[rows, axis] = side
-    normal = np.zeros((count, 3), dtype=np.float32)
-    normal[rows, axis] = 1 - 2 * side
-    color = np.array([[200, 120, 90], [90, 160, 200], [180, 180, 150]], dtype=np.uint8)[axis]
-    coord = (coord * size - np.array([size[0] / 2, size[1] / 2, 0])).astype(np.float32)
-    return Cloud(coord, color, normal)
+def room(seed=0, count=3000):
+    """A box room without labels whose floor's middle is the origin, as in finished scenes."""
+    cloud = box_room(count, (4.0, 5.0, 2.5), seed)
+    return Cloud(cloud.coord - np.float32([2, 2.5, 0]), cloud.color, cloud.normal)
 
 
 def put_scene(out, name, split="train", seed=0, count=3000, **meta):

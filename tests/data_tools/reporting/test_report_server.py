@@ -6,15 +6,13 @@ import socket
 import threading
 from urllib.parse import quote
 
-import numpy as np
 import pytest
 
 from data_tools.reporting.build import build
 from data_tools.reporting.model import ReportError, ReportSettings
 from data_tools.reporting.scan import scan
 from data_tools.reporting.server import ReportServer, serve
-from data_tools.reporting.viser_viewer import colors_of, height_colors, listed, quaternion
-from tests.data_tools.reporting.report_tree import HOSTILE, put_whole, room
+from tests.data_tools.reporting.report_tree import HOSTILE, put_whole
 
 SETTINGS = ReportSettings(pages=0, extremes=0, points=300)
 
@@ -27,7 +25,7 @@ def server(tmp_path_factory):
     report = scan(out)
     build(report, out / "report", SETTINGS)
     (out / "report/data/link.json").symlink_to(out / "secret.json")
-    running = ReportServer(report, out / "report", SETTINGS, viser_address="http://127.0.0.1:1/")
+    running = ReportServer(report, out / "report", SETTINGS)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
     yield running
@@ -53,7 +51,7 @@ def test_the_first_page_and_its_files(server):
     assert (answer.status, answer.getheader("Location")) == (302, "/index.html")
     answer, body = get(server, "/index.html")
     assert answer.status == 200
-    assert b"open in viser" in body
+    assert b"<h2>Distributions</h2>" in body
     assert get(server, "/data/scenes-0000.js")[0].status == 200
     assert get(server, "/data/serve.js")[1] == b"RoomTours.serve();\n"
     answer, body = get(server, "/index.html", method="HEAD")
@@ -119,38 +117,4 @@ def test_a_taken_port_is_one_line(server):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ReportError, match="give another --port"):
-            serve(server.report, server.folder, SETTINGS, "127.0.0.1", taken.getsockname()[1], "page", False)
-
-
-def test_colours_and_poses_for_viser():
-    cloud = room(0, 200)
-    assert (colors_of(cloud, "colour") == cloud.color).all()
-    assert (colors_of(cloud, "normal") == np.rint((cloud.normal + 1) * 127.5)).all()
-    assert (height_colors(cloud.coord[:, 2]) == colors_of(cloud, "height")).all()
-    assert np.allclose(quaternion(np.diag([1.0, -1, -1])), [0, 1, 0, 0])
-
-
-def test_the_list_of_scenes_can_be_searched(server):
-    assert "train/tour_000" in listed(server.report.scenes, "")
-    assert listed(server.report.scenes, "tour bedroom 001") == ["train/tour_001"]
-    assert listed(server.report.scenes, "castle") == ["(none)"]
-
-
-def test_viser_shows_scenes(server):
-    viser = pytest.importorskip("viser")
-    from data_tools.reporting.viser_viewer import ViserViewer
-
-    running = viser.ViserServer(host="127.0.0.1", port=18765, verbose=False)
-    try:
-        viewer = ViserViewer(server.report, running)
-        viewer.words.value = "tour_001"
-        viewer._list()
-        assert viewer.scene.options == ("train/tour_001",)
-        viewer.scene.value = "train/tour_001"
-        viewer.show()
-        assert "3,000 points" in viewer.facts.content
-        for mode in ("height", "normal", "colour"):
-            viewer.mode.value = mode
-            viewer.paint()
-    finally:
-        running.stop()
+            serve(server.report, server.folder, SETTINGS, "127.0.0.1", taken.getsockname()[1])

@@ -12,6 +12,7 @@ pytest.importorskip("av")
 from data_tools import segment
 from data_tools.segment import SegmentSettings, find_videos, read_scenes, segment_video
 from data_tools.stages.record import StageError
+from data_tools.video.decode import packet_times
 from tests.data_tools.video import videos
 
 PLACES = {videos.SKY: "outdoor", 1: "living room", 2: "kitchen", 3: "bedroom"}
@@ -41,7 +42,7 @@ def test_a_tour_becomes_scenes_of_one_room(done):
     assert all(scene.probability > 0.8 for scene in scenes)
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     thumbs = {f"thumbs/tour_{number:03d}_{i}.jpg" for number in (1, 2) for i in range(3)}
-    assert names == {"scenes.json", "timeline.png", "record.json"} | thumbs
+    assert names == {"scenes.json", "packets.npy", "timeline.png", "record.json"} | thumbs
 
 
 def test_every_frame_is_decoded_once_and_few_are_classified(done):
@@ -132,7 +133,29 @@ def test_what_is_left_of_a_truncated_video_is_used(tmp_path):
     record = segment_video(path, tmp_path / "t", NONE)
     assert record.status == "done"
     assert record.notes[0].startswith("cut off: ")
+    result = record.result
+    decoded = result["frames_decoded"] / result["fps"]
+    assert decoded + result["seconds_missing"] == pytest.approx(result["duration_stated"], abs=0.5)
     assert read_scenes(tmp_path / "t")[0].end == record.result["duration"] < 25
+
+
+def test_a_hole_in_the_middle_is_counted_and_ends_a_scene(tmp_path):
+    path = videos.write_zeroed(tmp_path / "z.mkv", 60)
+    record = segment_video(path, tmp_path / "z", NONE)
+    result = record.result
+    assert record.status == "done"
+    assert result["seconds_missing"] > 5
+    assert result["frames_decoded"] / 15 + result["seconds_missing"] == pytest.approx(60, abs=0.6)
+    assert record.notes[0].startswith(f"damaged: {result['seconds_missing']:.1f} s of 60.0 s are missing (")
+    before, after = read_scenes(tmp_path / "z")
+    assert after.start - before.end == pytest.approx(result["seconds_missing"], abs=0.8)
+    assert result["cuts"]["hole"] == 1
+
+
+def test_packet_times_are_kept_for_later_stages(tour, tmp_path):
+    segment_video(tour, tmp_path / "tour", NONE)
+    times = np.load(tmp_path / "tour" / "packets.npy")
+    assert np.array_equal(times, packet_times(tour))
 
 
 def test_variable_rate_4k_and_rotated_videos(tmp_path):

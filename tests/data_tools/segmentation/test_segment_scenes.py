@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from data_tools.segmentation.cuts import Cut, CutSignals, difference, find_cuts, tiny_of
+from data_tools.segmentation.cuts import Cut, CutSignals, Tiny, difference, find_cuts
 from data_tools.segmentation.labels import read_labels
 from data_tools.segmentation.scenes import find_scenes, most_likely_path, smooth
 from data_tools.segmentation.settings import SegmentSettings
@@ -37,6 +39,15 @@ def test_a_hard_cut_is_found_at_its_frame():
     cuts = cuts_of([*views(1, 2), *views(2, 2), *views(3, 2)])
     assert [cut.kind for cut in cuts] == ["cut", "cut"]
     assert [cut.start for cut in cuts] == pytest.approx([2 - 0.5 / FPS, 4 - 0.5 / FPS])
+
+
+def test_a_missing_pyscenedetect_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scenedetect.detectors", None)
+    with pytest.raises(
+        StageError, match=r"^finding cuts needs PySceneDetect: pip install scenedetect-headless$"
+    ) as caught:
+        CutSignals()
+    assert not caught.value.permanent
 
 
 def test_cuts_close_to_each_other_are_all_found():
@@ -80,11 +91,11 @@ def test_fade_through_black_is_one_fade():
 
 def test_difference_is_of_content_not_of_light_or_shift():
     one, two = (list(views(seed, 1, 30)) for seed in (1, 2))
-    first = tiny_of(0, one[0])
+    first = Tiny(0, one[0])
     assert difference(first, first) == pytest.approx(0, abs=1e-3)
-    assert difference(first, tiny_of(0, (one[0] * 0.6).astype(np.uint8))) < 0.1
-    assert difference(first, tiny_of(0, one[5])) < 0.1
-    assert difference(first, tiny_of(0, two[0])) > 0.4
+    assert difference(first, Tiny(0, (one[0] * 0.6).astype(np.uint8))) < 0.1
+    assert difference(first, Tiny(0, one[5])) < 0.1
+    assert difference(first, Tiny(0, two[0])) > 0.4
 
 
 def rows(plan, rate=3.0, sure=0.9):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("av")
 
+from data_tools.video.damage import find_holes
 from data_tools.video.sampling import (
     DecodeReport,
     Ticker,
     VideoError,
     probe_video,
-    read_times,
     sample_frames,
     write_video,
 )
@@ -61,20 +64,24 @@ def test_a_range_gives_the_frames_of_the_whole(clip, frames):
         assert np.array_equal(frame.image, frames[frame.index].image)
 
 
+def test_known_packet_times_save_a_reading_of_the_file(clip, monkeypatch):
+    report = DecodeReport()
+    assert len(list(sample_frames(clip, report=report))) == 150
+    wanted = [(frame.index, frame.time) for frame in sample_frames(clip, start=7.0, end=8.0)]
+    monkeypatch.setattr("data_tools.video.decode.packet_times", None)
+    part = sample_frames(clip, start=7.0, end=8.0, packets=report.packets)
+    assert [(frame.index, frame.time) for frame in part] == wanted
+
+
 def test_decoding_twice_gives_the_same_bytes(clip, frames):
     assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, sample_frames(clip), strict=True))
 
 
-def test_max_side_scales_down_only(clip):
-    assert next(sample_frames(clip, max_side=160)).image.shape == (120, 160, 3)
-    assert next(sample_frames(clip, max_side=1000)).image.shape == (240, 320, 3)
-
-
-def test_read_times_gives_the_nearest_frames_in_the_order_asked(clip, frames):
-    found = read_times(clip, [9.9, 3.01, 100.0, 0.0, 3.03])
-    assert [frame.index for frame in found] == [148, 45, 149, 0, 45]
-    assert np.array_equal(found[1].image, frames[45].image)
-    assert read_times(clip, []) == []
+def test_a_longer_side_scales_down_only_and_a_size_is_exact(clip):
+    assert next(sample_frames(clip, size=160)).image.shape == (120, 160, 3)
+    assert next(sample_frames(clip, size=1000)).image.shape == (240, 320, 3)
+    assert next(sample_frames(clip, size=(154, 112))).image.shape == (112, 154, 3)
+    assert next(sample_frames(clip, size=(640, 480))).image.shape == (480, 640, 3)
 
 
 def test_variable_rate_is_read_by_time_stamps(tmp_path):
@@ -82,8 +89,6 @@ def test_variable_rate_is_read_by_time_stamps(tmp_path):
     assert [frame.time for frame in sample_frames(path)] == pytest.approx(times, abs=1e-3)
     picked = [frame.time for frame in sample_frames(path, 2)]
     assert picked == pytest.approx(np.arange(len(picked)) / 2, abs=0.11)
-    found = read_times(path, [4.0])[0]
-    assert found.time == pytest.approx(4.0, abs=0.051)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -114,6 +119,62 @@ def test_odd_pixel_formats(tmp_path, form):
     image, true = next(sample_frames(path)).image, next(videos.pan(1, 0.2))
     assert image.shape == true.shape
     assert np.abs(image.mean(-1) - true.mean(-1)).mean() < 12
+
+
+TINT = np.full((120, 160, 3), (200, 100, 50), np.uint8)
+
+
+def test_pixels_that_are_not_square_are_shown_square(tmp_path):
+    path = videos.write_with(tmp_path / "a.mp4", [TINT] * 3, "libx264", "yuv420p", sample_aspect_ratio=Fraction(4, 3))
+    info = probe_video(path)
+    assert (info.width, info.height) == (213, 120)
+    assert next(sample_frames(path)).image.shape == (120, 213, 3)
+    assert next(sample_frames(path, size=(56, 28))).image.shape == (28, 56, 3)
+
+
+@pytest.mark.parametrize("level", [4, 128, 250])
+def test_the_full_range_of_yuvj_is_kept(tmp_path, level):
+    grey = np.full_like(TINT, level)
+    path = videos.write_with(tmp_path / "a.mp4", [grey] * 3, "libx264", "yuvj420p")
+    assert np.abs(next(sample_frames(path)).image.astype(int) - level).max() <= 3
+
+
+@pytest.mark.parametrize(("suffix", "codec", "form"), [(".mov", "qtrle", "argb"), (".mkv", "ffv1", "bgra")])
+def test_what_is_transparent_keeps_its_colour(tmp_path, suffix, codec, form):
+    image = np.dstack([TINT, np.zeros((120, 160), np.uint8)])
+    path = videos.write_with(tmp_path / f"a{suffix}", [image] * 3, codec, form)
+    assert np.abs(next(sample_frames(path)).image.astype(int) - TINT).max() <= 1
+
+
+def test_a_gif_is_a_video(tmp_path):
+    path = videos.write_with(tmp_path / "a.gif", list(videos.pan(1, 2)), "gif", "rgb8")
+    frames = list(sample_frames(path))
+    assert len(frames) == 30
+    assert frames[-1].time == pytest.approx(29 / 15, abs=0.06)
+    assert np.abs(frames[0].image.astype(int) - next(videos.pan(1, 2))).mean() < 20  # 256 colours
+
+
+def test_of_interlaced_pictures_one_field_is_taken(tmp_path):
+    fields = [cv2.GaussianBlur(image, (0, 0), 1.5) for image in videos.pan(1, 1, 30, speed=300)]  # without its noise
+    woven = [even.copy() for even in fields[::2]]
+    for image, odd in zip(woven, fields[1::2], strict=True):
+        image[1::2] = odd[1::2]
+    options = {"x264_params": "interlaced=1:tff=1", "crf": 10}
+    path = videos.write_with(tmp_path / "a.mp4", woven, "libx264", "yuv420p", **options)
+    for frame, true in zip(sample_frames(path, size=(160, 120)), fields[::2], strict=True):
+        wanted, combed = (cv2.resize(a, (160, 120), interpolation=cv2.INTER_AREA) for a in (true, woven[frame.index]))
+        found, wanted, combed = (image.mean(-1) for image in (frame.image, wanted, combed))  # the colour stays mixed
+        assert np.abs(found - wanted).mean() < 0.6 * np.abs(combed - wanted).mean()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_pictures_that_begin_after_the_sound_begin_at_zero_and_lack_nothing(tmp_path, suffix):
+    path = videos.write_with(tmp_path / f"a{suffix}", list(videos.pan(1, 3)), "libx264", "yuv420p", late=1.0)
+    report = DecodeReport()
+    times = [frame.time for frame in sample_frames(path, report=report)]
+    assert times[0] == 0
+    assert probe_video(path).duration == pytest.approx(3, abs=0.1)
+    assert find_holes(np.array(times), probe_video(path).duration, np.array(report.shown)) == []
 
 
 def test_missing_duration_is_found_by_decoding(tmp_path):
@@ -161,7 +222,6 @@ def test_damage_in_the_middle_costs_some_frames(tmp_path):
 def test_one_frame_is_a_video(tmp_path):
     path = videos.write_one_frame(tmp_path / "one.mp4")
     assert [frame.index for frame in sample_frames(path)] == [0]
-    assert len(read_times(path, [0.0, 5.0])) == 2
 
 
 def test_writing_gives_the_same_bytes_and_cleans_up(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,78 @@ class TintClassifier:
             nearest = int(np.abs(self.means - image.reshape(-1, 3).mean(0)).sum(1).argmin())
             row[self.names.index(self.labels[nearest])] = 0.9
         return rows / rows.sum(1, keepdims=True)
+
+
+def write_zeroed(path: Path, seconds: float = 40.0, size: int = 65536, at: float = 0.5) -> Path:
+    """64 KiB of zeros in the middle, as a bad sector leaves."""
+    write_video(path, pan(1, seconds), FPS)
+    content = bytearray(path.read_bytes())
+    middle = int(len(content) * at)
+    content[middle : middle + size] = bytes(len(content[middle : middle + size]))
+    path.write_bytes(content)
+    return path
+
+
+def write_hdr(path: Path, planes: np.ndarray, curve: int, frames: int = 3) -> Path:
+    """A 10-bit BT.2020 video of one picture.
+
+    Args:
+        planes: (3, H, W) uint16 Y, Cb, Cr at full resolution; chroma is taken at every second pixel.
+        curve: FFmpeg's number of the transfer curve: 16 is PQ, 18 HLG.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=15, options={"crf": "4", "x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = planes.shape[2], planes.shape[1], "yuv420p10le"
+        context = stream.codec_context
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = curve, 9, 9, 1
+        flat = np.concatenate([planes[0].ravel(), planes[1, ::2, ::2].ravel(), planes[2, ::2, ::2].ravel()])
+        for i in range(frames):
+            frame = av.VideoFrame(planes.shape[2], planes.shape[1], "yuv420p10le")
+            sizes = [(planes.shape[1], planes.shape[2]), *[(planes.shape[1] // 2, planes.shape[2] // 2)] * 2]
+            start = 0
+            for plane, (height, width) in zip(frame.planes, sizes, strict=True):
+                rows = np.zeros((height, plane.line_size // 2), np.uint16)
+                rows[:, :width] = flat[start : start + height * width].reshape(height, width)
+                start += height * width
+                plane.update(rows.tobytes())
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_with(
+    path: Path, images: list[np.ndarray], codec: str, form: str, late: float = 0.0, **context: object
+) -> Path:
+    """A video of any codec and pixel format.
+
+    Args:
+        images: (H, W, 3) or, with alpha, (H, W, 4) uint8.
+        late: seconds after the start of a sound track at which the pictures begin; it ends with them.
+        context: of the codec context, or, where it has no such attribute, an option of the encoder.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=15)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = form
+        own = {name for name in context if hasattr(stream.codec_context, name)}
+        for name in own:
+            setattr(stream.codec_context, name, context[name])
+        stream.options = {name.replace("_", "-"): str(value) for name, value in context.items() if name not in own}
+        if late:
+            sound = container.add_stream("aac", rate=16000)
+            for i in range(int((late + len(images) / 15) * 16000 / 1024)):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                frame.sample_rate, frame.pts = 16000, i * 1024
+                container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[2] == 4 else "rgb24")
+            frame.pts, frame.time_base = i + round(15 * late), Fraction(1, 15)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

@@ -10,70 +10,40 @@ import numpy as np
 
 from data_tools.clouds.io import Cloud
 from data_tools.reporting.viewer import PointLayer, thin_rows, viewer_html
-from lam3c_plugin.analysis.pictures import display_colors
 from lam3c_plugin.analysis.similarity import LOW_PERCENTILE, MARK, RAMP, Packed
 
 Legend = Sequence[tuple[str, Sequence[int]]]
 
-# Runs after the viewer's own script and adds to what it does on a click; see the module's text for the arithmetic.
-_SCRIPT = """
-"use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("packed-features").textContent);
-  const bytes = Uint8Array.from(atob(data.code), (c) => c.charCodeAt(0));
-  const code = new Int8Array(bytes.buffer), K = data.weight.length, N = code.length / K;
-  const similarityTo = (row) => {
-    const query = data.weight.map((w, k) => w * code[row * K + k]), out = new Float32Array(N);
-    for (let i = 0, at = 0; i < N; i++) {
-      let sum = 0;
-      for (let k = 0; k < K; k++, at++) sum += query[k] * code[at];
-      out[i] = Math.max(-1, Math.min(1, sum));
-    }
-    out[row] = 1;
-    return out;
-  };
-  const heat = (values) => {
-    const low = values.slice().sort()[Math.floor((values.length - 1) * data.low / 100)];
-    const ramp = data.ramp, last = ramp.length - 1, colors = new Uint8Array(3 * values.length);
-    values.forEach((value, i) => {
-      const place = Math.max(0, Math.min(1, (value - low) / Math.max(1 - low, 1e-6))) * last;
-      const step = Math.min(Math.floor(place), last - 1), share = place - step;
-      const mix = (c) => Math.round(ramp[step][c] * (1 - share) + ramp[step + 1][c] * share);
-      for (let c = 0; c < 3; c++) colors[3 * i + c] = mix(c);
-    });
-    return colors;
-  };
-  const mark = (viewer, cloud, colors, row) => {
-    const p = viewer.pointAt(cloud, row);
-    for (let i = 0; i < N; i++) {
-      const q = viewer.pointAt(cloud, i);
-      if (Math.hypot(q[0] - p[0], q[1] - p[1], q[2] - p[2]) <= data.radius) colors.set(data.mark, 3 * i);
-    }
-  };
-  const report = PointViewer.prototype.report;
-  PointViewer.prototype.report = function (row) {
-    if (row >= 0) {
-      const layer = this.layers[data.layer], values = similarityTo(row), colors = heat(values);
-      mark(this, this.clouds[layer.cloud], colors, row);
-      layer.values = values;
-      this.gl.deleteBuffer(layer.color);
-      layer.color = this.buffer(colors);
-      if (this.layer !== data.layer) this.show(data.layer);
-      this.root.dataset.picked = row;
-      this.draw();
-    }
-    report.call(this, row);
-  };
-})();
-"""
+
+def display_colors(cloud: Cloud) -> np.ndarray:
+    """The cloud's colours (N, 3) uint8, mid grey where it has none."""
+    return np.full((len(cloud), 3), 150, dtype=np.uint8) if cloud.color is None else cloud.color
 
 
-def layers_page(cloud: Cloud, layers: Sequence[PointLayer], title: str, caption: str, max_points: int) -> str:
-    """A page of layers that all lie on ``cloud.coord``; the first is shown first."""
+def layers_page(
+    cloud: Cloud,
+    layers: Sequence[PointLayer],
+    title: str,
+    caption: str,
+    max_points: int,
+    extra: str = "",
+    scripts: tuple[str, ...] = (),
+) -> str:
+    """A page of layers that all lie on ``cloud.coord``; the first is shown first.
+
+    Args:
+        cloud: the points.
+        layers: at least one.
+        title: plain text.
+        caption: plain text.
+        max_points: larger clouds are thinned evenly.
+        extra: HTML below the viewer.
+        scripts: assets of the report that run after the viewer's.
+    """
     where = " ".join(f"{value:.0f}" for value in cloud.origin)
     if cloud.origin.any():
         caption += f" Coordinates are relative to {where}."
-    return viewer_html(layers, title, caption, max_points)
+    return viewer_html(layers, title, caption, max_points, extra=extra, scripts=scripts)
 
 
 def opening_normals(cloud: Cloud) -> np.ndarray | None:
@@ -94,8 +64,16 @@ def opening_normals(cloud: Cloud) -> np.ndarray | None:
 def layer(
     cloud: Cloud, name: str, color: np.ndarray, legend: Legend = (), values: np.ndarray | None = None
 ) -> PointLayer:
-    """A layer over all points of a cloud."""
-    return PointLayer(name, cloud.coord, color, opening_normals(cloud), legend)
+    """A layer over all points of a cloud.
+
+    Args:
+        cloud: the points.
+        name: on the layer's button.
+        color: (N, 3) uint8.
+        legend: names and colours of classes.
+        values: (N,) numbers that a click shows, or None.
+    """
+    return PointLayer(name, cloud.coord, color, opening_normals(cloud), legend, values)
 
 
 def color_layer(cloud: Cloud) -> list[PointLayer]:
@@ -121,7 +99,8 @@ def similarity_page(
         layers: (name, (N, 3) colours, (N,) values or None); the first is repainted by clicks.
         packed: features of the cells.
         inverse: (N,) the cell of each point.
-        title, caption: plain texts.
+        title: plain text.
+        caption: plain text.
         max_points: larger clouds are thinned evenly.
     """
     rows = thin_rows(len(cloud), max_points)
@@ -140,8 +119,5 @@ def similarity_page(
         "radius": 0.04,
         "layer": 0,
     }
-    html = layers_page(small, views, title, caption, max_points=len(rows))
-    body = (
-        f'<script type="application/json" id="packed-features">{json.dumps(data)}</script>\n<script>{_SCRIPT}</script>'
-    )
-    return html.replace("</body>", f"{body}\n</body>")
+    extra = f'<script type="application/json" id="packed-features">{json.dumps(data)}</script>'
+    return layers_page(small, views, title, caption, len(rows), extra, scripts=("similarity.js",))

@@ -7,27 +7,20 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud
-from lam3c_plugin.commands.shared.files import save_npz
-from lam3c_plugin.commands.shared.inputs import naming, read_input
+from data_tools.clouds.find import clouds_in
+from data_tools.clouds.io import Cloud
+from data_tools.clouds.notes import grouped_notes
+from data_tools.stages.files import replacing
+from lam3c_plugin.analysis.probing import Sample, ignore_labels, sample_rows
+from lam3c_plugin.encode.files import naming, read_input
 from lam3c_plugin.errors import DataError
 
 VERSION = 1  # part of every key of the cache
 VAL_NAMES = ("val", "validation", "test")
-
-
-@dataclass
-class Sample:
-    """Labelled points of one scene: ``feat`` (N, C) float16, ``label`` (N,) int32, all at least 0."""
-
-    name: str
-    feat: np.ndarray
-    label: np.ndarray
 
 
 def find_splits(root: Path, share: float | None, seed: int, option: str = "--data ") -> tuple[list[Path], list[Path]]:
@@ -46,9 +39,9 @@ def find_splits(root: Path, share: float | None, seed: int, option: str = "--dat
         raise DataError(f"{option}{root}: is not a folder; give one with scene folders, or with train/ and val/")
     val = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
     if share is None and (root / "train").is_dir() and val is not None:
-        train_scenes, val_scenes = _scenes(root / "train"), _scenes(val)
+        train_scenes, val_scenes = clouds_in(root / "train"), clouds_in(val)
     else:
-        scenes = _scenes(root) or [scene for part in sorted(root.iterdir()) if part.is_dir() for scene in _scenes(part)]
+        scenes = clouds_in(root)
         order = np.random.default_rng(seed).permutation(len(scenes))
         count = min(max(1, round((0.8 if share is None else share) * len(scenes))), len(scenes) - 1)
         train_scenes = [scenes[i] for i in sorted(order[:count])]
@@ -59,14 +52,6 @@ def find_splits(root: Path, share: float | None, seed: int, option: str = "--dat
             "each is needed (folders with coord.npy and labels, or .ply files with a label column)"
         )
     return train_scenes, val_scenes
-
-
-def _scenes(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if (path / "coord.npy").is_file() or (path.is_file() and path.suffix.lower() in CLOUD_SUFFIXES)
-    ]
 
 
 def read_labelled(path: Path, labels: str) -> Cloud:
@@ -97,20 +82,6 @@ def read_labelled(path: Path, labels: str) -> Cloud:
     return cloud
 
 
-def ignore_labels(segment: np.ndarray, ignored: Sequence[int]) -> np.ndarray:
-    """The labels as int32 with those that do not count (``ignored``, or below 0) as -1."""
-    return np.where((segment < 0) | np.isin(segment, list(ignored)), -1, segment).astype(np.int32)
-
-
-def sample_rows(label: np.ndarray, most: int, seed: int, name: str) -> np.ndarray:
-    """Sorted rows of at most ``most`` labelled points (0: all), evenly drawn, the same for a seed and a name."""
-    rows = np.flatnonzero(label >= 0)
-    if most and len(rows) > most:
-        digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-        rows = np.sort(np.random.default_rng([seed, digest]).choice(rows, most, replace=False))
-    return rows
-
-
 def encode_samples(
     scenes: Sequence[Path],
     encode: Callable[[Cloud], tuple[np.ndarray, np.ndarray]],
@@ -129,10 +100,14 @@ def encode_samples(
         encode: a cloud to its features (M, C) at cells and the cell (N,) of each point.
         key: what, besides the scene, the features depend on (weights, level, grid, ...).
         cache: folder of the samples.
-        labels, ignored, most, seed: see :func:`read_labelled`, :func:`ignore_labels`, :func:`sample_rows`.
+        labels: see :func:`read_labelled`.
+        ignored: see :func:`ignore_labels`.
+        most: see :func:`sample_rows`.
+        seed: see :func:`sample_rows`.
         say: told what is being done.
     """
     samples = []
+    noted: list[tuple[str, list[str]]] = []
     for number, path in enumerate(scenes):
         settings = {**key, "version": VERSION, "labels": labels, "ignored": list(ignored), "most": most, "seed": seed}
         file = cache / f"{path.stem}-{_digest(path, labels, settings)}.npz"
@@ -140,13 +115,17 @@ def encode_samples(
         if sample is None:
             say(f"encoding {path.name} ({number + 1} of {len(scenes)})")
             cloud = read_labelled(path, labels)
+            noted.append((path.name, cloud.notes))
             label = ignore_labels(cloud.segment, ignored)
             rows = sample_rows(label, most, seed, path.stem)
             with naming(path):
                 feat, inverse = encode(cloud)
             sample = Sample(path.stem, feat[inverse[rows]].astype(np.float16), label[rows])
-            save_npz(file, feat=sample.feat, label=sample.label)
+            with replacing(file) as partial:
+                np.savez_compressed(partial, feat=sample.feat, label=sample.label)
         samples.append(sample)
+    for line in grouped_notes(noted):
+        say(f"note: {line}")
     return samples
 
 

@@ -1,0 +1,1 @@
+"""Points to a picture, once for all: NumPy and Pillow only."""
