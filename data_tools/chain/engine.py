@@ -44,7 +44,8 @@ class Tally:
     Attributes:
         ran: (stage, status) to count of what this run did.
         before: videos and scenes that were settled already.
-        videos, scenes: items of the plan.
+        videos: of the plan.
+        scenes: that are known of them.
         failed: what the way of a video or scene ended with, where that is a failure.
         removed: folders of scenes that are no more, moved to WORK/removed.
         stopped: why something stopped early: the downloads, a stage, the run (a full disk).

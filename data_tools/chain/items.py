@@ -142,7 +142,8 @@ class Call:
     Attributes:
         stage: name of the stage.
         name: the item's, which is the folder's.
-        video, scene: the item.
+        video: that it is about.
+        scene: that it is about; None for the whole video.
         folder: the item's final folder; the stage function gets a private one of its attempt there, unless the stage
             works in place.
         attempts: where attempts make their folders, or None for a stage that works in place.
@@ -191,7 +192,8 @@ class Outcome:
         call: as submitted.
         record: None when the worker was killed.
         folder: where the attempt built its folder (it need not exist).
-        seconds, host: of the work.
+        seconds: of the work.
+        host: where it was done.
         is_last: False where the executor tries the call once more.
     """
 

@@ -27,7 +27,8 @@ class Row:
     """The state of one item in one stage.
 
     Attributes:
-        stage, name: which; the name is the folder's.
+        stage: of the item.
+        name: the item's, which is its folder's.
         video: that it belongs to.
         status: "done", "rejected", "failed".
         reason: why not; one line.
@@ -35,7 +36,8 @@ class Row:
         key: of the input (`data_tools.chain.plan`).
         mark: size and time of the item's record, to see that it is the same still; empty without one.
         attempts: how often it was tried with this key.
-        seconds, host: of the last try.
+        seconds: of the last try.
+        host: of the last try.
         time: Unix time of the line.
     """
 

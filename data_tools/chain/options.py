@@ -169,7 +169,8 @@ def given_changes(settings: Mapping[str, Any], backend: str, labels: str, determ
 
     Args:
         settings: of all stages, to see who has a switch for it.
-        backend, labels: "auto" says nothing.
+        backend: "auto" says nothing.
+        labels: "auto" says nothing.
         deterministic: switches on what stages have for it.
     """
     changes = [] if backend == "auto" else [f"reconstruct.backend={backend}"]

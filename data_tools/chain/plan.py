@@ -41,7 +41,8 @@ class ChainSettings:
 
     Attributes:
         stages: settings of each stage, and their marks.
-        split, val_share: scenes go to OUT/<split>, a share of the videos, by name, to OUT/val.
+        split: scenes go to OUT/<split>.
+        val_share: share of the videos, by name, whose scenes go to OUT/val.
         facts: of the run, for meta.json (the backend's name).
         gpu_stages: stages that want a GPU slot.
         discard: throw away the clouds of finished scenes' reconstructions.

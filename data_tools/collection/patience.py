@@ -54,7 +54,8 @@ class Patience:
     Args:
         videos: folder of the video folders.
         settings: see ``CollectSettings``.
-        sleep, now: for tests.
+        sleep: for tests.
+        now: for tests.
     """
 
     def __init__(

@@ -86,7 +86,8 @@ class Lister:
         count: entries a query.
         settings: manners.
         factory: makes a ``YoutubeDL`` of its options; for tests.
-        say, pause: as in ``queue.Asker`` and ``patience.Patience``.
+        say: as in ``queue.Asker``.
+        pause: as in ``patience.Patience``.
     """
 
     def __init__(

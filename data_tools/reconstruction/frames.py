@@ -137,7 +137,9 @@ def frames_for(
     What comes back holds arrays and pickles.
 
     Args:
-        source, intervals, settings: as for `read_frames`.
+        source: as for `read_frames`.
+        intervals: as for `read_frames`.
+        settings: as for `read_frames`.
         packets: ``packets.npy`` of the segment stage, which saves reading the whole file for its packets' times.
         backend: instead of that of the settings.
 
