@@ -7,7 +7,7 @@
 Builds INTO/whole without disturbance and INTO/torn with kills, both with --deterministic, and compares every file
 byte by byte (not the logs, locks and the report, which hold times). A kill hits the process that
 plans, one of its workers, or all at once. Where the chain ended before a kill, some of what is done is taken away.
-What is after ``--`` goes to build_roomtours.py. Exit code: 0 equal, 1 not.
+What is after ``--`` goes to build_roomtours.py. Exit code: 0 equal, 1 not, or no scene.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def compare(whole: Path, torn: Path) -> int:
         print(f"{where}: {name}")
     scenes = sum(name.endswith("/meta.json") and "_work" not in name for name in left)
     print(f"{len(left)} files, {scenes} scenes, {len(differing)} different")
-    return 1 if differing else 0
+    return 1 if differing or not scenes else 0
 
 
 def main() -> int:
