@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks._gpu_case import Case
 from benchmarks._harness import interleaved, peak_memory, seconds
@@ -68,7 +68,8 @@ def first_scenes(batch: dict[str, Tensor], scenes: int, device: str) -> tuple[di
     """A part of a batch on a device, its offsets known on the host as the trainer hands them over; points of all views.
 
     Args:
-        batch: of `make_batch`, on the CPU. scenes: how many of it.
+        batch: of `make_batch`, on the CPU.
+        scenes: how many of it.
     """
     found, points = {"grid_size": batch["grid_size"][:scenes].to(device)}, 0
     for kind, views in (("global", 2), ("local", 4)):
@@ -154,19 +155,19 @@ def step(case: Case) -> None:
 def work(one: Step, run: Callable[[], None], time_taken: float, case: Case) -> None:
     """Model flops utilisation of a step."""
     loss = one.model.clustering_loss
-    plain, products = loss.from_embeddings, [0.0]
+    products = [0.0]
 
-    def counted(student: Tensor, teacher: Tensor, prototypes: Tensor, others: Tensor, *args: Any, **kwargs: Any) -> Any:
-        passes = 3 * prototypes.shape[1] + (loss.num_iters + 1) * others.shape[1]
-        products[0] += 2e-9 * len(student) * len(prototypes) * passes
-        return plain(student, teacher, prototypes, others, *args, **kwargs)
+    def count(_: nn.Module, args: tuple[Any, ...]) -> None:
+        student, teacher = args[:2]
+        passes = 3 * student.embedding.shape[1] + (loss.num_iters + 1) * teacher.embedding.shape[1]
+        products[0] += 2e-9 * len(student.embedding) * len(student.prototypes) * passes
 
-    loss.from_embeddings = counted
+    handle = loss.register_forward_pre_hook(count)
     try:
         with counted_gflop(one.model) as gflop:
             run()
     finally:
-        del loss.from_embeddings
+        handle.remove()
     total, peak = sum(gflop.values()) / 1e3, matrix_tflops(case.device, 256 if case.dry else 8192)
     row = {f"{name} TFLOP": value / 1e3 for name, value in gflop.items()}
     row |= {"sum TFLOP": total, "TFLOP/s": total / time_taken, "matrix product TFLOP/s": peak}

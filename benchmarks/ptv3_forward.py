@@ -216,7 +216,7 @@ def main() -> int:
 def report(
     args: argparse.Namespace, model: PointTransformerV3, batch: dict[str, Tensor], median: dict[str, float]
 ) -> None:
-    """Prints what there is to say of ours."""
+    """Print what there is to say of ours."""
     work, speed = count_gflop(model.eval(), batch), gemm_gflops()
     total = sum(work.values())
     print(

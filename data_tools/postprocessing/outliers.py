@@ -25,8 +25,10 @@ class OutlierReport:
 
     Attributes:
         outlier: (N,) bool.
-        radius: distance within which ``radius_points`` others were asked for; limit: largest mean distance allowed.
-        by_radius, by_statistics: points that fail each test (some fail both), before the limit.
+        radius: distance within which ``radius_points`` others were asked for.
+        limit: largest mean distance allowed.
+        by_radius: points that fail this test, before the limit.
+        by_statistics: points that fail that one; some fail both.
         spared: points that failed, but the limit kept the nearer ones.
     """
 

@@ -115,7 +115,8 @@ def draw_monitor(healthy: dict[str, Any], collapsing: dict[str, Any], path: Path
     """Loss and the collapse monitor's measures of two pre-trainings, one beside the other in every panel.
 
     Args:
-        healthy, collapsing: entries of ``pretrain``. A dotted line marks the first warning of the monitor's rules.
+        healthy: entry of ``pretrain``.
+        collapsing: entry of ``pretrain``; a dotted line marks the first warning of the monitor's rules.
         path: the PNG.
     """
     runs = {"full": Curves.of(healthy), "collapsing": Curves.of(collapsing)}

@@ -26,7 +26,7 @@ def checkpoint(source: str, step: int, last: bool) -> str:
 
 
 def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
-    """Trains from where the folder's run stands.
+    """Train from where the folder's run stands.
 
     Raises:
         Interrupted: stopped by a signal; the state was saved.
@@ -94,7 +94,7 @@ def steps_done(target: Path) -> int:
 
 
 def _train_to(stop: int | None, target: Path, options: Mapping[str, Any]) -> None:
-    """Trains until ``stop`` steps are done, or to the end."""
+    """Train until ``stop`` steps are done, or to the end."""
     from lam3c_plugin.errors import Interrupted
 
     done = steps_done(target)

@@ -28,7 +28,7 @@ AXIS_NAMES = {"step": "steps", "rooms": "number of rooms", "noise": "noise"}
 
 
 def write(results: Path, docs: Path, images: Path | None) -> list[Path]:
-    """Writes the page and its pictures.
+    """Write the page and its pictures.
 
     Args:
         results: the results file; checkpoints and rooms are looked for beside it.

@@ -61,14 +61,14 @@ def collect(
 
 
 def write(found: dict[str, Any], out: Path) -> Path:
-    """Writes ``results.json``, whole or not at all."""
+    """Write ``results.json``, whole or not at all."""
     path = out / FILE
     write_json(path, found)
     return path
 
 
 def add_run(out: Path, seconds: float) -> None:
-    """Notes the wall time of one call of the script; a result may have taken several."""
+    """Note the wall time of one call of the script; a result may have taken several."""
     before = (read_json(out / RUNS) or {}).get("seconds", [])
     write_json(out / RUNS, {"seconds": [*before, round(seconds, 1)]})
 

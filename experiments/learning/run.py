@@ -70,7 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what is left to do, writes the results and perhaps the report; returns the exit code.
+    """Run what is left to do, write the results and perhaps the report; return the exit code.
 
     Raises:
         ConfigError: an option makes no sense, or another process works on the output folder.

@@ -105,7 +105,7 @@ class Results:
     # ---- rows ----------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[str]:
-        """Rows that were scored, in the order of :data:`ROWS`, others after ``full``."""
+        """Rows that were scored, in the order of `ROWS`, others after ``full``."""
         found = {entry["row"] for kind in ("probe", "finetune") for entry in self.data.get(kind, [])}
         order = list(ROWS)
 
@@ -173,7 +173,7 @@ class Results:
     def curve(self, axis: str, row: str, kind: str, split: str) -> dict[Any, Score]:
         """Scores by step, rooms or noise, the rest as in the main setting; fewer than two points are no curve.
 
-        ``axis`` is one of :data:`AXES`. Noise levels come in their order, numbers ascending. Only seeds that all points
+        ``axis`` is one of `AXES`. Noise levels come in their order, numbers ascending. Only seeds that all points
         have count, where there are such: the table's setting may have more seeds than its neighbours on the curve.
         """
         entries = [entry for entry in self._probes(row, kind, split) if entry["source"] in self._steps]

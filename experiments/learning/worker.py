@@ -36,7 +36,7 @@ PATIENCE = 180.0  # seconds for the last worker of a killed runner to save and e
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Does the job; returns the exit code."""
+    """Do the job; return the exit code."""
     out, job = (sys.argv[1:] if argv is None else argv)[:2]
     # the engine's training takes the signal itself, saves and ends; everything else ends here and now
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def work(out: Path, job: str) -> int:
-    """Does a job of which ``job.json`` is there, in this process, and writes its result.
+    """Do a job of which ``job.json`` is there, in this process, and write its result.
 
     The seconds of earlier tries that were stopped count as well (those of a SIGKILL are lost).
     """
@@ -68,7 +68,7 @@ def work(out: Path, job: str) -> int:
 
 @contextmanager
 def _folder_of_my_own(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Waits until no other worker is at the job."""
+    """Wait until no other worker is at the job."""
     try:
         with run_lock(folder / ".lock", patience):
             yield

@@ -50,7 +50,7 @@ TASKS = (
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c doctor``."""
+    """Add ``lam3c doctor``."""
     parser = subparsers.add_parser(
         "doctor",
         help="which engine is in use and why, versions, and what is missing for what",
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the report; 1 if the core cannot run, else 0."""
+    """Print the report; 1 if the core cannot run, else 0."""
     if args.pointcept:
         return doctor_checkout.run(args)
     report = examine()

@@ -197,7 +197,7 @@ def check_memory(cfg: Mapping[str, Any], flash: bool, gpus: int, gib: float, acc
 
 
 def write_fitted(checkout: Checkout, name: str, cfg: Mapping[str, Any], gpus: int, gib: float, flash: bool) -> Path:
-    """Writes ``<name>-fit.py``: the config with batch, accumulation and patch for this machine.
+    """Write ``<name>-fit.py``: the config with batch, accumulation and patch for this machine.
 
     Raises:
         ConfigError: nothing fits.
@@ -281,7 +281,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `lam3c doctor` takes about a checkout."""
+    """Add what `lam3c doctor` takes about a checkout."""
     group = parser.add_argument_group("about a Pointcept checkout")
     group.add_argument("--pointcept", metavar="DIR", help="check this checkout, its packages, data and GPU memory")
     group.add_argument("--config", default=DEFAULT_CONFIG, metavar="NAME", help="a pre-training config (%(default)s)")

@@ -71,7 +71,7 @@ def library(module: str) -> dict[str, Any]:
 
 
 def libraries() -> dict[str, dict[str, Any]]:
-    """:func:`library` of everything in :data:`LIBRARIES`."""
+    """`library` of everything in `LIBRARIES`."""
     return {module: library(module) for module in LIBRARIES}
 
 

@@ -147,7 +147,7 @@ def read_manifest(root: Path) -> dict[str, list[str]]:
 
 
 def make_plan(root: Path, wanted: dict[str, Item], manifest: dict[str, list[str]]) -> Plan:
-    """Compares what should be there with what is there and with what an earlier installation left."""
+    """Compare what should be there with what is there and with what an earlier installation left."""
     plan = Plan()
     for name, item in wanted.items():
         there = current_digest(root / name)
@@ -163,7 +163,7 @@ def make_plan(root: Path, wanted: dict[str, Item], manifest: dict[str, list[str]
 
 
 def check_folders(root: Path, names: list[str]) -> None:
-    """Refuses folders through which a file would land outside the checkout.
+    """Refuse folders through which a file would land outside the checkout.
 
     Raises:
         InstallError: a parent folder is a symbolic link, or no folder.
@@ -187,7 +187,7 @@ def install(
     ask: Callable[[str], bool] | None = None,
     say: Callable[[str], None] = print,
 ) -> Plan:
-    """Installs the configs.
+    """Install the configs.
 
     Args:
         checkout: where to.
@@ -260,7 +260,7 @@ def _remove_stale(root: Path, names: list[str], manifest: dict[str, list[str]], 
 
 
 def add_config(root: Path, base: str, text: str) -> Path:
-    """Adds the config ``<base>-fit.py`` and its twin to what is installed, so that ``--uninstall`` removes them.
+    """Add the config ``<base>-fit.py`` and its twin to what is installed, so that ``--uninstall`` removes them.
 
     Raises:
         InstallError: ``base`` is not installed, the file is there already, or cannot be written.
@@ -278,7 +278,7 @@ def add_config(root: Path, base: str, text: str) -> Path:
 
 
 def uninstall(checkout: Checkout, dry_run: bool = False, say: Callable[[str], None] = print) -> list[str]:
-    """Removes the files that installations wrote and nobody changed since; returns those that stay.
+    """Remove the files that installations wrote and nobody changed since; return those that stay.
 
     Raises:
         InstallError: nothing is installed, or a file cannot be removed.
@@ -321,7 +321,7 @@ def _manifest_bytes(files: dict[str, list[str]]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Write a file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -369,7 +369,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers the command."""
+    """Register the command."""
     parser = subparsers.add_parser(
         "install",
         help="put the configs into a Pointcept checkout",

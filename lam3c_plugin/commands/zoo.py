@@ -26,7 +26,7 @@ _EXAMPLES = """examples:
 
 # ------------------------------------------------------------------------------------------------- list and download
 def run_list(args: argparse.Namespace) -> int:
-    """Prints the entries of all indexes."""
+    """Print the entries of all indexes."""
     from lam3c_plugin.zoo import entries, store
 
     rows = []
@@ -50,7 +50,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_download(args: argparse.Namespace) -> int:
-    """Downloads entries and prints where they lie; one of several that fails is said, and the rest goes on."""
+    """Download entries and print where they lie; one of several that fails is said, and the rest goes on."""
     from lam3c_plugin.zoo import entries, find, obtain
 
     known = entries()
@@ -68,7 +68,7 @@ def run_download(args: argparse.Namespace) -> int:
 
 
 def run_add(args: argparse.Namespace) -> int:
-    """Adds or removes other people's index."""
+    """Add or remove other people's index."""
     from lam3c_plugin.zoo import added
 
     if args.remove:
@@ -83,7 +83,7 @@ def run_add(args: argparse.Namespace) -> int:
 
 # ---------------------------------------------------------------------------------------------------- verify and info
 def run_verify(args: argparse.Namespace) -> int:
-    """Compares files with their hashes and reads them; the exit code is 1 if one is wrong."""
+    """Compare files with their hashes and read them; the exit code is 1 if one is wrong."""
     from lam3c_plugin.zoo import entries, store
 
     names = args.names or [entry.name for entry in entries() if store.read_lock(entry.name)]
@@ -138,7 +138,7 @@ def _verify(name: str, wanted: str | None) -> str:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    """Prints what a checkpoint is."""
+    """Print what a checkpoint is."""
     from lam3c_plugin.checkpoints.weights import read
     from lam3c_plugin.zoo import entries, find, store
 
@@ -208,7 +208,7 @@ def _short(value: Any) -> str:
 
 # ------------------------------------------------------------------------------------------------ convert and publish
 def run_convert(args: argparse.Namespace) -> int:
-    """Writes a checkpoint in another format."""
+    """Write a checkpoint in another format."""
     from lam3c_plugin.checkpoints import convert
     from lam3c_plugin.zoo import publish
 
@@ -226,7 +226,7 @@ def run_convert(args: argparse.Namespace) -> int:
 
 
 def run_publish(args: argparse.Namespace) -> int:
-    """Writes a Hub folder and uploads it where a repository is named."""
+    """Write a Hub folder and upload it where a repository is named."""
     from lam3c_plugin.zoo import publish
 
     weights = _load(args)
@@ -304,7 +304,7 @@ def _card(args: argparse.Namespace, target: Path) -> Card:
 
 # ------------------------------------------------------------------------------------------------------------ parsers
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers the command."""
+    """Register the command."""
     parser = subparsers.add_parser(
         "zoo",
         help="checkpoints: list, download, verify, convert, info, add, publish",

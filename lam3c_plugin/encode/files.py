@@ -156,7 +156,7 @@ def read_record(out: Path) -> dict[str, dict[str, Any]]:
     """The last line about each output; a line cut off by a kill is passed over."""
     record: dict[str, dict[str, Any]] = {}
     if (out / RECORD).is_file():
-        for line in (out / RECORD).read_text(encoding="utf-8").splitlines():
+        for line in (out / RECORD).read_text(encoding="utf-8").split("\n"):
             try:
                 entry = json.loads(line)
                 record[entry["output"]] = entry

@@ -85,7 +85,7 @@ def results() -> dict[str, Any]:
 
 
 def save(folder: Path, data: dict[str, Any]) -> Path:
-    """Writes it as ``results.json``."""
+    """Write it as ``results.json``."""
     path = folder / "results.json"
     path.write_text(json.dumps(data), encoding="utf-8")
     return path

@@ -28,7 +28,7 @@ def answers(folder: Path, data: dict[str, Any]) -> list[str]:
 
 
 def scale(data: dict[str, Any], kind: str, row: str, m_iou: list[float]) -> None:
-    """Gives the row's entries the scores, by seed."""
+    """Give the row's entries the scores, by seed."""
     for entry in data[kind]:
         if entry["row"] == row:
             entry["m_iou"] = m_iou[entry["seed"]]

@@ -27,15 +27,18 @@ class NoiseLevel:
         view_turn: std in degrees of every view's heading error (and half of it in pitch and roll).
         double_share: share of the views that are misplaced as a whole: they draw second walls.
         double_shift: length of the misplaced views' extra shift.
-        depth_floor, depth_square: std of the depth error along the ray is depth_floor + depth_square * depth^2.
+        depth_floor: std of the depth error along the ray is depth_floor + depth_square * depth^2.
+        depth_square: see ``depth_floor``.
         depth_wave: amplitude of each view's smooth depth error, as a share of the depth.
         drift: amplitude of the smooth bending of the whole cloud (wave lengths 4 to 10 m).
         holes: missing patches per 10 m^2 of floor.
         hole_radius: largest radius of a patch.
         floaters: share of the points at depth edges that float in the gap behind.
         density_fall: points are kept with probability (1 m / depth)^density_fall at most 1.
-        blur: edge of the cells over which colours mix; blur_mix: how much of the mixture is taken.
-        color_noise: std of a point's colour (0..1); exposure: std of a view's brightness factor.
+        blur: edge of the cells over which colours mix.
+        blur_mix: how much of the mixture is taken.
+        color_noise: std of a point's colour (0..1).
+        exposure: std of a view's brightness factor.
     """
 
     view_shift: float = 0.0
