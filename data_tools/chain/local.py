@@ -39,7 +39,7 @@ class Executor(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Calls that have not begun."""
+        """How many calls have not begun."""
         ...
 
     def submit(self, call: Call) -> None:
@@ -127,7 +127,7 @@ class LocalExecutor:
 
     @property
     def waiting(self) -> int:
-        """Calls that have not begun."""
+        """How many calls have not begun."""
         return len(self._alone) + sum(map(len, self._queues.values()))
 
     def _running(self) -> list[_Slot]:

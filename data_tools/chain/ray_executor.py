@@ -107,7 +107,7 @@ class RayExecutor:
 
     @property
     def waiting(self) -> int:
-        """Calls that have not begun."""
+        """How many calls have not begun."""
         return sum(map(len, self._queues.values()))
 
     def submit(self, call: Call) -> None:
