@@ -61,7 +61,7 @@ setup(
         "export": ["onnx", "onnxscript", "onnxruntime"],
         "dev": [
             *VIDEO,
-            *("pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"),
+            *("ray>=2.9", "pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"),
             *("laspy[lazrs]>=2.4", "plyfile>=1.0", "trimesh>=4.0"),  # judges of benchmarks/fuzz.py
         ],
     },

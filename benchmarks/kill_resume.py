@@ -5,9 +5,9 @@
         python benchmarks/kill_resume.py walk/walkthrough.mp4 --into kills -- --backend sfm --labels walk/labels.csv
 
 Builds INTO/whole without disturbance and INTO/torn with kills, both with --deterministic, and compares every file
-byte by byte (not the table of states, logs, locks and the report, which hold times). A kill hits the process that
+byte by byte (not the logs, locks and the report, which hold times). A kill hits the process that
 plans, one of its workers, or all at once. Where the chain ended before a kill, some of what is done is taken away.
-What is after ``--`` goes to build_roomtours.py. Exit code: 0 equal, 1 not.
+What is after ``--`` goes to build_roomtours.py. Exit code: 0 equal, 1 not, or no scene.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIPPED = (".sqlite", "-journal", ".log", ".lock")
+SKIPPED = (".jsonl", ".log", ".lock", ".holder")
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -74,7 +74,7 @@ def take_away(out: Path, draw: random.Random) -> int:
     names = sorted(folder.name for folder in (out / "_work/clouds").glob("[!.]*"))
     chosen = draw.sample(names, (len(names) + 1) // 2)
     for name in chosen:
-        for area in ("train", "_work/clean", "_work/clouds")[: draw.randint(1, 3)]:  # what is finished needs no inputs
+        for area in ("train", "_work/rejected", "_work/clouds")[: draw.randint(1, 3)]:
             shutil.rmtree(out / area / name, ignore_errors=True)
     return len(chosen)
 
@@ -94,7 +94,7 @@ def compare(whole: Path, torn: Path) -> int:
         print(f"{where}: {name}")
     scenes = sum(name.endswith("/meta.json") and "_work" not in name for name in left)
     print(f"{len(left)} files, {scenes} scenes, {len(differing)} different")
-    return 1 if differing else 0
+    return 1 if differing or not scenes else 0
 
 
 def main() -> int:

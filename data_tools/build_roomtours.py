@@ -1,7 +1,7 @@
 """Room-tour videos to RoomTours, the folders that pre-training reads: one command.
 
-collect -> segment -> reconstruct -> postprocess -> package, over videos, folders of videos, addresses and manifests.
-What is done is skipped, changed settings redo what they touch, and the run may be killed at any moment.
+collect -> segment -> reconstruct -> postprocess -> report, over videos, folders of videos, addresses and manifests.
+What is done is skipped, a data set keeps the settings it was begun with, and the run may be killed at any moment.
 
     python data_tools/build_roomtours.py tour.mp4 --out data/roomtours
     python data_tools/build_roomtours.py tours/ --backend sfm --labels none --jobs 4
@@ -9,9 +9,11 @@ What is done is skipped, changed settings redo what they touch, and the run may 
     python data_tools/build_roomtours.py roomtours.csv --shard ${SLURM_ARRAY_TASK_ID}/64
     python data_tools/build_roomtours.py roomtours.csv --executor ray --ray-address auto
     python data_tools/build_roomtours.py tour.mp4 --set postprocess.limits.min_score=0.1 --set segment.rate=5
+    python data_tools/build_roomtours.py tour.mp4 --redo postprocess --set postprocess.limits.min_score=0.2
     python data_tools/build_roomtours.py --status --out data/roomtours
 
-Exit code: 0 all well (scenes may have been rejected), 1 some items failed, 2 wrong arguments, 130 interrupted.
+Exit code: 0 all well (scenes may have been rejected), 1 some items failed, 2 wrong arguments or something is
+missing on this machine, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_tools.chain import options as words
-from data_tools.chain.items import Places
+from data_tools.chain import preflight, recorded
+from data_tools.chain.items import ORDER, Places
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.recorded import Settings
 from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
+from data_tools.chain.trouble import ALIKE
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
@@ -57,12 +62,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
-    keep = parser.add_mutually_exclusive_group()
-    keep.add_argument("--keep-work", action="store_true", help="keep the clouds of finished scenes (default)")
-    keep.add_argument("--discard", action="store_true", help="throw away the clouds of finished scenes")
+    add("--redo", choices=list(ORDER), default="", help="do a stage, and what follows, again with new settings")
+    add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
     add("--retry-failed", action="store_true", help="try again what failed for good")
-    add("--verify", action="store_true", help="ask every stage whether its result is current, not the table")
-    add("--rebuild-states", action="store_true", help="make the table of states again from the folders")
+    add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
     add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
@@ -74,27 +77,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
-    """Settings of the chain and of the run; says what "auto" became.
+def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunOptions]:
+    """Settings of the chain and of the run; says what "auto" became, and which recorded settings change.
 
     Raises:
-        ValueError: a value that makes no sense; one line.
+        ValueError: a value that makes no sense, or another than the recorded one; one line.
     """
     is_ray = args.executor == "ray"
     if is_ray and args.gpus.isdigit():  # of the cluster, which this machine cannot see
         gpus = [str(number) for number in range(int(args.gpus))]
     else:
         gpus = words.gpu_slots(args.gpus, words.visible_gpus())
-    backend, why = words.choose_backend(args.backend, gpus, is_ray)
-    labels, why_labels = words.choose_labels(args.labels, args.set)
-    print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
     if args.split in ("", ".", "..", "report") or args.split.startswith((".", "_")) or "/" in args.split:
         raise ValueError(f"--split {args.split!r}: give a plain folder name, such as train")
-    jobs = args.jobs if args.jobs > 0 else words.default_jobs()
-    cores = words.default_cores()
-    stages = words.stage_settings(backend, labels, args.deterministic, args.set)
+    stages = stage_settings(args, places, gpus)
+    backend, labels = stages.stages["reconstruct"].backend, stages.stages["segment"].labels
     wants = {"reconstruct"} if backend in words.PACKAGES else set()
     wants |= {"segment"} if labels == "clip" else set()
     settings = ChainSettings(
@@ -105,12 +104,39 @@ def build(args: argparse.Namespace) -> tuple[ChainSettings, RunOptions]:
         frozenset(wants) if gpus or is_ray else frozenset(),
         args.discard,
         args.retry_failed,
-        args.verify,
     )
-    threads = 1 if args.deterministic else args.threads if args.threads > 0 else max(1, cores // jobs)
+    jobs = args.jobs if args.jobs > 0 else words.default_jobs()
+    is_deterministic = any(getattr(stage, "deterministic", False) for stage in stages.stages.values())
+    threads = args.threads if args.threads > 0 else max(1, words.default_cores() // jobs)
     shard = parse_shard(args.shard) if args.shard else None
-    run = RunOptions(args.executor, jobs, gpus, threads, shard, args.ray_address, args.rebuild_states)
-    return settings, replace(run, report=not args.no_report, quiet=args.quiet)
+    threads = 1 if is_deterministic else threads
+    run = RunOptions(args.executor, jobs, gpus, threads, shard, args.ray_address)
+    return settings, replace(run, report=not args.no_report, quiet=args.quiet, alike=args.alike)
+
+
+def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) -> Settings:
+    """The stages' settings: those on record for this data set, with what the command line says.
+
+    Raises:
+        ValueError: a value that makes no sense, or another than the recorded one; one line.
+    """
+    known = recorded.read_recorded(places.work)
+    has = {name for name in ("segment", "reconstruct") if name in known and name != args.redo}
+    backend, why = words.choose_backend(args.backend, gpus, args.executor == "ray", "reconstruct" in has)
+    labels, why_labels = words.choose_labels(args.labels, args.set, "segment" in has)
+    usual = words.usual_settings(backend, labels)
+    labels = labels if args.labels != "auto" else "auto"
+    changes = [*words.given_changes(usual, args.backend, labels, args.deterministic), *args.set]
+    given: dict[str, list[str]] = {}
+    for change in changes:
+        stage, _, name = change.partition("=")[0].partition(".")
+        given.setdefault(stage, []).append(name.partition(".")[0])
+    found = recorded.settle(places, usual, lambda base: words.with_changes(base, changes), given, args.redo)
+    backend, labels = found.stages["reconstruct"].backend, found.stages["segment"].labels
+    print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
+    for line in recorded.changes_line(places, found):
+        print(f"new setting: {line}")
+    return found
 
 
 def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
@@ -128,8 +154,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
         print(f"{clean(places)} folders deleted from {removed_area(places)}")
         return 0
     with usage_errors():
-        settings, run = build(args)
-        videos, problems = read_videos(args.inputs, settings.stages["segment"].labels)
+        settings, run = build(args, places)
+        videos, problems = read_videos(args.inputs, settings.stages.stages["segment"].labels)
         if run.shard is not None:
             videos = in_shard(videos, run.shard)
         for problem in problems:
@@ -138,7 +164,14 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
             return 0
-    return run_chain(videos, places, settings, run, stages) or bool(problems)
+    missing = preflight.check_places(places)
+    if run.executor == "local" and not missing:
+        found = preflight.check_stages(videos, settings.stages.stages)
+        wanted = preflight.needed(dry_run(videos, places, settings, run, stages)) if found else set()
+        missing = [line for stage, lines in found.items() if stage in wanted for line in lines]
+    for line in missing:
+        print(f"build_roomtours: {line}", file=sys.stderr)
+    return 2 if missing else run_chain(videos, places, settings, run, stages) or bool(problems)
 
 
 if __name__ == "__main__":

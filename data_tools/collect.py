@@ -119,7 +119,7 @@ def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, help="try only so many new downloads")
     add("--dry-run", action="store_true", help="say what would be fetched")
     add("--max-height", type=int, default=720, help="best stream of at most so many lines (default 720)")
-    add("--min-height", type=int, default=0, help="reject what has fewer (default 0)")
+    add("--min-height", type=int, default=480, help="reject what has fewer, from now on (default 480; 0: take all)")
     add("--max-duration", type=float, default=0.0, help="reject what is longer, seconds (default 0: take all)")
     add("--retry-gone", action="store_true", help="try permanent failures again")
     add("--rounds", type=int, default=2, help="times through the queue for passing failures (default 2)")
@@ -131,6 +131,8 @@ def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
 def _manners(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cookies", type=Path, help="Netscape cookie file; yt-dlp writes renewed cookies back (default: none)")
+    add("--proxy", default="", help="of all requests, such as socks5://host:1080 (default: the environment's)")
+    add("--extractor-args", action="append", default=[], metavar="KEY:ARG=VALUE", help="of yt-dlp; repeatable")
     add("--sleep", type=float, nargs=2, default=(5.0, 10.0), metavar=("LEAST", "MOST"), help="between downloads, s")
     add("--sleep-requests", type=float, default=0.75, help="between requests, seconds (default 0.75)")
     add("--pause", type=float, default=900.0, help="first wait at a rate limit, seconds; doubles (default 900)")
@@ -140,6 +142,8 @@ def _manners(parser: argparse.ArgumentParser) -> None:
 def _settings(args: argparse.Namespace) -> CollectSettings:
     names = ("max_height", "min_height", "max_duration", "rounds", "alike") if args.command == "fetch" else ()
     return CollectSettings(
+        proxy=args.proxy,
+        extractor_args=tuple(args.extractor_args),
         cookies=args.cookies,
         sleep_interval=tuple(args.sleep),
         sleep_requests=args.sleep_requests,

@@ -1,13 +1,12 @@
-"""Reconstructed clouds to clean scenes: metres, z up, even spacing, normals, a quality score. One command.
+"""Reconstructed clouds to scene folders: metres, z up, even spacing, normals, a quality score. One command.
 
-Takes what reconstruct.py writes (folders with cloud.ply and cameras.npz), or plain clouds of any frame and unit. Every
-factor applied is in the scene's meta.json; preview.png shows the room. What falls under the limits is rejected with its
-reason and leaves a record alone.
+Takes what reconstruct.py writes (folders with cloud.ply and cameras.npz), or plain clouds of any frame and unit, and
+writes OUT/SPLIT/<scene>/{coord,color,normal}.npy with meta.json (every factor applied), preview.png, cameras.npz and
+record.json: what pre-training reads. What falls under the limits leaves a record with its reason in WORK/rejected.
 
-    python data_tools/postprocess.py data/roomtours/_work/clouds --out data/roomtours/_work/clean --jobs 4
-    python data_tools/postprocess.py my_room.ply --out clean --scale height
-    python data_tools/postprocess.py clouds/ --out clean --scale metric --max-double 0.25 --min-score 0.5
-    python data_tools/postprocess.py clouds/ --out clean --package data/roomtours/train
+    python data_tools/postprocess.py data/roomtours/_work/clouds --out data/roomtours --jobs 4
+    python data_tools/postprocess.py my_room.ply --out data/my_rooms --scale height
+    python data_tools/postprocess.py clouds/ --out data/my_rooms --split val --max-double 0.25 --min-score 0.5
 
 What is done already with the same settings is skipped; the run may be killed at any moment and started again.
 Exit code: 0 all well (rejected scenes are well), 1 some scenes failed, 2 wrong arguments, 130 interrupted.
@@ -23,14 +22,15 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.postprocessing.scene import find_scenes, package_scene, postprocess_cloud, postprocess_scene
+from data_tools.postprocessing.scene import find_scenes, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import write_summary
+from data_tools.stages.splits import written_splits
 
-__all__ = ["Limits", "PostprocessSettings", "main", "package_scene", "postprocess_cloud", "postprocess_scene"]
+__all__ = ["Limits", "PostprocessSettings", "main", "postprocess_cloud", "postprocess_scene"]
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -82,29 +82,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clouds", nargs="+", type=Path, metavar="CLOUD_OR_FOLDER")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the clean scenes")
-    parser.add_argument("--package", type=Path, metavar="SPLIT_DIR", help="package good scenes as SPLIT_DIR/NAME too")
+    parser.add_argument("--out", type=Path, required=True, help="the data set: scenes go to OUT/SPLIT/NAME")
+    parser.add_argument("--split", default="train", help="default %(default)s")
+    parser.add_argument("--work", type=Path, help="WORK/rejected holds records of the others (default OUT/_work)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done")
     add_settings(parser)
     return parser.parse_args(argv)
 
 
-def _one(
-    item: tuple[str, Path],
-    out: Path,
-    settings: PostprocessSettings,
-    overwrite: bool,
-    package: Path | None,
-    workers: int,
-) -> StageRecord:
+def _one(item: tuple[str, Path], args: argparse.Namespace, settings: PostprocessSettings, workers: int) -> StageRecord:
     name, source = item
-    record = postprocess_scene(source, out / name, settings, overwrite, workers=workers)
-    if package is not None and record.status == "done":
-        packed = package_scene(out / name, package, overwrite=overwrite)
-        if packed.status == "failed":
-            record.status, record.reason = "failed", packed.reason
-    return record
+    split = (written_splits(args.out, name) or [args.split])[0]
+    rejected = (args.work or args.out / "_work") / "rejected"
+    return postprocess_scene(source, args.out / split / name, settings, args.overwrite, None, workers, rejected / name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -118,13 +109,9 @@ def _run(args: argparse.Namespace) -> int:
         settings = settings_of(args)
         scenes = find_scenes(args.clouds)
         args.out.mkdir(parents=True, exist_ok=True)
-    workers = -1 if args.jobs <= 1 else 1
-    work = partial(
-        _one, out=args.out, settings=settings, overwrite=args.overwrite, package=args.package, workers=workers
-    )
+    work = partial(_one, args=args, settings=settings, workers=-1 if args.jobs <= 1 else 1)
     records = run_items("postprocess", scenes, work, name=lambda item: item[0], jobs=args.jobs)
-    if args.package is not None:
-        write_summary(args.package.parent)
+    write_summary(args.out)
     print_scores(records)
     return print_records(records)
 

@@ -42,7 +42,7 @@ from data_tools.reconstruction.base import (
     ReconstructSettings,
     build_reconstructor,
 )
-from data_tools.reconstruction.frames import FramesAhead, SceneFrames, frames_for
+from data_tools.reconstruction.frames import FramesAhead, Intervals, SceneFrames, frames_for
 from data_tools.reconstruction.masks import keep_masks
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import (
@@ -70,8 +70,7 @@ _loaded: dict[str, Reconstructor] = {}  # the last backend, with its weights, fo
 
 def reconstruct_scene(
     video: Path,
-    start: float,
-    end: float | None,
+    intervals: Intervals,
     folder: Path,
     settings: ReconstructSettings,
     overwrite: bool = False,
@@ -83,8 +82,7 @@ def reconstruct_scene(
 
     Args:
         video: a video file or a folder of images.
-        start: seconds.
-        end: seconds; None for the end of the source.
+        intervals: (start, end) seconds in order of time, an end of None for the source's; frames come from all.
         folder: the scene's, for example ``clouds/<scene_id>``; its name is the item's.
         settings: see there.
         overwrite: make it again.
@@ -100,15 +98,16 @@ def reconstruct_scene(
         if not video.exists():
             raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
         backend = reconstructor or _backend(settings)
-        found = frames() if frames else frames_for(video, start, end, settings, packets, backend)
-        prediction, used = predict_with_less(backend, found.frames, settings.seed, record.notes)
+        found = frames() if frames else frames_for(video, intervals, settings, packets, backend)
+        prediction, used = predict_with_less(backend, found.frames, settings.seed, record.notes, settings.deterministic)
         try:
             _finish(partial_folder, record, settings, backend, found, prediction, used)
+            record.result["intervals"] = [list(interval) for interval in intervals]
         except MemoryError:
             reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
             raise StageError(reason, permanent=False) from None
 
-    return run_stage("reconstruct", folder, settings.digest(), _input_hash(video, start, end), work, overwrite)
+    return run_stage("reconstruct", folder, settings.digest(), _input_hash(video, intervals), work, overwrite)
 
 
 def _finish(
@@ -146,14 +145,17 @@ def _finish(
     }
 
 
-def predict_with_less(backend: Reconstructor, frames: Frames, seed: int, notes: list[str]) -> tuple[Prediction, Frames]:
+def predict_with_less(
+    backend: Reconstructor, frames: Frames, seed: int, notes: list[str], begins_whole: bool = False
+) -> tuple[Prediction, Frames]:
     """Run a backend; where memory ends, with three quarters of the frames, evenly, and so on.
 
     Args:
-        backend: to run.
+        backend: to run. The number that fitted is kept on it: the next scene of that size begins there.
         frames: of the scene.
         seed: for the backend.
         notes: gets a line for every try that ran out of memory.
+        begins_whole: try all frames first, so that a scene does not depend on those before it.
 
     Returns:
         The prediction and the frames it is of.
@@ -161,9 +163,16 @@ def predict_with_less(backend: Reconstructor, frames: Frames, seed: int, notes: 
     Raises:
         StageError: even `FEWEST` frames are too many, no view came back, or the prediction is not usable.
     """
+    fitted: dict[tuple[int, ...], int] = vars(backend).setdefault("fitted", {})
+    size, most = frames.images.shape[1:3], len(frames)
+    if not begins_whole and fitted.get(size, most) < most:
+        notes.append(f"{fitted[size]} of {most} frames: as many as fitted into memory before")
+        frames = frames.select(np.linspace(0, most - 1, fitted[size]).round().astype(int))
     while True:
         prediction, reason = _try(backend, frames, seed)
         if prediction is not None:
+            if len(frames) < most:
+                fitted[size] = len(frames)
             if not len(prediction):
                 raise StageError(f"{backend.name} placed none of {len(frames)} frames; is there a room in them?")
             return prediction, frames
@@ -212,7 +221,7 @@ def _backend(settings: ReconstructSettings) -> Reconstructor:
     return _loaded[key]
 
 
-def _input_hash(video: Path, start: float, end: float | None) -> str:
+def _input_hash(video: Path, intervals: Intervals) -> str:
     from data_tools.packaging.clouds import fingerprint
 
     try:
@@ -223,7 +232,7 @@ def _input_hash(video: Path, start: float, end: float | None) -> str:
             source = fingerprint(video)
     except OSError:
         source = ""  # the work finds out and says so
-    return text_hash(source, start, end)
+    return text_hash(source, tuple(map(tuple, intervals)))
 
 
 @dataclass(frozen=True)
@@ -231,8 +240,7 @@ class SceneItem:
     """A scene of the command line: its source, its times, its name, the times of its video's packets."""
 
     video: Path
-    start: float
-    end: float | None
+    intervals: Intervals
     name: str
     packets: Path | None = None
 
@@ -247,7 +255,7 @@ def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
     if missing:
         raise ValueError(f"{missing[0]}: no such video or folder; check the path")
     if args.scenes is None:
-        items = [SceneItem(path, args.start, args.end, safe_name(path.stem or path.name)) for path in args.sources]
+        items = [SceneItem(path, ((args.start, args.end),), safe_name(path.stem or path.name)) for path in args.sources]
         names = [item.name for item in items]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -258,7 +266,7 @@ def find_scenes(args: argparse.Namespace) -> list[SceneItem]:
     path = args.scenes / "scenes.json" if args.scenes.is_dir() else args.scenes
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["scenes"]
-        rows = [(float(s["start"]), float(s["end"]), str(s["scene_id"])) for s in listed]
+        rows = [(tuple((float(a), float(b)) for a, b in s["intervals"]), str(s["scene_id"])) for s in listed]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: cannot be read as scenes ({error}); make it with segment.py") from None
     return [SceneItem(args.sources[0], *row, path.with_name("packets.npy")) for row in rows]
@@ -350,16 +358,16 @@ def reconstruct_all(
 
     def load(item: SceneItem) -> Callable[[], SceneFrames] | None:
         known = None if overwrite else read_record(out / item.name)
-        if is_current(known, settings.digest(), _input_hash(item.video, item.start, item.end)):
+        if is_current(known, settings.digest(), _input_hash(item.video, item.intervals)):
             return None
-        return partial(frames_for, item.video, item.start, item.end, settings, item.packets)
+        return partial(frames_for, item.video, item.intervals, settings, item.packets)
 
     ahead = FramesAhead([load(item) for item in items])
 
     def work(entry: tuple[int, SceneItem]) -> StageRecord:
         number, item = entry
         frames = partial(ahead.take, number)
-        return reconstruct_scene(item.video, item.start, item.end, out / item.name, settings, overwrite, frames=frames)
+        return reconstruct_scene(item.video, item.intervals, out / item.name, settings, overwrite, frames=frames)
 
     return run_items("reconstruct", list(enumerate(items)), work, name=lambda entry: entry[1].name)
 

@@ -49,9 +49,8 @@ NOT_A_SECOND = {
 #: files that rename, and what: everything else goes through `data_tools.stages.files`
 RENAMES = {
     "data_tools/stages/files.py": "the one write-then-rename",
-    "data_tools/chain/folders.py": "takes a whole folder aside before it is removed; moves a mark in",
+    "data_tools/chain/folders.py": "takes a whole folder aside before it is removed",
     "data_tools/chain/removed.py": "moves stale scenes to WORK/removed, whence undo.sh brings them back",
-    "data_tools/chain/states.py": "sets a damaged table aside",
     "data_tools/collection/fetch.py": "moves what yt-dlp downloaded into its folder where there are no hard links",
     "lam3c_plugin/zoo/fetch.py": "a download's .part, kept between runs so that it goes on where it stopped",
 }

@@ -1,39 +1,40 @@
-"""The run: asks the plan what is next, gives it to the executor, keeps what came of it."""
+"""Who carries out the chain: takes calls from the flows, gives them to the executor, keeps what came of them."""
 
 from __future__ import annotations
 
-import logging
+import errno
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
+from data_tools.chain.build import EndedError, Flow, Steps
 from data_tools.chain.downloads import Downloads
-from data_tools.chain.folders import discard, is_finished, is_ours, mark_of, publish, row_of_record
+from data_tools.chain.folders import (
+    is_finished,
+    list_scenes,
+    mark_of,
+    publish,
+    remove_folder,
+    row_of_record,
+    scene_folders,
+)
 from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Outcome, SceneItem, VideoItem
+from data_tools.chain.journal import END, Item, Row
 from data_tools.chain.local import Executor
-from data_tools.chain.plan import Planner, Step
+from data_tools.chain.plan import Planner
+from data_tools.chain.progress import Bar
 from data_tools.chain.removed import Removed
-from data_tools.chain.states import Row
-from data_tools.stages.record import StageRecord
+from data_tools.chain.trouble import ALIKE, Breaker
+from data_tools.stages.record import DISK, FULL_ERRNO, StageRecord, read_record
 
-LOG = logging.getLogger("roomtours")
+RUN = "run"
 IDLE_SECONDS = 0.2
+WINDOW = 2000  # calls that wait for a worker while more videos are looked at
+AT_ONCE = 100  # videos that are looked at between two looks at the workers
 KILLED = "its process was killed twice, most likely for memory; use fewer frames or points, or fewer --jobs"
-
-
-class Progress(Protocol):
-    """Where the engine tells how far it is."""
-
-    def add(self, items: int) -> None:
-        """So many more stage runs are known to be there."""
-        ...
-
-    def step(self, row: Row, items: int = 1, is_new: bool = False) -> None:
-        """So many ended, the last with this row; ``is_new``: it came about in this run."""
-        ...
 
 
 @dataclass
@@ -43,177 +44,222 @@ class Tally:
     Attributes:
         ran: (stage, status) to count of what this run did.
         before: videos and scenes that were settled already.
-        videos, scenes: items of the plan.
+        videos: of the plan.
+        scenes: that are known of them.
+        failed: what the way of a video or scene ended with, where that is a failure.
         removed: folders of scenes that are no more, moved to WORK/removed.
-        stopped: why the downloads stopped early; empty where they did not.
+        stopped: why something stopped early: the downloads, a stage, the run (a full disk).
     """
 
     ran: Counter[tuple[str, str]] = field(default_factory=Counter)
     before: int = 0
     videos: int = 0
     scenes: int = 0
+    failed: set[Item] = field(default_factory=set)
     removed: int = 0
-    stopped: str = ""
+    stopped: dict[str, str] = field(default_factory=dict)
 
 
-class Engine:
-    """Runs the chain over videos.
+class Engine(Steps):
+    """Carries out the chain.
 
     Args:
         planner: what is next.
         executor: where it runs.
-        progress: where to tell how far it is.
-        folders: scene folders that are there, by video (`folders.list_scenes`), to find stale ones.
+        bar: where to tell how far it is.
         is_stopped: asked between outcomes.
         grace: seconds that running calls get after a stop.
+        alike: so many equal failures in a row stop a stage; 0 for never.
     """
 
     def __init__(
         self,
         planner: Planner,
         executor: Executor,
-        progress: Progress,
-        folders: dict[str, list[tuple[str, Path]]],
+        bar: Bar,
         is_stopped: Callable[[], bool] = lambda: False,
         grace: float = 20.0,
+        alike: int = ALIKE,
     ) -> None:
-        self.planner, self.executor, self.progress, self.folders = planner, executor, progress, folders
-        self.is_stopped, self.grace = is_stopped, grace
+        super().__init__(planner)
+        self.executor, self.bar, self.grace = executor, bar, grace
+        self.is_stopped = lambda: is_stopped() or RUN in self.tally.stopped
+        self.breaker = Breaker(alike)
+        self.journal, self.places = planner.journal, planner.places
         self.tally = Tally()
-        places, stages = planner.places, planner.settings.stages
-        self.removed = Removed(places, planner.run)
-        self.downloads = Downloads(places.work / STAGES["collect"].area, stages.get("collect"), executor.submit)
+        self.removed = Removed(self.places, planner.run)
+        videos, settings = self.places.work / STAGES["collect"].area, planner.settings.stages.stages.get("collect")
+        self.downloads = Downloads(videos, settings, executor.submit)
+        self.downloads.patience.remember(self._unended_answers())
+        self._flows: dict[Item, list[Flow]] = {}  # those that wait for a call
+        self._tour: Callable[[VideoItem], Flow] | None = None
+        self._scenes: dict[str, set[str]] | None = None
 
-    def run(self, videos: Sequence[VideoItem]) -> Tally:
-        """Do what is left for all videos; returns what was done."""
-        self.progress.add(len(videos))
-        for video in videos:
-            if self.is_stopped():
-                break
-            self.tally.videos += 1
-            self._video(video, self.planner.video_step(video))
-            for outcome in self.executor.wait(0):
-                self._finish(outcome)
-        while (self.executor.is_busy or self.downloads.is_waiting) and not self.is_stopped():
+    def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
+        """Begin the tour of every video as workers have time, and see all flows through, or until it is stopped."""
+        self._tour, left = tour, iter(videos)
+        self.bar.add(len(videos))
+        is_planned = False
+        while not self.is_stopped():
+            if not is_planned and self.executor.waiting < WINDOW:
+                is_planned = self._begin_some(left)
             self.downloads.start()
-            if not self.executor.is_busy:
+            is_busy = self.executor.is_busy
+            if is_planned and not is_busy:
+                if not self.downloads.is_waiting:
+                    break
                 time.sleep(IDLE_SECONDS)  # all that is left waits for the network or a rate limit
-            for outcome in self.executor.wait(0.5):
-                self._finish(outcome)
-            self.planner.states.save_soon()
+            self._take(0.5 if is_planned or self.executor.waiting >= WINDOW else 0)
         if self.is_stopped():
             self._wind_down()
-        return self.tally
+        if self.tally.ran:
+            self.journal.note(END)
+
+    def _unended_answers(self) -> list[StageRecord]:
+        """The last downloads of a run that was killed, oldest first."""
+        rows = [row for row in self.journal.rows.values() if row.stage == "collect" and row.time > self.journal.ended]
+        last = sorted(rows, key=lambda row: row.time)[-self.downloads.patience.settings.alike :]
+        records = (read_record(self.places.refused("collect", row.name)) for row in last)
+        return [record for record in records if record is not None]
+
+    def _begin_some(self, left: Iterator[VideoItem]) -> bool:
+        """Look at some more videos; returns whether there are none left."""
+        assert self._tour is not None
+        for _ in range(AT_ONCE):
+            video = next(left, None)
+            if video is None:
+                return True
+            self.tally.videos += 1
+            self.begin(self._tour(video))
+        self.journal.save()
+        return False
+
+    def _take(self, seconds: float) -> None:
+        for outcome in self.executor.wait(seconds):
+            self._finish(outcome)
+        self.journal.save()
 
     def _wind_down(self) -> None:
         """Let running calls end within the grace; what they lead to is left for the next run."""
         deadline = time.monotonic() + self.grace
         self.downloads.drop_waiting()
-        running = self.executor.drop_waiting()
-        LOG.info("stopping: %d running calls get %.0f seconds", running, self.grace)
+        self.executor.drop_waiting()
         while self.executor.is_busy and time.monotonic() < deadline:
-            for outcome in self.executor.wait(0.2):
-                self._finish(outcome)
+            self._take(0.2)
             self.executor.drop_waiting()
 
-    def _video(self, video: VideoItem, step: Step, in_run: bool = False) -> None:
-        if step.call is not None:
-            give = self.downloads.add if step.call.stage == "collect" else self.executor.submit
-            give(step.call)
-            return
-        if step.end is not None:
-            self._end(step.end, new=in_run)
-            self.progress.step(step.end, 1, in_run)
-            return
-        row = self.planner.states.get(video.video_id, "", "segment")
-        assert row is not None
-        self.progress.add(len(step.scenes) * len(SCENE_STAGES))
-        self.progress.step(row)
-        self._end(row, new=in_run)
-        for scene in step.scenes:
+    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
+        """Start a flow: go to its first call."""
+        if scene is not None:
             self.tally.scenes += 1
-            self._scene(video, scene, self.planner.scene_step(video, scene), len(SCENE_STAGES))
+            self.bar.add(1)
+        self._advance(flow, None)
 
-    def _scene(self, video: VideoItem, scene: SceneItem, step: Step, left: int, in_run: bool = False) -> None:
-        """``left``: stage runs of the scene that the progress still expects."""
-        if step.call is not None:
-            before = left - (len(SCENE_STAGES) - SCENE_STAGES.index(step.call.stage))
-            if before:
-                self.progress.step(Row(video.video_id, scene.scene_id, step.call.stage, "done"), before)
-            self.executor.submit(step.call)
+    def _advance(self, flow: Flow, row: Row | None) -> None:
+        """Go on to the next call of a flow, after the row that came of the one before."""
+        end: Row | None = None
+        try:
+            call = flow.send(row)  # type: ignore[arg-type]  # None starts it
+        except StopIteration:
+            pass
+        except EndedError as error:
+            end = self._noted(error.row)
+            if end.status == "failed":
+                self.tally.failed.add(end.item)
+        else:
+            self._flows.setdefault(call.item, []).append(flow)
+            if len(self._flows[call.item]) == 1:
+                self._submit(call)
             return
-        if step.end is None:
-            return
-        self.progress.step(step.end, left, in_run)
-        self._end(step.end, new=in_run)
-        if step.end.stage == "package" and step.end.status == "done":
-            self._leave_other_splits(video, scene)
-            self._discard(video, scene)
+        self.tally.before += row is None
+        self.bar.end(end, is_new=row is not None)
 
-    def _end(self, row: Row, new: bool) -> None:
-        """An item's way ended with this row."""
-        if not row.updated:
-            self.planner.states.put(row)
-        self.tally.before += not new
+    def _submit(self, call: Call) -> None:
+        if call.stage == "collect":
+            self.downloads.add(call)
+        elif call.stage not in self.breaker.stopped:  # else it is left for the next run
+            self.executor.submit(call)
+
+    def _noted(self, row: Row) -> Row:
+        """A row that no call led to (a file that cannot be read) goes into the log too."""
+        if self.journal.get(*row.item) is row:
+            return row
+        return self.journal.put(replace(row, mark=mark_of(self.places.refused(*row.item))))
 
     def _finish(self, outcome: Outcome) -> None:
-        if outcome.call.stage == "collect" and not self._counts(outcome):
+        """Keep what came of a call and let its flow go on."""
+        call = outcome.call
+        if not outcome.is_last:
+            self.journal.note("killed", stage=call.stage, name=call.name, seconds=round(outcome.seconds, 3))
             return
-        call, row = outcome.call, self._keep(outcome)
-        self.tally.ran[call.stage, "as before" if self._was_skipped(outcome) else row.status] += 1
-        log = LOG.info if row.status == "done" else LOG.warning
-        log("%s %s: %s in %.1f s%s", call.stage, call.name, row.status, row.seconds, row.reason and f": {row.reason}")
-        if row.status != "done":
-            if call.scene is None:
-                self._video(call.video, Step(end=row), in_run=True)
-            else:
-                left = len(SCENE_STAGES) - SCENE_STAGES.index(call.stage)
-                self._scene(call.video, call.scene, Step(end=row), left, in_run=True)
-        elif call.scene is None:
-            self._video(call.video, self.planner.video_step(call.video, done=call.stage), in_run=True)
-        else:
-            self._after(call, row)
+        if call.stage == "collect" and not self._counts(outcome):
+            return
+        row = self._keep(outcome)
+        if row is None:
+            return
+        is_as_before = outcome.record is not None and outcome.record.skipped
+        self.tally.ran[call.stage, "as before" if is_as_before else row.status] += 1
+        flows = self._flows.pop(call.item, [])
+        for flow in flows:
+            self._advance(flow, row)
+        if call.stage != "collect":
+            self._break(row)
+        if not flows and self._tour is not None:  # a download that was asked again after its flow had ended
+            self.begin(self._tour(call.video))
 
     def _counts(self, outcome: Outcome) -> bool:
         """Whether a download's outcome counts; what does not is undone, as are the earlier ones it takes with it."""
         counts, undone = self.downloads.take(outcome.call, outcome.record)
-        self.planner.states.drop([(name, "", "collect") for name in undone])
-        self.tally.stopped = self.downloads.stopped
+        for name in {*undone, *([] if counts else [outcome.call.name])}:
+            self._undo(("collect", name))
+        if outcome.record is not None and outcome.record.result.get("failure") == DISK:
+            self.tally.stopped[RUN] = f"{self.places.work}: the disk is full; make room, then start it again"
+        if self.downloads.stopped:
+            self.tally.stopped["downloads"] = self.downloads.stopped
         if not counts and outcome.record is not None:
-            LOG.warning("collect %s: asked again: %s", outcome.call.name, outcome.record.reason)
+            self.journal.note("asked again", name=outcome.call.name, reason=outcome.record.reason)
         self.downloads.start()
         return counts
 
-    def _after(self, call: Call, row: Row) -> None:
-        assert call.scene is not None
-        step = self.planner.after(call.stage, call.video, call.scene)
-        left = len(SCENE_STAGES) - SCENE_STAGES.index(call.stage) - 1
-        self.progress.step(row)
-        if call.stage == "package":
-            step, left = Step(end=row), 0
-        self._scene(call.video, call.scene, step, left, in_run=True)
+    def _break(self, row: Row) -> None:
+        """Stop a stage that fails in one way again and again; those failures say nothing of the items."""
+        undone = self.breaker.tell(row)
+        for item in undone:
+            self._undo(item)
+        if undone and row.stage not in self.tally.stopped:
+            self.tally.stopped[row.stage] = self.breaker.stopped[row.stage]
+            self.executor.drop_waiting(row.stage)
 
-    @staticmethod
-    def _was_skipped(outcome: Outcome) -> bool:
-        return outcome.record is not None and outcome.record.skipped
+    def _undo(self, item: Item) -> None:
+        """A failure that says nothing of the item leaves nothing; the ledger of tries and the log tell of it."""
+        folder = self.places.refused(*item)
+        record = read_record(folder)
+        if record is not None and record.status == "failed":
+            remove_folder(folder)
+        self.journal.drop([item])
+        if item in self.tally.failed:
+            self.tally.failed.remove(item)
+            self.tally.ran[item[0], "failed"] -= 1
 
-    def _keep(self, outcome: Outcome) -> Row:
-        """Publish the attempt's folder and write the row; a full disk makes it a failure that is tried again."""
+    def _keep(self, outcome: Outcome) -> Row | None:
+        """Publish the attempt's folder and note the outcome; a full disk stops the run and counts for nothing: None."""
         call = outcome.call
         record = outcome.record or StageRecord(call.stage, call.name, "failed", f"{call.name}: {KILLED}")
+        place = self.places.refused(call.stage, call.name)
         try:
+            if record.result.get("failure") == DISK:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._sweep(outcome)
-            publish(outcome)
+            place = publish(outcome, self.places)
         except OSError as error:
+            if error.errno in FULL_ERRNO:
+                self.tally.stopped[RUN] = f"{call.stage} {call.name}: {error.strerror}; make room, then start it again"
+                return None
             reason = f"{call.folder}: {error.strerror or error}; check space and rights, then start it again"
             record = StageRecord(call.stage, call.name, "failed", reason)
-        scene = "" if call.scene is None else call.name
-        row = row_of_record(record, call.video.video_id, scene, call.key, mark_of(call.folder, call.stage))
-        return self.planner.states.put(replace(row, seconds=round(outcome.seconds, 3), host=outcome.host))
-
-    def _discard(self, video: VideoItem, scene: SceneItem) -> None:
-        if self.planner.settings.discard:
-            discard(scene.scene_id, self.planner.places)
+        row = row_of_record(record, call.name, call.video.video_id, mark_of(place))
+        row = replace(row, key=call.key, seconds=round(outcome.seconds, 3), host=outcome.host)
+        return self.journal.put(row)
 
     def _sweep(self, outcome: Outcome) -> None:
         """Move aside what a new result puts out of the data set, before the result gets its name.
@@ -222,41 +268,59 @@ class Engine:
         rejected. A failure, a source that is gone and results of earlier runs move nothing.
         """
         call, record = outcome.call, outcome.record
-        if record is None or record.skipped or record.status == "failed" or call.stage in ("collect", "package"):
+        if record is None or record.skipped or record.status == "failed" or call.stage == "collect":
             return
         is_rejected = record.status == "rejected"
         if call.scene is not None:
             if is_rejected:
                 first = SCENE_STAGES.index(call.stage)
-                self._remove(call.video, {call.name}, SCENE_STAGES[first:], f"now rejected: {record.reason}")
+                self._remove({call.name}, SCENE_STAGES[first:], f"now rejected: {record.reason}")
             return
         scenes = [] if is_rejected else self.planner.scenes_in(outcome.folder, call.video)
         if scenes is None:
             return  # cannot be read: the next step says so
-        gone = {folder.name for _, folder in self.folders.get(call.video.video_id, [])}
-        gone |= {row.scene for row in self.planner.states.of_video(call.video.video_id) if row.scene}
+        if self._scenes is None:
+            self._scenes = list_scenes(self.places)
+        gone = self._scenes.get(call.video.video_id, set()) - {scene.scene_id for scene in scenes}
         reason = f"video now rejected: {record.reason}" if is_rejected else "no longer a scene of its video"
-        if is_rejected and is_finished(call.folder, call.stage):
+        if is_rejected and is_finished(call.folder):
             self._move([call.folder], reason)
-        self._remove(call.video, gone - {scene.scene_id for scene in scenes}, SCENE_STAGES, reason)
+        self._remove(gone, SCENE_STAGES, reason)
 
-    def _remove(self, video: VideoItem, scenes: set[str], stages: Sequence[str], reason: str) -> None:
+    def _remove(self, scenes: set[str], stages: Sequence[str], reason: str) -> None:
         """Take scenes out of the data set, and their results of these stages."""
-        found = self.folders.get(video.video_id, [])
-        found = [(stage, folder) for stage, folder in found if folder.name in scenes and stage in stages]
-        self._move([f for stage, f in found if f.is_dir() and is_ours(stage, f)], reason)
-        rows = self.planner.states.of_video(video.video_id)
-        self.planner.states.drop([row.item for row in rows if row.scene in scenes and row.stage in stages])
-
-    def _leave_other_splits(self, video: VideoItem, scene: SceneItem) -> None:
-        """A scene that is packaged lies in one split: a copy in another, of other settings, goes."""
-        here = self.planner.split(video)
-        found = [f for stage, f in self.folders.get(video.video_id, []) if stage == "package"]
-        copies = [f for f in found if f.name == scene.scene_id and f.parent.name != here and f.is_dir()]
-        self._move([f for f in copies if is_ours("package", f)], f"now in {here}")
+        for stage in stages:
+            self._move([f for scene in sorted(scenes) for f in scene_folders(self.places, stage, scene)], reason)
+            self.journal.drop([(stage, scene) for scene in scenes])
 
     def _move(self, folders: Sequence[Path], reason: str) -> None:
-        for folder in folders:
-            LOG.info("moved %s to %s: %s", folder, self.removed.area, reason)
         self.removed.take(folders, reason)
+        if folders:
+            self.journal.note("removed", reason=reason, folders=[str(f) for f in folders])
         self.tally.removed += len(folders)
+
+
+class DryRun(Steps):
+    """Counts what a run would do now, by stage; scenes of videos that are not yet segmented are not known."""
+
+    def __init__(self, planner: Planner) -> None:
+        super().__init__(planner)
+        self.counts: Counter[str] = Counter(settled=0)
+
+    def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
+        """Look at every video."""
+        for video in videos:
+            self.begin(tour(video))
+
+    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
+        """Count the call that a flow comes to, and what follows it."""
+        try:
+            call: Call = next(flow)
+        except (StopIteration, EndedError):
+            self.counts["settled"] += scene is not None
+            return
+        following = SCENE_STAGES[SCENE_STAGES.index(call.stage) :] if call.scene is not None else [call.stage]
+        self.counts.update(following)
+
+    def leave(self, scene: SceneItem) -> None:
+        """Nothing is thrown away."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from data_tools.chain.engine import Tally
 from data_tools.chain.items import STAGES, Places
-from data_tools.chain.states import Row, States
+from data_tools.chain.journal import Row
+from data_tools.chain.trouble import general_reason
 from data_tools.packaging.clouds import LICENSES
-from data_tools.stages.record import STATES, text_hash
+from data_tools.stages.record import STATES
 from data_tools.stages.scene_folder import scan_scenes, write_summary
 
 TITLE = "RoomTours"
@@ -33,8 +33,8 @@ def license_note(backends: Iterable[str]) -> str:
     return "\n\n".join([*known, VIDEO_NOTE])
 
 
-def refresh_summary(places: Places, states: States) -> bool:
-    """Write ``stats.json`` and ``dataset_card.md`` where the scenes changed since the last time.
+def refresh_summary(places: Places) -> bool:
+    """Write ``stats.json`` and ``dataset_card.md`` where scenes came or went since the last time.
 
     Returns:
         Whether they were written.
@@ -42,28 +42,24 @@ def refresh_summary(places: Places, states: States) -> bool:
     Raises:
         OSError: the disk is full or not writable.
     """
-    scenes = sorted(
-        (row.scene, row.key, row.mark)
-        for row in states.rows.values()
-        if row.stage == "package" and row.status == "done"
-    )
-    digest = text_hash(scenes)
-    if states.fact("summary") == digest and all((places.out / name).is_file() for name in SUMMARY_FILES):
-        return False
+    files = [places.out / name for name in SUMMARY_FILES]
+    if all(file.is_file() for file in files):
+        written = min(file.stat().st_mtime_ns for file in files)
+        if all(split.stat().st_mtime_ns < written for split in places.splits()):
+            return False
     metas = [meta for split in scan_scenes(places.out).values() for meta in split.values()]
     backends = {str(meta["backend"]) for meta in metas if "backend" in meta}
     write_summary(places.out, license_note(backends) if metas else "", TITLE)
-    states.put_fact("summary", digest)
     return True
 
 
-def counts_table(rows: Sequence[Row]) -> str:
-    """Counts by stage and state, and the reasons of what was not done, most frequent first."""
+def counts_table(rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
+    """Counts by stage and state, hours of work, and the reasons of what was not done, most frequent first."""
     counts = Counter((row.stage, row.status) for row in rows)
     lines = [f"{'stage':12} " + " ".join(f"{state:>9}" for state in STATES) + f" {'hours':>7}"]
     for stage in STAGES:
         if any(counts[stage, state] for state in STATES):
-            hours = sum(row.seconds for row in rows if row.stage == stage) / 3600
+            hours = seconds.get(stage, 0.0) / 3600
             lines.append(f"{stage:12} " + " ".join(f"{counts[stage, s]:>9}" for s in STATES) + f" {hours:>7.2f}")
     reasons = Counter((row.stage, row.status, general_reason(row)) for row in rows if row.status != "done")
     if reasons:
@@ -73,14 +69,6 @@ def counts_table(rows: Sequence[Row]) -> str:
         if len(reasons) > SHOWN_REASONS:
             lines.append(f"        and {len(reasons) - SHOWN_REASONS} others; --status names all")
     return "\n".join(lines)
-
-
-def general_reason(row: Row) -> str:
-    """A reason without the item's names, paths and numbers, so that equal ones count together."""
-    reason = row.reason
-    for name in filter(None, (row.scene, row.video)):
-        reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}([/.]\S*?)?(?=[:;,)\s]|$)", "…", reason)
-    return re.sub(r"\d+(\.\d+)?", "#", reason)
 
 
 def tally_line(tally: Tally) -> str:

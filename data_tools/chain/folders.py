@@ -1,120 +1,81 @@
-"""What the folders say: keys, marks, records; publishing an attempt, rebuilding the table."""
+"""What the folders say: marks, records, scenes; giving an attempt its place, taking folders away."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from data_tools.chain.items import CHAIN_MARK, SCENE_NAME, STAGES, Outcome, Places, mark_file
-from data_tools.chain.states import Row
-from data_tools.stages.files import PARTIAL, remove_leftovers, take_place, write_json
-from data_tools.stages.record import StageRecord, read_record
-from data_tools.stages.scene_folder import read_meta
+from data_tools.chain.items import SCENE_NAME, SCENE_STAGES, STAGES, Outcome, Places, folders_in, names_in
+from data_tools.chain.journal import Journal, Row
+from data_tools.stages.files import PARTIAL, remove_leftovers, replacing_folder, take_place
+from data_tools.stages.record import RECORD, StageRecord, read_record, write_record
 
 GONE = "~gone"
-NO_SPLITS = ("report", "_work")
 
 
-def mark_of(folder: Path, stage: str) -> str:
+def mark_of(folder: Path) -> str:
     """Size and time of a folder's record; empty where there is none."""
     try:
-        stat = os.stat(folder / mark_file(stage))
+        stat = os.stat(f"{folder}/{RECORD}")
     except OSError:
         return ""
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def has_files(folder: Path, stage: str) -> bool:
-    """Whether what the next stage needs lies in the folder."""
-    return all((folder / name).is_file() for name in STAGES[stage].needs)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    import json
-
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def row_of_folder(folder: Path, stage: str, video: str, scene: str) -> Row | None:
-    """The row that a finished folder stands for, or None where there is no record in it."""
-    mark = mark_of(folder, stage)
-    if not mark:
-        return None
-    if stage == "package":
-        meta = read_meta(folder)
-        if meta is None or not all((folder / f"{name}.npy").is_file() for name in meta.get("arrays", ["coord"])):
-            return None
-        digest = str(meta.get("settings_hash", ""))
-        return Row(video, scene, stage, "done", key=str(meta.get("chain_key", "")), mark=mark, settings_hash=digest)
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a result of the chain, and not the record of a failure."""
     record = read_record(folder)
-    if record is None:
-        return None
-    key = str(_read_json(folder / CHAIN_MARK).get("key", ""))
-    return row_of_record(record, video, scene, key, mark)
+    return record is not None and record.status == "done"
 
 
-def row_of_record(record: StageRecord, video: str, scene: str, key: str, mark: str) -> Row:
-    """A table row of a stage's record."""
-    return Row(
-        video,
-        scene,
-        record.stage,
-        record.status,
-        record.reason,
-        record.permanent,
-        key=key,
-        mark=mark,
-        settings_hash=record.settings_hash,
-        input_hash=record.input_hash,
-    )
+def row_of_record(record: StageRecord, name: str, video: str, mark: str) -> Row:
+    """A row of the log of a stage's record."""
+    return Row(record.stage, name, video, record.status, record.reason, record.permanent, record.key, mark)
 
 
-def publish(outcome: Outcome) -> None:
-    """Give an attempt's folder its final name, or mark the one that turned out to be current.
+def publish(outcome: Outcome, places: Places) -> Path:
+    """Give an attempt's folder its final place; a record that was current as it is gets the call's key.
 
     Only the process that plans does this, with the one outcome it accepted: an attempt that was given up and lives on
     on a lost node can write into its own folder only. A failure never takes the place of a finished result.
+
+    Returns:
+        The folder whose record says what came of the call.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     call, record = outcome.call, outcome.record
+    final, refused = call.folder, places.refused(call.stage, call.name)
     if record is None:
-        return  # killed: what it left goes with the run's attempts
-    final, has_mark = call.folder, bool(STAGES[call.stage].area)
-    keeps = record.status == "failed" and (not has_mark or is_finished(final, call.stage))
-    if call.attempts is None or record.skipped:
-        if has_mark and final.is_dir() and not keeps:
-            _mark(final, call.key, outcome.folder if call.attempts is not None else final)
-    elif outcome.folder.is_dir() and not keeps:
-        if has_mark:
-            _mark(outcome.folder, call.key, outcome.folder)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        take_place(outcome.folder, final, outcome.folder.with_name(f"{final.name}~old"))
+        return refused  # killed: what it left goes with the run's attempts
+    is_done = record.status == "done"
+    if record.skipped:
+        if final.is_dir():
+            write_record(final, record)
+    elif call.attempts is not None and outcome.folder.is_dir():
+        if is_done or refused != final:
+            _settle(outcome.folder, final, refused, record)
+        elif record.status == "rejected" or not is_finished(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            take_place(outcome.folder, final, outcome.folder.with_name(f"{final.name}~old"))
     if call.attempts is not None:
         shutil.rmtree(call.attempts / outcome.folder.parent.parent.name, ignore_errors=True)
+    return final if is_done else refused
 
 
-def is_finished(folder: Path, stage: str) -> bool:
-    """Whether a folder holds a result, and not the record of a failure."""
-    row = row_of_folder(folder, stage, "", "")
-    return row is not None and row.status == "done"
-
-
-def _mark(folder: Path, key: str, area: Path) -> None:
-    """Write a folder's key; it is built in ``area``, so that a kill leaves no scrap beside finished files."""
-    area.mkdir(parents=True, exist_ok=True)
-    write_json(area / CHAIN_MARK, {"key": key})
-    if area != folder:
-        os.replace(area / CHAIN_MARK, folder / CHAIN_MARK)
+def _settle(folder: Path, final: Path, refused: Path, record: StageRecord) -> None:
+    """A result to its place, or the record of another end to the place of those; a result makes the latter obsolete."""
+    if record.status == "done":
+        final.parent.mkdir(parents=True, exist_ok=True)
+        take_place(folder, final, folder.with_name(f"{final.name}~old"))
+        if refused != final and refused.is_dir():
+            remove_folder(refused)
+    else:
+        with replacing_folder(refused, refused.parent) as partial:
+            write_record(partial, record)
 
 
 def clear_attempts(places: Places, run: str) -> None:
@@ -130,47 +91,39 @@ def clear_attempts(places: Places, run: str) -> None:
             with suppress(OSError):  # not there, or another shard's
                 area.rmdir()
     remove_leftovers(places.out)
-    for area in chain.from_iterable(_scene_areas(places).values()):
+    remove_leftovers(places.work)
+    for area in (area for stage in SCENE_STAGES for area in places.areas(stage)):
         for scrap in area.glob(f".*{GONE}"):
             shutil.rmtree(scrap, ignore_errors=True)
 
 
 def discard(scene: str, places: Places) -> None:
-    """Throw away the heavy files of a finished scene; records, cameras and pictures stay."""
-    for name in ("reconstruct", "postprocess"):
-        for file in STAGES[name].needs:
-            (places.folder(name, scene) / file).unlink(missing_ok=True)
+    """Throw away the cloud of a finished scene's reconstruction; record, cameras and pictures stay."""
+    (places.folder("reconstruct", scene) / STAGES["reconstruct"].needs).unlink(missing_ok=True)
 
 
-def list_scenes(places: Places) -> dict[str, list[tuple[str, Path]]]:
-    """Folders of scenes that the chain made, by video: (stage, folder)."""
-    found: dict[str, list[tuple[str, Path]]] = {}
-    for stage, areas in _scene_areas(places).items():
-        for folder in (folder for area in areas for folder in _folders(area)):
-            match = SCENE_NAME.match(folder.name)
-            if match:
-                found.setdefault(match["video"], []).append((stage, folder))
+def list_scenes(places: Places) -> dict[str, set[str]]:
+    """Names of the scenes that have a folder, by video."""
+    found: dict[str, set[str]] = {}
+    for area in (area for stage in SCENE_STAGES for area in places.areas(stage)):
+        for match in filter(None, map(SCENE_NAME.match, names_in(area))):
+            found.setdefault(match["video"], set()).add(match[0])
     return found
 
 
-def _scene_areas(places: Places) -> dict[str, list[Path]]:
-    """Folders that hold a folder per scene, by stage."""
-    splits = [area for area in _folders(places.out) if area != places.work and area.name not in NO_SPLITS]
-    areas = {stage: [places.work / STAGES[stage].area] for stage in ("reconstruct", "postprocess")}
-    return {**areas, "package": splits}
+def list_splits(places: Places) -> dict[str, str]:
+    """The split that holds a video's scenes, by video."""
+    found: dict[str, str] = {}
+    for split in places.splits():
+        for match in filter(None, map(SCENE_NAME.match, names_in(split))):
+            found.setdefault(match["video"], split.name)
+    return found
 
 
-def _folders(area: Path) -> list[Path]:
-    try:
-        with os.scandir(area) as entries:
-            return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
-    except OSError:
-        return []
-
-
-def is_ours(stage: str, folder: Path) -> bool:
-    """Whether the chain made a folder (a person may keep other scenes beside it in OUT)."""
-    return stage != "package" or "chain_key" in (read_meta(folder) or {})
+def scene_folders(places: Places, stage: str, scene: str) -> list[Path]:
+    """A scene's folders that the chain made in a stage (a person may keep other scenes beside them in OUT)."""
+    folders = [area / scene for area in places.areas(stage)]
+    return [folder for folder in folders if folder.is_dir() and read_record(folder) is not None]
 
 
 def remove_folder(folder: Path) -> None:
@@ -183,14 +136,34 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def rebuild_rows(places: Places) -> list[Row]:
-    """All rows that the folders stand for."""
-    rows: list[Row | None] = []
-    for stage in ("collect", "segment"):
-        for folder in _folders(places.work / STAGES[stage].area):
-            rows.append(row_of_folder(folder, stage, folder.name, ""))
-    for video, folders in list_scenes(places).items():
-        for stage, folder in folders:
-            if is_ours(stage, folder):
-                rows.append(row_of_folder(folder, stage, video, folder.name))
-    return [row for row in rows if row is not None]
+def all_rows(places: Places, journal: Journal) -> list[Row]:
+    """The state of every item: what the logs say while its record is the one they mean, else the record."""
+    rows: list[Row] = []
+    for stage in STAGES:
+        held: dict[str, list[Path]] = {}
+        for folder in (folder for area in places.areas(stage) for folder in folders_in(area)):
+            held.setdefault(folder.name, []).append(folder)
+        for name in sorted(held.keys() | {name for kind, name in journal.rows if kind == stage}):
+            row, folders = journal.get(stage, name), held.get(name, [])
+            if row is None or not is_believed(row, folders[0] if folders else None, places):
+                row = next(filter(None, (row_of_folder(folder, stage) for folder in folders)), None)
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def is_believed(row: Row, final: Path | None, places: Places) -> bool:
+    """Whether an item's record is the one that a row was written for; a failure may have left none."""
+    place = final if row.status == "done" else places.refused(row.stage, row.name)
+    mark = mark_of(place) if place is not None else ""
+    return row.mark == mark and (bool(mark) or row.status == "failed")
+
+
+def row_of_folder(folder: Path, stage: str) -> Row | None:
+    """The row that a folder's record stands for, or None where the stage left none in it."""
+    mark = mark_of(folder)
+    record = read_record(folder) if mark else None
+    if record is None or record.stage != stage:
+        return None
+    match = SCENE_NAME.match(folder.name) if stage in SCENE_STAGES else None
+    return row_of_record(record, folder.name, match["video"] if match else folder.name, mark)

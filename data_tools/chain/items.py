@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.stages.record import RECORD, StageRecord
+from data_tools.stages.record import StageRecord
 
-CHAIN_MARK = "chain.json"  # beside a stage's record: the key the chain made the folder for
-META = "meta.json"
 SCENE_NAME = re.compile(r"^(?P<video>.+)_(?P<number>\d{3,})$")
+NO_SPLITS = ("report", "_work")
+Intervals = tuple[tuple[float, float | None], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoItem:
     """One video: a local file, or an address that the collect stage fetches.
 
@@ -37,13 +38,20 @@ class VideoItem:
     labels: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file of a video (it may have been deleted since it was fetched), and its fingerprint."""
+
+    path: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class SceneItem:
-    """One scene of a video: its name, times in seconds (end None: the end of the video) and label."""
+    """One scene of a video: its name, intervals in seconds (an end of None: the video's) and label."""
 
     scene_id: str
-    start: float = 0.0
-    end: float | None = None
+    intervals: Intervals = ((0.0, None),)
     label: str = ""
     probability: float | None = None
 
@@ -54,30 +62,29 @@ class Stage:
 
     Attributes:
         name: of the stage.
-        level: "video" or "scene".
-        area: the folder under WORK; empty for the stage that writes OUT/<split>.
-        needs: files that must lie in the folder for the next stage; they may be thrown away when a scene is finished.
+        area: the folder under WORK with a folder an item.
+        needs: a file that must lie in the folder of a finished item, for the next stage.
+        into_split: a finished item goes to OUT/<split>; ``area`` holds the records of the others.
         in_place: works in the final folder itself (a download that goes on where it stopped).
     """
 
     name: str
-    level: str
     area: str
-    needs: tuple[str, ...] = ()
+    needs: str = ""
+    into_split: bool = False
     in_place: bool = False
 
 
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("collect", "video", "videos", in_place=True),
-        Stage("segment", "video", "segments", ("scenes.json",)),
-        Stage("reconstruct", "scene", "clouds", ("cloud.ply",)),
-        Stage("postprocess", "scene", "clean", ("cloud.ply",)),
-        Stage("package", "scene", ""),
+        Stage("collect", "videos", in_place=True),
+        Stage("segment", "segments", "scenes.json"),
+        Stage("reconstruct", "clouds", "cloud.ply"),
+        Stage("postprocess", "rejected", "coord.npy", into_split=True),
     )
 }
-SCENE_STAGES = ("reconstruct", "postprocess", "package")
+SCENE_STAGES = ("reconstruct", "postprocess")
 ORDER = {name: number for number, name in enumerate(STAGES)}
 
 
@@ -89,33 +96,54 @@ class Places:
     work: Path
 
     def folder(self, stage: str, name: str, split: str = "train") -> Path:
-        """The final folder of an item."""
-        area = STAGES[stage].area
-        return self.work / area / name if area else self.out / split / name
+        """The folder of a finished item."""
+        return self.out / split / name if STAGES[stage].into_split else self.refused(stage, name)
+
+    def refused(self, stage: str, name: str) -> Path:
+        """The folder with the record of a rejected or failed item."""
+        return self.work / STAGES[stage].area / name
 
     def attempts(self, stage: str, run: str) -> Path:
         """Where the attempts of a run build their folders, on the file system of the final ones."""
-        return (self.work if STAGES[stage].area else self.out) / ".attempts" / run
+        return (self.out if STAGES[stage].into_split else self.work) / ".attempts" / run
 
     @property
-    def table(self) -> Path:
-        """The table of states."""
-        return self.out / "roomtours.sqlite"
+    def log(self) -> Path:
+        """The folder of the logs."""
+        return self.work / "log"
+
+    def splits(self) -> list[Path]:
+        """The folders of the data set's splits."""
+        return [path for path in folders_in(self.out) if path != self.work and path.name not in NO_SPLITS]
+
+    def areas(self, stage: str) -> list[Path]:
+        """Folders that hold the stage's item folders: the finished ones first."""
+        return [*(self.splits() if STAGES[stage].into_split else []), self.work / STAGES[stage].area]
 
 
-def mark_file(stage: str) -> str:
-    """The file that stands for a finished folder of a stage."""
-    return RECORD if STAGES[stage].area else META
+def names_in(area: Path) -> list[str]:
+    """Names of the folders in a folder, in order, without hidden ones; none where it is missing."""
+    try:
+        with os.scandir(area) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        return []
 
 
-@dataclass(frozen=True)
+def folders_in(area: Path) -> list[Path]:
+    """`names_in` as paths."""
+    return [area / name for name in names_in(area)]
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One attempt at one item, as the worker gets it; everything in it pickles.
 
     Attributes:
         stage: name of the stage.
         name: the item's, which is the folder's.
-        video, scene: the item.
+        video: that it is about.
+        scene: that it is about; None for the whole video.
         folder: the item's final folder; the stage function gets a private one of its attempt there, unless the stage
             works in place.
         attempts: where attempts make their folders, or None for a stage that works in place.
@@ -125,7 +153,6 @@ class Call:
         key: what the result stands for.
         gpu: whether it wants a GPU slot.
         facts: of the run, for meta.json (the backend's name).
-        seed: the final folder is whole and its record may be current (made by the stage's own script).
     """
 
     stage: str
@@ -140,7 +167,11 @@ class Call:
     key: str
     gpu: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
-    seed: bool = False
+
+    @property
+    def item(self) -> tuple[str, str]:
+        """Stage and name."""
+        return self.stage, self.name
 
     @property
     def kind(self) -> str:
@@ -161,7 +192,9 @@ class Outcome:
         call: as submitted.
         record: None when the worker was killed.
         folder: where the attempt built its folder (it need not exist).
-        seconds, host: of the work.
+        seconds: of the work.
+        host: where it was done.
+        is_last: False where the executor tries the call once more.
     """
 
     call: Call
@@ -169,6 +202,7 @@ class Outcome:
     folder: Path
     seconds: float = 0.0
     host: str = ""
+    is_last: bool = True
 
 
 StageFunction = Callable[[Call], StageRecord]

@@ -1,7 +1,8 @@
 """The local executor: worker processes on this machine, a slot each, GPU slots with a GPU each.
 
-A worker keeps what it loaded (a model) from call to call. One that is killed takes its call with it and nothing else:
-the call is tried once more when nothing else runs, so that it has the machine's memory to itself.
+A worker keeps what it loaded (a model) from call to call. One that is killed, or whose GPU context is broken, takes its
+call with it and nothing else: it is replaced, and the call is tried once more when nothing else runs, so that it has
+the machine's memory to itself. A call that takes too long is ended with its worker.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data_tools.chain.items import Call, Outcome, StageFunction
+from data_tools.chain.trouble import Clock
 from data_tools.chain.worker import serve
+from data_tools.stages.gpu import GPU_SLOT, is_broken
+from data_tools.stages.record import StageRecord
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -33,6 +37,11 @@ class Executor(Protocol):
         """Whether calls are waiting or running."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """How many calls have not begun."""
+        ...
+
     def submit(self, call: Call) -> None:
         """Take a call."""
         ...
@@ -41,8 +50,13 @@ class Executor(Protocol):
         """Outcomes that came in, waiting for the first at most so long."""
         ...
 
-    def drop_waiting(self) -> int:
-        """Give up what has not begun; returns how many are running."""
+    def drop_waiting(self, stage: str = "") -> None:
+        """Give up what has not begun, of one stage or of all."""
+        ...
+
+    @property
+    def stopped(self) -> Mapping[str, str]:
+        """What no worker is left for, and why; those calls are given up."""
         ...
 
     def close(self) -> None:
@@ -74,6 +88,7 @@ class LocalExecutor:
         gpu_slots: a GPU number for each GPU worker (a number may come twice).
         threads: of each worker's libraries.
         logs: folder for what workers print, or None to let it through.
+        clock: says how long a call may take.
     """
 
     functions: Mapping[str, StageFunction]
@@ -81,6 +96,8 @@ class LocalExecutor:
     gpu_slots: Sequence[str] = ()
     threads: int = 1
     logs: Path | None = None
+    clock: Clock = field(default_factory=Clock)
+    stopped: dict[str, str] = field(default_factory=dict)
     _slots: list[_Slot] = field(default_factory=list)
     _queues: dict[str, list[tuple[int, int, Call]]] = field(default_factory=dict)
     _alone: list[Call] = field(default_factory=list)
@@ -95,7 +112,9 @@ class LocalExecutor:
         self._slots = [_Slot(f"cpu{i}", "cpu", threads | hidden) for i in range(max(1, self.jobs))]
         self._slots.append(_Slot("net0", "net", threads | hidden))
         for number, device in enumerate(self.gpu_slots):
-            self._slots.append(_Slot(f"gpu{number}", "gpu", threads | {"CUDA_VISIBLE_DEVICES": device}))
+            self._slots.append(
+                _Slot(f"gpu{number}", "gpu", threads | {"CUDA_VISIBLE_DEVICES": device, GPU_SLOT: device})
+            )
         self._queues = {slot.kind: [] for slot in self._slots}
 
     def _kind(self, call: Call) -> str:
@@ -105,6 +124,11 @@ class LocalExecutor:
     def is_busy(self) -> bool:
         """Whether calls are waiting or running."""
         return bool(self._alone or self._running() or any(self._queues.values()))
+
+    @property
+    def waiting(self) -> int:
+        """How many calls have not begun."""
+        return len(self._alone) + sum(map(len, self._queues.values()))
 
     def _running(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.call is not None]
@@ -123,8 +147,25 @@ class LocalExecutor:
         if not ends:
             return []
         ready = {id(ends[end]): ends[end] for end in wait(list(ends), seconds)}
-        found = [self._take(slot) for slot in ready.values()]
-        return [outcome for outcome in found if outcome is not None]
+        return [*(self._take(slot) for slot in ready.values()), *self._overdue()]
+
+    def _overdue(self) -> list[Outcome]:
+        """End the workers whose call takes too long."""
+        found = []
+        for slot in self._running():
+            assert slot.call is not None
+            seconds = time.perf_counter() - slot.begun
+            if seconds > self.clock.limit(slot.call.stage):
+                found.append(too_long(slot.call, seconds))
+                self._end(slot)
+        return found
+
+    def _end(self, slot: _Slot) -> None:
+        """Kill a slot's worker; the next call gets a new one."""
+        assert slot.process is not None
+        slot.process.kill()
+        slot.process.join(5)
+        slot.process, slot.call, slot.alone = None, None, False
 
     def _start(self) -> None:
         if any(slot.alone for slot in self._running()):
@@ -156,7 +197,7 @@ class LocalExecutor:
             slot.process.start()
         theirs.close()
 
-    def _take(self, slot: _Slot) -> Outcome | None:
+    def _take(self, slot: _Slot) -> Outcome:
         call, pipe, process = slot.call, slot.pipe, slot.process
         assert call is not None
         assert pipe is not None
@@ -165,37 +206,48 @@ class LocalExecutor:
             outcome = pipe.recv() if pipe.poll() else None
         except (EOFError, OSError):
             outcome = None
-        slot.call, slot.alone = None, False
+        seconds = time.perf_counter() - slot.begun
         if outcome is not None:
-            return outcome
-        process.join(5)
-        slot.process = None
-        return self._killed(call, time.perf_counter() - slot.begun)
+            self.clock.took(call.stage, seconds)
+            slot.call, slot.alone = None, False
+            if not has_broken_worker(outcome):
+                return outcome
+        self._end(slot)
+        outcome = outcome or Outcome(call, None, call.folder, seconds)
+        outcome.is_last = call.item in self._retried
+        if not outcome.is_last:
+            self._retried.add(call.item)
+            self._alone.append(call)
+        return outcome
 
-    def _killed(self, call: Call, seconds: float) -> Outcome | None:
-        item = (call.stage, call.name)
-        if item in self._retried:
-            return Outcome(call, None, call.folder, seconds)
-        self._retried.add(item)
-        self._alone.append(call)
-        return None
-
-    def drop_waiting(self) -> int:
-        """Give up what has not begun; returns how many are running."""
-        for queue in (*self._queues.values(), self._alone):
-            queue.clear()
-        return len(self._running())
+    def drop_waiting(self, stage: str = "") -> None:
+        """Give up what has not begun, of one stage or of all."""
+        for kind, queue in self._queues.items():
+            self._queues[kind] = [entry for entry in queue if stage and entry[2].stage != stage]
+            heapq.heapify(self._queues[kind])
+        self._alone = [call for call in self._alone if stage and call.stage != stage]
 
     def close(self) -> None:
         """End all workers, whatever they do."""
         for slot in self._slots:
             if slot.process is not None:
-                slot.process.kill()
-                slot.process.join(5)
-                slot.process = None
+                self._end(slot)
             if slot.pipe is not None:
                 slot.pipe.close()
                 slot.pipe = None
+
+
+def too_long(call: Call, seconds: float) -> Outcome:
+    """The outcome of a call that was ended for its time; a download is asked again by the next run."""
+    reason = f"{call.name}: took longer than {seconds / 60:.0f} min, its worker was ended; --retry-failed tries again"
+    record = StageRecord(call.stage, call.name, "failed", reason, permanent=call.stage != "collect")
+    return Outcome(call, record, call.folder, seconds)
+
+
+def has_broken_worker(outcome: Outcome) -> bool:
+    """Whether the worker's GPU context is broken: every later call of it would fail as this one did."""
+    record = outcome.record
+    return record is not None and record.status == "failed" and is_broken(record.reason)
 
 
 @contextmanager

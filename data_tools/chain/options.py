@@ -11,8 +11,6 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.packaging.clouds import PackageSettings
-
 BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "sfm")
 PACKAGES = {  # of the learnt backends: module, and the variable that may name a checkout
     "pi3": ("pi3", "PI3_ROOT"),
@@ -65,8 +63,14 @@ def has_backend(name: str) -> bool:
     return importlib.util.find_spec(module) is not None or bool(os.environ.get(variable))
 
 
-def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False) -> tuple[str, str]:
+def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False, is_recorded: bool = False) -> tuple[str, str]:
     """The reconstruction backend, and why it was taken.
+
+    Args:
+        name: as the command line gives it.
+        gpus: slots of this machine.
+        is_ray: other machines do the work.
+        is_recorded: the data set has a backend; it stays, and what is returned for "auto" stands in for it.
 
     Raises:
         ValueError: the one asked for is not installed here (on a cluster, its machines may have it).
@@ -75,6 +79,8 @@ def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False) -> tupl
         if not is_ray and not has_backend(name):
             raise ValueError(f"--backend {name}: not installed here; see docs/reconstruct.md, or take --backend sfm")
         return name, "given"
+    if is_recorded:
+        return "sfm", "as before"
     is_there = has_backend("pi3")
     if is_there and (gpus or is_ray):
         return "pi3", "pi3 is installed and there is a GPU"
@@ -82,10 +88,18 @@ def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False) -> tupl
     return "sfm", f"{missing}; sfm needs neither weights nor a GPU"
 
 
-def choose_labels(name: str, changes: Sequence[str] = ()) -> tuple[str, str]:
-    """Where frame labels come from, and why. ``changes``: the ``--set`` words, which may name CLIP's weights."""
+def choose_labels(name: str, changes: Sequence[str] = (), is_recorded: bool = False) -> tuple[str, str]:
+    """Where frame labels come from, and why.
+
+    Args:
+        name: as the command line gives it.
+        changes: the ``--set`` words, which may name CLIP's weights.
+        is_recorded: the data set has its labels; they stay, and what is returned for "auto" stands in for them.
+    """
     if name != "auto":
         return name if name in ("clip", "none") else str(Path(name).absolute()), "given"
+    if is_recorded:
+        return "none", "as before"
     if importlib.util.find_spec("open_clip") is None:
         return "none", "open_clip is not installed (pip install open-clip-torch): shot cuts only, no room types"
     if any(change.startswith("segment.clip_weights=") for change in changes):
@@ -127,35 +141,42 @@ def default_jobs() -> int:
     return max(1, min(cores, int(memory // GIGABYTES_PER_JOB)))
 
 
-def stage_settings(backend: str, labels: str, deterministic: bool, changes: Sequence[str]) -> dict[str, Any]:
-    """Settings of all stages.
+def usual_settings(backend: str, labels: str) -> dict[str, Any]:
+    """Today's settings of all stages.
 
     Args:
         backend: of the reconstruction.
         labels: of the segmentation.
-        deterministic: switches on what stages have for it.
-        changes: ``STAGE.FIELD=VALUE`` as the command line gives them.
 
     Raises:
-        ValueError: an unknown stage or field, or a value that the stage refuses; one line.
+        ValueError: a value that the stage refuses; one line.
     """
     from data_tools.collection.settings import CollectSettings
     from data_tools.postprocessing.settings import PostprocessSettings
     from data_tools.reconstruction.base import ReconstructSettings
     from data_tools.segmentation.settings import SegmentSettings
 
-    settings: dict[str, Any] = {
+    return {
         "collect": CollectSettings(),
         "segment": SegmentSettings(labels=labels),
         "reconstruct": ReconstructSettings(backend=backend),
         "postprocess": PostprocessSettings(),
-        "package": PackageSettings(unit="m", up="z", normals="keep"),
     }
-    if deterministic:
-        for name, stage in settings.items():
-            if any(field.name == "deterministic" for field in fields(stage)):
-                settings[name] = replace(stage, deterministic=True)
-    return with_changes(settings, changes)
+
+
+def given_changes(settings: Mapping[str, Any], backend: str, labels: str, deterministic: bool) -> list[str]:
+    """What the command line says in words of its own, as `with_changes` takes it.
+
+    Args:
+        settings: of all stages, to see who has a switch for it.
+        backend: "auto" says nothing.
+        labels: "auto" says nothing.
+        deterministic: switches on what stages have for it.
+    """
+    changes = [] if backend == "auto" else [f"reconstruct.backend={backend}"]
+    changes += [] if labels == "auto" else [f"segment.labels={labels}"]
+    has_switch = [name for name, stage in settings.items() if any(f.name == "deterministic" for f in fields(stage))]
+    return changes + ([f"{name}.deterministic=true" for name in has_switch] if deterministic else [])
 
 
 def with_changes(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -171,7 +192,7 @@ def with_changes(settings: Mapping[str, Any], changes: Sequence[str]) -> dict[st
         if not found or stage not in changed or not names:
             raise ValueError(f"--set {change!r}: give STAGE.FIELD=VALUE, STAGE of {', '.join(changed)}")
         try:
-            changed[stage] = _replaced(changed[stage], names, _value(text))
+            changed[stage] = _replaced(changed[stage], names, text)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"--set {change!r}: {error}") from error
     return changed
@@ -185,15 +206,14 @@ def _value(text: str) -> Any:
         return text
 
 
-def _replaced(settings: Any, names: Sequence[str], value: Any) -> Any:
+def _replaced(settings: Any, names: Sequence[str], text: str) -> Any:
     known = [field.name for field in fields(settings)] if is_dataclass(settings) else []
     if names[0] not in known:
         raise AttributeError(f"no field {names[0]!r}; there are: {', '.join(known) or 'none'}")
     before = getattr(settings, names[0])
+    value = text if isinstance(before, str) else _value(text)
     if len(names) > 1:
-        value = _replaced(before, names[1:], value)
-    elif value is None and isinstance(before, str):
-        value = "none"  # a word of the setting, not the absence of one
+        value = _replaced(before, names[1:], text)
     elif isinstance(before, bool) != isinstance(value, bool) and before is not None:
         raise TypeError(f"{value!r} is no {'yes/no (true, false)' if isinstance(before, bool) else 'value'} for it")
     return replace(settings, **{names[0]: value})

@@ -1,4 +1,4 @@
-"""A run of the chain from its options to its exit code: lock, table, signals, executor, what it ends with."""
+"""A run of the chain from its options to its exit code: lock, log, signals, executor, what it ends with."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain import finish
-from data_tools.chain.engine import Engine, Tally
-from data_tools.chain.folders import clear_attempts, list_scenes, rebuild_rows
-from data_tools.chain.items import SCENE_STAGES, Places, SceneItem, StageFunction, VideoItem
+from data_tools.chain.build import build
+from data_tools.chain.engine import RUN, DryRun, Engine, Tally
+from data_tools.chain.folders import all_rows, clear_attempts
+from data_tools.chain.items import Places, SceneItem, StageFunction, VideoItem
+from data_tools.chain.journal import Journal
 from data_tools.chain.local import Executor, LocalExecutor
 from data_tools.chain.plan import ChainSettings, Planner
-from data_tools.chain.progress import Bar, log_file
+from data_tools.chain.progress import Bar
+from data_tools.chain.recorded import record
 from data_tools.chain.sources import apart_from_earlier
-from data_tools.chain.states import States, merged_rows
+from data_tools.chain.trouble import ALIKE
 from data_tools.stages.locks import run_lock
 
 
@@ -33,10 +36,10 @@ class RunOptions:
         threads: of each worker's libraries.
         shard: (i, n), or None for all.
         ray_address: of a running Ray cluster; empty starts one here.
-        rebuild: make the table again from the folders first.
         report: write the HTML report at the end.
         quiet: no progress bar.
         grace: seconds that running items get after Ctrl-C or SIGTERM.
+        alike: so many equal failures in a row stop a stage; 0 for never.
     """
 
     executor: str = "local"
@@ -45,10 +48,10 @@ class RunOptions:
     threads: int = 1
     shard: tuple[int, int] | None = None
     ray_address: str = ""
-    rebuild: bool = False
     report: bool = True
     quiet: bool = False
     grace: float = 20.0
+    alike: int = ALIKE
 
     @property
     def name(self) -> str:
@@ -93,16 +96,6 @@ def stop_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def state_tables(places: Places) -> list[Path]:
-    """The common table and those of all shards."""
-    return [places.table, *sorted((places.work / "states").glob("*.sqlite"))]
-
-
-def own_table(places: Places, options: RunOptions) -> Path:
-    """The table that a run writes."""
-    return places.table if options.shard is None else places.work / "states" / f"{options.name}.sqlite"
-
-
 def run_chain(
     videos: Sequence[VideoItem], places: Places, settings: ChainSettings, options: RunOptions, stages: StageTable
 ) -> int:
@@ -118,53 +111,33 @@ def run_chain(
         KeyboardInterrupt: stopped twice.
     """
     places.work.mkdir(parents=True, exist_ok=True)
-    with run_lock(places.work / "locks" / f"{options.name}.lock"), log_file(_log_path(places, options)) as log:
+    with run_lock(places.work / "locks" / f"{options.name}.lock"):
+        record(places, settings.stages)
         clear_attempts(places, options.name)
-        states = open_states(places, options)
-        videos = apart_from_earlier(videos, states)
-        log.info("run over %d videos, executor %s, jobs %d", len(videos), options.executor, options.jobs)
+        journal = Journal(places.log, options.name)
+        planner = Planner(places, settings, journal, options.name, stages.read_scenes)
         try:
-            tally, stop = _work(videos, places, settings, options, stages, states)
-            code = _finish(videos, places, options, states, tally, stop)
-            log.info("%s", finish.tally_line(tally))
+            return _work(apart_from_earlier(videos, journal), planner, options, stages)
         finally:
             clear_attempts(places, options.name)
-            if not states.close(None if options.shard is None else places.table):
-                print("build_roomtours: the table of states could not be written whole", file=sys.stderr)
-                print("build_roomtours: free space; the next run mends it from the folders", file=sys.stderr)
-    return code
+            if not journal.save():
+                print("build_roomtours: the log could not be written whole; free space", file=sys.stderr)
 
 
-def _log_path(places: Places, options: RunOptions) -> Path:
-    return places.work / "logs" / f"{options.name}.log"
+def _work(videos: Sequence[VideoItem], planner: Planner, options: RunOptions, stages: StageTable) -> int:
+    executor = build_executor(options, planner.places, stages.functions)
+    bar, code = Bar(options.quiet), 0
 
+    def report() -> None:
+        nonlocal code
+        bar.close()
+        code = _finish(videos, planner, options, engine, stop)
 
-def open_states(places: Places, options: RunOptions) -> States:
-    """The table of a run with the rows of all others; made from the folders where it is new or damaged."""
-    table = own_table(places, options)
-    states = States(table, [path for path in state_tables(places) if path != table])
-    for note in states.notes:
-        print(f"build_roomtours: {note}", file=sys.stderr)
-    if options.rebuild or (states.is_new and not states.rows):
-        states.put_all(rebuild_rows(places))
-    return states
-
-
-def _work(
-    videos: Sequence[VideoItem],
-    places: Places,
-    settings: ChainSettings,
-    options: RunOptions,
-    stages: StageTable,
-    states: States,
-) -> tuple[Tally, Stop]:
-    planner = Planner(places, settings, states, options.name, stages.read_scenes)
-    executor = build_executor(options, places, stages.functions)
-    bar = Bar(options.quiet)
     try:
         with stop_signals() as stop:
-            engine = Engine(planner, executor, bar, list_scenes(places), lambda: stop.is_set, options.grace)
-            return engine.run(videos), stop
+            engine = Engine(planner, executor, bar, lambda: stop.is_set, options.grace, options.alike)
+            build(engine, videos, report)
+            return code
     finally:
         bar.close()
         executor.close()
@@ -180,36 +153,48 @@ def build_executor(options: RunOptions, places: Places, functions: Mapping[str, 
 
 
 def _finish(
-    videos: Sequence[VideoItem], places: Places, options: RunOptions, states: States, tally: Tally, stop: Stop
+    videos: Sequence[VideoItem],
+    planner: Planner,
+    options: RunOptions,
+    engine: Engine,
+    stop: Stop,
 ) -> int:
-    rows = [row for video in videos for row in states.of_video(video.video_id)]
-    print(finish.counts_table(rows))
+    """The last stage: the table of counts, statistics, card and report; returns the exit code."""
+    places, asked = planner.places, {video.video_id for video in videos}
+    tally, executor = engine.tally, engine.executor
+    rows = [row for row in all_rows(places, planner.journal) if row.video in asked]
+    print(finish.counts_table(rows, planner.journal.seconds))
     print(finish.tally_line(tally))
     if stop.is_set:
         print(f"build_roomtours: stopped by {stop.name}; start it again to go on", file=sys.stderr)
         return 130
-    if tally.stopped:
-        print(f"build_roomtours: downloads: {tally.stopped}", file=sys.stderr)
-    try:
-        is_new = finish.refresh_summary(places, states)
-        if options.report and (is_new or tally.ran or not (places.out / "report/index.html").is_file()):
-            finish.refresh_report(places, options.jobs)
-    except OSError as error:
-        print(f"build_roomtours: {places.out}: {error.strerror or error}; free space and run again", file=sys.stderr)
+    for what, why in {**tally.stopped, **executor.stopped}.items():
+        print(f"build_roomtours: {what} stopped: {why}", file=sys.stderr)
+    if RUN in tally.stopped:
         return 1
-    has_failed = any(row.status == "failed" for row in rows)
-    if has_failed:
-        print(f"build_roomtours: see {_log_path(places, options)}, and --status for every reason", file=sys.stderr)
+    if options.shard is None:
+        _write_report(places, options, tally)
+    else:
+        print("this is a shard: a run without --shard, when all are done, writes the statistics and the report")
+    if tally.failed:
+        print("build_roomtours: --status names every item that failed", file=sys.stderr)
+    return 1 if tally.failed or tally.stopped or executor.stopped else 0
+
+
+def _write_report(places: Places, options: RunOptions, tally: Tally) -> None:
+    is_new = finish.refresh_summary(places)
     page = places.out / "report" / "index.html"
+    if options.report and (is_new or tally.ran or not page.is_file()):
+        finish.refresh_report(places, options.jobs)
     print(f"{f'look at {page}, or: ' if page.is_file() else ''}python data_tools/report.py {places.out} --serve")
-    return 1 if has_failed or tally.stopped else 0
 
 
 def print_status(places: Places) -> None:
-    """Counts over all tables, and each item that is not done; nothing is run or written."""
-    rows = list(merged_rows(state_tables(places)).values())
-    print(finish.counts_table(rows))
-    for row in sorted(rows, key=lambda r: r.item):
+    """Counts over all items, and each that is not done; nothing is run or written."""
+    journal = Journal(places.log)
+    rows = all_rows(places, journal)
+    print(finish.counts_table(rows, journal.seconds))
+    for row in sorted(rows, key=lambda row: (row.video, row.name)):
         if row.status != "done":
             again = "" if row.permanent else " (tried again by the next run)"
             print(f"{row.status}: {row.stage} {row.name}: {row.reason}{again}")
@@ -219,18 +204,7 @@ def dry_run(
     videos: Sequence[VideoItem], places: Places, settings: ChainSettings, options: RunOptions, stages: StageTable
 ) -> dict[str, int]:
     """What a run would do now, by stage; scenes of videos that are not yet segmented are not known."""
-    counts = {"settled": 0}
-    scratch = States(None, state_tables(places))
-    planner = Planner(places, settings, scratch, options.name, stages.read_scenes)
-    for video in apart_from_earlier(videos, scratch):
-        step = planner.video_step(video)
-        calls = [step.call]
-        for scene in step.scenes:
-            call = planner.scene_step(video, scene).call
-            counts["settled"] += call is None
-            if call is not None:
-                for stage in SCENE_STAGES[SCENE_STAGES.index(call.stage) :]:
-                    counts[stage] = counts.get(stage, 0) + 1
-        for call in filter(None, calls):
-            counts[call.stage] = counts.get(call.stage, 0) + 1
-    return counts
+    journal = Journal(places.log)
+    run = DryRun(Planner(places, settings, journal, options.name, stages.read_scenes))
+    build(run, apart_from_earlier(videos, journal))
+    return dict(run.counts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from data_tools.chain.items import VideoItem, shard_of
+from data_tools.chain.journal import Journal, Print
 from data_tools.chain.plan import fingerprint_of
-from data_tools.chain.states import States
 from data_tools.stages.record import text_hash
 
 
@@ -80,12 +81,14 @@ def _identity(video: VideoItem) -> str:
         return text_hash(video.path)
 
 
-def apart_from_earlier(videos: Sequence[VideoItem], states: States) -> list[VideoItem]:
+def apart_from_earlier(videos: Sequence[VideoItem], journal: Journal) -> list[VideoItem]:
     """Give a video another name where an earlier run took its name for another file that is still there."""
-    apart = []
+    apart, known = [], dict[str, list[Print]]()
+    for found in journal.prints.values():
+        known.setdefault(found.video, []).append(found)
     for video in videos:
-        others = states.sources_of(video.video_id) if video.path is not None else []
-        path = str(video.path.resolve()) if video.path is not None else ""
+        others = known.get(video.video_id, []) if video.path is not None else []
+        path = os.path.abspath(video.path) if video.path is not None else ""
         if any(other.path != path and Path(other.path).is_file() for other in others):
             mark = _identity(video)
             if all(other.fingerprint != mark for other in others):

@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import Call, SceneItem, StageFunction
-from data_tools.packaging.clouds import fingerprint, package_cloud
-from data_tools.stages.record import PASSING_ERRNO, StageRecord
-from data_tools.stages.scene_folder import read_meta
-
-CLOUD = "cloud.ply"
+from data_tools.stages.record import StageRecord, read_record
 
 
 def collect(call: Call) -> StageRecord:
@@ -20,7 +16,9 @@ def collect(call: Call) -> StageRecord:
 
     video = call.video
     source = VideoSource(video.video_id, video.url, None, video.ranges, dict(video.extra))
-    return collect_video(source, call.folder, call.settings)
+    record = read_record(call.folder)
+    is_redone = record is not None and record.key not in ("", call.key)
+    return collect_video(source, call.folder, call.settings, overwrite=is_redone)
 
 
 def segment(call: Call) -> StageRecord:
@@ -37,12 +35,12 @@ def reconstruct(call: Call) -> StageRecord:
 
     assert call.source is not None
     assert call.scene is not None
-    packets = call.inputs / "packets.npy" if call.inputs else None
-    return reconstruct_scene(call.source, call.scene.start, call.scene.end, call.folder, call.settings, packets=packets)
+    packets = call.inputs / "packets.npy" if call.inputs is not None else None
+    return reconstruct_scene(call.source, call.scene.intervals, call.folder, call.settings, packets=packets)
 
 
 def postprocess(call: Call) -> StageRecord:
-    """A cloud as reconstructed to one in metres, z up, judged."""
+    """A cloud as reconstructed to a scene folder: metres, z up, judged."""
     from data_tools.postprocess import postprocess_scene
 
     assert call.inputs is not None
@@ -52,41 +50,17 @@ def postprocess(call: Call) -> StageRecord:
 def provenance(call: Call) -> dict[str, Any]:
     """Where a scene comes from, for its meta.json: no path of this machine, no time stamp."""
     video, scene = call.video, call.scene or SceneItem(call.name)
-    facts: dict[str, Any] = {"video": video.video_id, "scene": scene.scene_id, "start": scene.start, "end": scene.end}
+    facts: dict[str, Any] = {"video": video.video_id, "scene": scene.scene_id, "intervals": scene.intervals}
     optional = {"label": scene.label, "probability": scene.probability, "url": video.url, **dict(video.extra)}
     optional.update(call.facts)
     return {**facts, **{name: value for name, value in optional.items() if value not in ("", None)}}
-
-
-def package(call: Call) -> StageRecord:
-    """A clean cloud to a scene folder of the data set; its meta.json names the video, and no path of this machine."""
-    assert call.inputs is not None
-    path, settings = call.inputs / CLOUD, call.settings
-    record = StageRecord("package", call.name, settings_hash=settings.digest())
-    try:
-        record.input_hash = fingerprint(path)
-        known = read_meta(call.folder) or {}
-        if (known.get("chain_key"), known.get("source", {}).get("fingerprint")) == (call.key, record.input_hash):
-            record.skipped = True
-            return record
-        extra = {**provenance(call), "postprocess": read_meta(call.inputs) or {}, "chain_key": call.key}
-        place, name = call.folder.parent, f"{call.name}/{CLOUD}"
-        done = package_cloud(path, place, settings, call.name, overwrite=True, extra=extra, source_name=name)
-    except OSError as error:
-        record.status = "failed"
-        cure = "free space or limits on the disk" if error.errno in PASSING_ERRNO else "check the file and its rights"
-        record.reason = f"{call.name}: {error.strerror or error}; {cure}, then start it again"
-        return record
-    record.status, record.reason, record.permanent = done.status, done.reason, done.permanent
-    record.result, record.notes = {k: done.result[k] for k in ("points", "size") if k in done.result}, done.notes
-    return record
 
 
 def read_scenes(folder: Path) -> list[SceneItem]:
     """The scenes that the segment stage left."""
     from data_tools.segment import read_scenes as read
 
-    return [SceneItem(s.scene_id, s.start, s.end, s.label, s.probability) for s in read(folder)]
+    return [SceneItem(s.scene_id, s.intervals, s.label, s.probability) for s in read(folder)]
 
 
 FUNCTIONS: dict[str, StageFunction] = {
@@ -94,5 +68,4 @@ FUNCTIONS: dict[str, StageFunction] = {
     "segment": segment,
     "reconstruct": reconstruct,
     "postprocess": postprocess,
-    "package": package,
 }

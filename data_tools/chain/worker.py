@@ -18,8 +18,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from data_tools.chain.items import Call, Outcome, StageFunction, mark_file
-from data_tools.stages.record import StageError, StageRecord
+from data_tools.chain.items import STAGES, Call, Outcome, StageFunction
+from data_tools.stages.record import RECORD, StageError, StageRecord, read_record, write_record
 
 _COUNTER = itertools.count()
 PR_SET_PDEATHSIG = 1
@@ -39,6 +39,7 @@ def execute(functions: Mapping[str, StageFunction], call: Call) -> Outcome:
     try:
         _seed(call, folder)
         record = functions[call.stage](replace(call, folder=folder))
+        _put_key(call, record, folder)
     except Exception as error:  # a bug or an odd file must not end the run: it becomes the item's reason
         traceback.print_exc()
         record = StageRecord(call.stage, call.name, "failed", _reason(call, error), _is_permanent(error))
@@ -46,13 +47,21 @@ def execute(functions: Mapping[str, StageFunction], call: Call) -> Outcome:
 
 
 def _seed(call: Call, folder: Path) -> None:
-    """The record of the finished folder goes into the attempt's, so that the stage can say that it is current."""
+    """The record of a finished folder (made by the stage's own script, say) lets the stage say that it is current."""
     if call.attempts is None:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if call.seed:
+    if (call.folder / RECORD).is_file() and (call.folder / STAGES[call.stage].needs).is_file():
         folder.mkdir()
-        shutil.copyfile(call.folder / mark_file(call.stage), folder / mark_file(call.stage))
+        shutil.copyfile(call.folder / RECORD, folder / RECORD)
+
+
+def _put_key(call: Call, record: StageRecord, folder: Path) -> None:
+    """The call's key goes into the record, there too where the stage wrote it."""
+    record.key = call.key
+    stored = read_record(folder)
+    if stored is not None and (stored.status, stored.reason) == (record.status, record.reason):
+        write_record(folder, record)
 
 
 def _reason(call: Call, error: Exception) -> str:

@@ -39,7 +39,8 @@ class ChannelRules:
     """Who is allowed and who is denied; a person's decision in the review file wins over the lists.
 
     Attributes:
-        allowed, denied: ids, @handles, names or addresses of channels, in small letters.
+        allowed: ids, @handles, names or addresses of channels, in small letters.
+        denied: the same.
         decisions: the same from the review file -> allow or deny.
         is_closed: whether only allowed channels pass.
     """

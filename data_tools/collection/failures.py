@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from data_tools.stages.record import DISK
+
 PERMANENT = "permanent"
 PASSING = "passing"
 RATE_LIMITED = "rate_limited"
 LOGIN = "login"
-DISK = "disk"
 KINDS = (PERMANENT, PASSING, RATE_LIMITED, LOGIN, DISK)
 REASON_LENGTH = 300
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -124,8 +124,11 @@ def standing_record(source: VideoSource, folder: Path, settings: CollectSettings
     digest, asked = settings.digest(), text_hash(source.url)
     is_same = record.settings_hash == digest and record.input_hash == asked
     waits_for_login = is_same and record.result.get("failure") == LOGIN and settings.cookies is None
-    is_whole = record.status != "done" or (folder / str(record.result.get("file"))).is_file()
-    if waits_for_login or (is_whole and is_current(record, digest, asked)):
+    if record.status == "done":  # whatever the settings are now: changed ones are for what is not there yet
+        stands = record.input_hash == asked and (folder / str(record.result.get("file"))).is_file()
+    else:
+        stands = waits_for_login or is_current(record, digest, asked)
+    if stands:
         record.skipped = True
         return record
     return None

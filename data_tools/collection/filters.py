@@ -66,7 +66,8 @@ class FilterSettings:
     """Limits of what is wanted.
 
     Attributes:
-        min_duration, max_duration: seconds; a video of unknown length passes.
+        min_duration: seconds; a video of unknown length passes.
+        max_duration: seconds, likewise.
         min_height: lines, where the listing tells; 0 takes all.
         allows_live: whether past live streams are taken.
         in_description: search the words in descriptions too (agents advertise their drone there).

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,37 +11,12 @@ from typing import Any
 
 from data_tools.collection.failures import LOGIN, PERMANENT
 from data_tools.collection.sources import VideoSource
+from data_tools.stages.lines import append_lines, read_lines
 from data_tools.stages.record import StageRecord, read_record
 
 AREA = ".download"  # beside the video folders: unfinished downloads, the ledger, the pause
 LEDGER = "ledger.jsonl"
 DONE = "done"
-
-
-def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Add a JSON line in one write; after a line that a kill cut off, on a line of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(value, ensure_ascii=False) + "\n"
-    with path.open("a+b") as handle:
-        if handle.tell():
-            handle.seek(-1, os.SEEK_END)
-            if handle.read(1) != b"\n":
-                line = "\n" + line
-        handle.write(line.encode())
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file, a line each; damaged lines are passed over."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as handle:
-        for line in handle:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
 
 
 class Ledger:
@@ -63,7 +36,7 @@ class Ledger:
             "reason": reason,
             **facts,
         }
-        append_line(self.path, entry)
+        append_lines(self.path, [entry])
 
     def entries(self) -> list[dict[str, Any]]:
         """All tries, oldest first."""

@@ -142,11 +142,10 @@ def _collect(rows: Sequence[Row]) -> Manifest:
     for row in rows:
         if isinstance(row.source, str):
             manifest.problems.append(f"{row.place}: {row.source}")
-        elif row.source.key in found:
-            manifest.duplicates += 1
-            found[row.source.key] = _unite(found[row.source.key], row.source)
-        else:
-            found[row.source.key] = row.source
+            continue
+        key = row.source.key
+        manifest.duplicates += key in found
+        found[key] = _unite(found[key], row.source) if key in found else row.source
     names: set[str] = set()
     for key, source in found.items():
         if source.video_id in names:  # two videos of one name, as the same stem in two folders

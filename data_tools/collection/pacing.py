@@ -18,7 +18,8 @@ class Pause:
 
     Args:
         videos: the folder of the video folders.
-        sleep, now: for tests.
+        sleep: for tests.
+        now: for tests.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from data_tools.collection.failures import DISK, PASSING, RATE_LIMITED
 from data_tools.collection.pacing import Pause
+from data_tools.collection.preflight import age_of_yt_dlp
 from data_tools.collection.settings import CollectSettings
 from data_tools.stages.record import StageRecord, read_record, write_record
 
@@ -53,7 +54,8 @@ class Patience:
     Args:
         videos: folder of the video folders.
         settings: see ``CollectSettings``.
-        sleep, now: for tests.
+        sleep: for tests.
+        now: for tests.
     """
 
     def __init__(
@@ -70,6 +72,18 @@ class Patience:
         self._alike: list[str] = []  # videos that were answered so, in a row
         self._suspects: set[str] = set()  # showed a sign of a dead network or of a rate limit
         self._own: set[str] = set()  # showed one, and others came through since: it is their own
+
+    def remember(self, records: Sequence[StageRecord]) -> None:
+        """Take up the row of equal answers that a run was at when it was killed.
+
+        Args:
+            records: its last answers, oldest first.
+        """
+        for record in records:
+            answer = answer_of(record)
+            if answer in ("", NETWORK, REFUSED) or answer != self._answer:
+                self._answer, self._alike = answer, []
+            self._alike += [record.item] if answer not in ("", NETWORK, REFUSED) else []
 
     def tell(self, record: StageRecord) -> list[str]:
         """Take the answer to a question that was really asked.
@@ -112,7 +126,7 @@ class Patience:
             return []
         if self.waits == self.settings.pauses:
             reason = f"still refused after {self.waits} waits ({record.reason})"
-            cure = "check the network, then start it again" if self._answer == NETWORK else CURE
+            cure = "check the network, then start it again" if self._answer == NETWORK else cure_line()
             raise QueueStoppedError(f"{reason}; {cure}", self._alike)
         first = self.settings.network_pause if self._answer == NETWORK else self.settings.pause
         why = f"{record.result.get('category')}: {record.reason[:120]}"
@@ -128,10 +142,15 @@ class Patience:
         for name in names:
             take_back(self.videos / name)
         raise QueueStoppedError(
-            f"{count} answers in a row were alike ({record.reason}); {CURE}; if all of these videos are so, "
+            f"{count} answers in a row were alike ({record.reason}); {cure_line()}; if all of these videos are so, "
             "go on with the setting alike=0",
             names,
         )
+
+
+def cure_line() -> str:
+    """What to do about answers that tell of the asker; an old yt-dlp is named."""
+    return "; ".join(filter(None, (age_of_yt_dlp(), CURE)))
 
 
 def answer_of(record: StageRecord) -> str:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sysconfig
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from data_tools.collection.sources import VideoSource, is_youtube
+from data_tools.stages.record import tool_versions
 
+OLD_DAYS = 60  # sites change faster than that
 RUNTIMES = ("deno", "node", "bun", "qjs")
 
 
 def find_program(name: str) -> str | None:
     """A program on the path, or beside this Python (deno and ffmpeg come as wheels too)."""
     return shutil.which(name) or shutil.which(name, path=str(Path(sysconfig.get_path("scripts"))))
+
+
+def age_of_yt_dlp(today: date | None = None) -> str:
+    """What the installed version's name, a date, says of its age, where it is an old one; else empty."""
+    version = tool_versions(["yt-dlp"]).get("yt-dlp", "")
+    found = re.match(r"(\d{4})\.(\d{1,2})\.(\d{1,2})", version)
+    if found is None:
+        return ""
+    days = ((today or date.today()) - date(*map(int, found.groups()))).days
+    return f"yt-dlp {version} is {days} days old" if days > OLD_DAYS else ""
 
 
 def check_tools(

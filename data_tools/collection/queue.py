@@ -42,7 +42,8 @@ class Asker:
     Args:
         videos: folder of the video folders.
         settings: see ``CollectSettings``.
-        factory, hook: as for ``collect_video``.
+        factory: as for ``collect_video``.
+        hook: as for ``collect_video``.
         say: gets a line when a wait begins.
         **clock: ``sleep`` and ``now`` of ``Patience``, for tests.
     """

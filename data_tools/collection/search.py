@@ -19,13 +19,13 @@ from data_tools.collection.channels import ChannelRules, count_channels, decisio
 from data_tools.collection.failures import RATE_LIMITED, Failure, classify
 from data_tools.collection.fetch import Factory, QuietLog, youtube_dl
 from data_tools.collection.filters import Filter, FilterSettings
-from data_tools.collection.ledger import append_line, read_lines
 from data_tools.collection.manifest import write_manifest
 from data_tools.collection.pacing import Pause
 from data_tools.collection.patience import QueueStoppedError, Say, to_stderr
 from data_tools.collection.settings import CollectSettings, common_options
 from data_tools.collection.sources import SourceError, VideoSource, source_from_id, source_from_url
 from data_tools.stages.files import replacing
+from data_tools.stages.lines import append_lines, read_lines
 
 KEPT_FIELDS = (
     *("id", "url", "title", "duration", "channel", "channel_id", "uploader", "uploader_id", "live_status"),
@@ -86,7 +86,8 @@ class Lister:
         count: entries a query.
         settings: manners.
         factory: makes a ``YoutubeDL`` of its options; for tests.
-        say, pause: as in ``queue.Asker`` and ``patience.Patience``.
+        say: as in ``queue.Asker``.
+        pause: as in ``patience.Patience``.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Lister:
             if isinstance(result, Failure):
                 failed.append(f"{query}: {result.reason}")
                 continue
-            append_line(self.path, {"query": query, "count": self.count, "entries": result})
+            append_lines(self.path, [{"query": query, "count": self.count, "entries": result}])
 
     def _patiently(self, address: str) -> list[dict[str, Any]] | Failure:
         for waits in range(self.settings.pauses + 1):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from data_tools.stages.scene_folder import settings_hash
 
@@ -24,6 +24,8 @@ class CollectSettings:
         min_height: a video that has fewer lines at best is rejected; 0 takes all.
         max_duration: seconds; longer videos are rejected; 0 takes all.
         sort: yt-dlp's order among what is left: H.264 first, for AV1 is not decoded everywhere.
+        proxy: address that all requests go through, as yt-dlp takes it; empty for the environment's.
+        extractor_args: yt-dlp's ``KEY:ARG=VALUE[,VALUE][;ARG=...]``, each for an extractor.
         cookies: Netscape cookie file; never taken from a browser. yt-dlp writes renewed cookies back to it.
         sleep_interval: seconds (least, most) between downloads.
         sleep_requests: seconds between the requests of one video.
@@ -40,10 +42,14 @@ class CollectSettings:
         rounds: times the queue is gone through, for passing failures.
     """
 
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("proxy", "cookies")  # of one machine or person, not of the data set
+
     max_height: int = 720
-    min_height: int = 0
+    min_height: int = 480
     max_duration: float = 0.0
     sort: tuple[str, ...] = ("vcodec:h264", "res", "fps")
+    proxy: str = ""
+    extractor_args: tuple[str, ...] = ()
     cookies: Path | None = None
     sleep_interval: tuple[float, float] = (5.0, 10.0)
     sleep_requests: float = 0.75
@@ -61,6 +67,7 @@ class CollectSettings:
     def __post_init__(self) -> None:
         if self.max_height < 1 or not 0 <= self.min_height <= self.max_height:
             raise ValueError(f"heights {self.min_height} to {self.max_height}: give 0 <= min <= max, max at least 1")
+        parse_extractor_args(self.extractor_args)
         if not 0 <= self.sleep_interval[0] <= self.sleep_interval[1]:
             raise ValueError(f"sleep interval {self.sleep_interval}: give 0 <= least <= most, in seconds")
         limits = ("max_duration", "sleep_requests", "retries", "bytes_per_second", "pause", "pauses", "network_pause")
@@ -80,6 +87,24 @@ class CollectSettings:
     def format(self) -> str:
         """yt-dlp's format choice: video only, else a file with sound."""
         return f"bv*[height<=?{self.max_height}]/b[height<=?{self.max_height}]"
+
+
+def parse_extractor_args(texts: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Extractor arguments as yt-dlp's Python API takes them: extractor -> argument -> values.
+
+    Raises:
+        ValueError: not ``KEY:ARG=VALUE[,VALUE][;ARG=...]``; one line.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for text in texts:
+        key, _, rest = text.partition(":")
+        for part in rest.split(";"):
+            name, sign, values = part.partition("=")
+            if not (key.strip() and name.strip() and sign):
+                raise ValueError(f"extractor_args {text!r}: give KEY:ARG=VALUE[,VALUE], as youtube:player_client=web")
+            names = found.setdefault(key.strip().lower(), {})
+            names[name.strip().lower().replace("-", "_")] = [value.strip() for value in values.split(",")]
+    return found
 
 
 def retry_wait(n: int) -> float:
@@ -110,6 +135,10 @@ def common_options(settings: CollectSettings, logger: Any) -> dict[str, Any]:
         "sleep_interval_requests": settings.sleep_requests,
         "js_runtimes": {name: {} for name in JS_RUNTIMES},
     }
+    if settings.proxy:
+        options["proxy"] = settings.proxy
+    if settings.extractor_args:
+        options["extractor_args"] = parse_extractor_args(settings.extractor_args)
     if settings.cookies is not None:
         options["cookiefile"] = str(settings.cookies)
     return options

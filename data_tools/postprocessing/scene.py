@@ -1,4 +1,4 @@
-"""One scene folder through the post-processing, and on into the dataset."""
+"""One reconstruction to one scene folder of the data set."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, write_ply
-from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud
+from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud
+from data_tools.packaging.clouds import fingerprint
 from data_tools.postprocessing.cameras import Cameras, read_cameras, write_cameras
 from data_tools.postprocessing.layout import Layout
 from data_tools.postprocessing.pipeline import Scene, process
@@ -15,7 +15,6 @@ from data_tools.postprocessing.preview import draw_preview
 from data_tools.postprocessing.quality import reject_reason
 from data_tools.postprocessing.scale import scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
-from data_tools.stages.files import write_json
 from data_tools.stages.record import (
     RejectedError,
     StageError,
@@ -25,8 +24,7 @@ from data_tools.stages.record import (
     text_hash,
     tool_versions,
 )
-from data_tools.stages.scene_folder import META, read_meta, safe_name
-from data_tools.stages.splits import written_splits
+from data_tools.stages.scene_folder import fill_scene, safe_name
 
 STAGE = "postprocess"
 CLOUD, CAMERAS, PREVIEW = "cloud.ply", "cameras.npz", "preview.png"
@@ -106,17 +104,21 @@ def postprocess_scene(
     overwrite: bool = False,
     provenance: dict[str, Any] | None = None,
     workers: int = 1,
+    refused: Path | None = None,
 ) -> StageRecord:
-    """Post-process one scene into ``folder``: cloud.ply, meta.json, preview.png, cameras.npz, record.json.
+    """Post-process one scene into ``folder``: its arrays, meta.json, preview.png, cameras.npz, record.json.
 
     Args:
         cloud_folder: of the reconstruction, with cloud.ply and perhaps cameras.npz; or a plain cloud file.
-        folder: the scene's; its name is the scene's name and, with the seed, decides every draw.
+        folder: the scene's, ``OUT/<split>/<scene>``; its name is the scene's name and, with the seed, decides every
+            draw.
         settings: see `PostprocessSettings`.
         overwrite: do again what is done.
         provenance: source video id, times, perhaps ``is_metric``; goes into meta.json beside the result of the
             reconstruction's record.
         workers: threads; the result does not depend on it.
+        refused: takes the record of what is rejected or failed, so that ``OUT/<split>`` holds scenes only; None leaves
+            it in ``folder``.
 
     Returns:
         The record; "rejected" with the reason and the quality where the scene is under the limits.
@@ -133,7 +135,7 @@ def postprocess_scene(
     def work(partial: Path, record: StageRecord) -> None:
         _work(source, origin, settings, workers, partial, record)
 
-    return run_stage(STAGE, folder, settings.digest(), mark, work, overwrite)
+    return run_stage(STAGE, folder, settings.digest(), mark, work, overwrite, refused)
 
 
 def _work(
@@ -173,12 +175,10 @@ def write_result(
     folder: Path, name: str, scene: Scene, provenance: dict[str, Any], settings: PostprocessSettings
 ) -> None:
     """Write a scene's files into an existing folder; no time stamps, no paths of this machine."""
-    meta = {"name": name, "source": provenance, "tools": tool_versions(TOOLS), **scene.meta}
-    scene.cloud.notes = []
-    write_ply(folder / CLOUD, scene.cloud)
+    meta = {**provenance, "tools": tool_versions(TOOLS), **scene.meta}
+    fill_scene(folder, name, scene.cloud, meta, settings.normal_dtype)
     if scene.cameras is not None:
         write_cameras(folder / CAMERAS, scene.cameras)
-    write_json(folder / META, meta)
     if settings.preview:
         size = " x ".join(f"{v:.1f}" for v in meta["size"])
         q, factor = meta["quality"], meta["scale"]
@@ -200,42 +200,6 @@ def write_result(
             caption,
             scene_rng(name, settings.seed, "preview"),
         )
-
-
-def package_scene(
-    clean_folder: str | Path,
-    out_split_dir: str | Path,
-    name: str | None = None,
-    overwrite: bool = False,
-    normal_dtype: str = "float32",
-) -> StageRecord:
-    """Package a post-processed scene as ``out_split_dir/<name>``: metres and axes as they are, normals kept.
-
-    One that another split of the same data set holds already is written there.
-    The scene's meta.json keeps everything of the post-processing under "postprocess": the source video and times, tool
-    versions, settings hash and every factor; its own ``transform`` then is only the last shift.
-
-    Returns:
-        The record; "failed" where the folder holds no finished scene. OSError of the output is raised.
-    """
-    clean_folder = Path(clean_folder)
-    name = name or safe_name(clean_folder.name)
-    meta = read_meta(clean_folder)
-    if meta is None or not (clean_folder / CLOUD).is_file():
-        record = read_record(clean_folder)
-        why = f" ({record.status}: {record.reason})" if record is not None and record.reason else ""
-        reason = f"{clean_folder}: holds no finished scene{why}; run postprocess.py for it first"
-        return StageRecord("package", name, "failed", reason)
-    out, split = Path(out_split_dir).parent, Path(out_split_dir).name
-    return package_cloud(
-        clean_folder / CLOUD,
-        out / (written_splits(out, name) or [split])[0],
-        PackageSettings(unit="m", up="z", normals="keep", normal_dtype=normal_dtype),
-        name,
-        overwrite,
-        extra={"postprocess": meta},
-        source_name=f"{name}/{CLOUD}",
-    )
 
 
 def find_scenes(sources: list[Path]) -> list[tuple[str, Path]]:

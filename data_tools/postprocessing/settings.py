@@ -67,6 +67,7 @@ class PostprocessSettings:
         neighbours: points per plane of the normals (32 in the release).
         normal_cell: one plane per cell of that many spacings is shared by its points; 0: a plane per point.
         grid: cell of the backbone; the scene must have fewer than 2^16 along each axis.
+        normal_dtype: "float32", or "float16" to halve the normals on disk.
         limits: what a scene must reach.
         preview: draw preview.png.
         seed: of every draw, together with the scene's name.
@@ -88,6 +89,7 @@ class PostprocessSettings:
     neighbours: int = 32
     normal_cell: float = 2.0
     grid: float = 0.02
+    normal_dtype: str = "float32"
     limits: Limits = field(default_factory=Limits)
     preview: bool = True
     seed: int = 0
@@ -102,6 +104,8 @@ class PostprocessSettings:
             raise ValueError(f"cap_rule {self.cap_rule!r} is unknown; choose from {', '.join(CAP_RULES)}")
         if self.scale not in SCALE_RULES:
             raise ValueError(f"scale {self.scale!r} is unknown; choose from {', '.join(SCALE_RULES)}")
+        if self.normal_dtype not in ("float32", "float16"):
+            raise ValueError(f"normal_dtype {self.normal_dtype!r} is unknown; choose float32 or float16")
         if self.up != "auto" and self.up.lstrip("-") not in ("x", "y", "z"):
             raise ValueError(f"up {self.up!r} is unknown; choose auto, x, y, z, -x, -y or -z")
         if self.point_cap < 100 or self.min_points < 0:

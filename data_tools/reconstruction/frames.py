@@ -21,6 +21,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".a
 ORIENTATION = 0x112  # EXIF; from 5 on the picture lies on its side
 BLURRED = 0.8  # a frame under this share of its neighbourhood's best sharpness gives way to the best
 MEASURED_SIDE = 320
+Intervals = Sequence[tuple[float, float | None]]
 NUMBER = re.compile(r"^\d+(\.\d+)?$")
 DIGITS = re.compile(r"(\d+)")
 
@@ -132,8 +133,7 @@ FrameSize = Callable[[ReconstructSettings, int, int], tuple[int, int]]
 
 def frames_for(
     source: Path,
-    start: float,
-    end: float | None,
+    intervals: Intervals,
     settings: ReconstructSettings,
     packets: Path | None = None,
     backend: Reconstructor | type[Reconstructor] | None = None,
@@ -144,7 +144,9 @@ def frames_for(
     What comes back holds arrays and pickles.
 
     Args:
-        source, start, end, settings: as for `read_frames`.
+        source: as for `read_frames`.
+        intervals: as for `read_frames`.
+        settings: as for `read_frames`.
         packets: ``packets.npy`` of the segment stage, which saves reading the whole file for its packets' times.
         backend: instead of that of the settings.
 
@@ -157,13 +159,12 @@ def frames_for(
         known = None if packets is None else np.load(packets)
     except (OSError, ValueError):
         known = None  # another version's folder, or none: the times are read from the video
-    return read_frames(source, start, end, settings, found.max_frames, found.frame_size, known)
+    return read_frames(source, intervals, settings, found.max_frames, found.frame_size, known)
 
 
 def read_frames(
     source: Path,
-    start: float,
-    end: float | None,
+    intervals: Intervals,
     settings: ReconstructSettings,
     limit: int | None,
     size: FrameSize,
@@ -174,9 +175,9 @@ def read_frames(
     Args:
         source: a video, or a folder of images. Images are taken in the order of their names, numbers in them as
             numbers (frame_2 before frame_10); where all names are numbers, these are the times in seconds (else the
-            position is), and ``start`` and ``end`` count from the first. What is no image, cannot be read or has
-            another size than most is left out with a note.
-        start, end: seconds; None for the end of the source.
+            position is), and the intervals count from the first. What is no image, cannot be read or has another size
+            than most is left out with a note.
+        intervals: (start, end) seconds in order of time; an end of None is the source's. Each gives its share.
         settings: how many, whether blurred ones give way, known intrinsics of the full resolution.
         limit: most frames the backend takes, or None.
         size: the settings and the source's (width, height) -> (width, height) of the frames.
@@ -185,14 +186,15 @@ def read_frames(
     Raises:
         StageError: missing, unreadable, or fewer than 2 frames between the times; one line.
     """
-    if end is not None and not end > start:
-        raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; give an end after the start")
+    for start, end in intervals:
+        if end is not None and not end > start:
+            raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; the end comes after it")
     if source.is_dir():
-        found, full, seen, notes = _from_folder(source, start, end, settings, limit, size)
+        found, full, seen, notes = _from_folder(source, intervals, settings, limit, size)
     else:
-        found, full, seen, notes = _from_video(source, start, end, settings, limit, size, packets)
+        found, full, seen, notes = _from_video(source, intervals, settings, limit, size, packets)
     if len(found) < 2:
-        reason = f"{source.name}: {len(found)} frame(s) from {start} s on; a cloud needs at least 2 views"
+        reason = f"{source.name}: {len(found)} frame(s) from {intervals[0][0]} s on; a cloud needs at least 2 views"
         raise StageError("; ".join([reason, *notes]))
     images = np.stack([chosen.image for chosen in found])
     camera = None
@@ -220,8 +222,7 @@ Found = tuple[list[Chosen], tuple[int, int], int, list[str]]
 
 def _from_video(
     source: Path,
-    start: float,
-    end: float | None,
+    intervals: Intervals,
     settings: ReconstructSettings,
     limit: int | None,
     size: FrameSize,
@@ -230,23 +231,34 @@ def _from_video(
     from data_tools.video.sampling import DecodeReport, probe_video, sample_raw
 
     info = probe_video(source)
-    last = info.duration if end is None else min(end, info.duration)
-    count, seen = count_frames(settings, max(last - start, 0.0), limit), 0
+    spans = [(start, info.duration if end is None else min(end, info.duration)) for start, end in intervals]
+    lengths = [max(last - start, 0.0) for start, last in spans]
+    count, seen = count_frames(settings, sum(lengths), limit), 0
     wanted, report = size(settings, info.width, info.height), DecodeReport()
 
-    def stills() -> Iterator[Still]:
+    def stills(start: float, last: float) -> Iterator[Still]:
         nonlocal seen
         for raw in sample_raw(source, None, start, last, report, packets):
             seen += 1
             value = sharpness(raw.luma(MEASURED_SIDE)) if settings.replace_blurred else 0.0
             yield Still(raw.index, raw.time, value, partial(raw.pixels, wanted))
 
-    # converted at once: a picture that waits holds the decoder's memory
-    found = [Chosen(s.index, s.time, s.image(), flag) for s, flag in choose(stills(), start, last, count)]
+    found: list[Chosen] = []
+    for (start, last), share in zip(spans, _shares(count, lengths), strict=True):
+        if share:
+            # converted at once: a picture that waits holds the decoder's memory
+            chosen = choose(stills(start, last), start, last, share)
+            found += [Chosen(s.index, s.time, s.image(), flag) for s, flag in chosen]
     notes = [f"{report.hdr} video: colours brought to ordinary ones (BT.709)"] if report.hdr else []
     if report.errors:
         notes.append(f"{report.errors} damaged packets or frames left out")
     return found, (info.width, info.height), seen, notes
+
+
+def _shares(count: int, lengths: list[float]) -> list[int]:
+    """How many of ``count`` frames each stretch gives, by its length; their sum is ``count``."""
+    ends = np.round(np.cumsum(lengths) * count / max(sum(lengths), 1e-9)).astype(int)
+    return [int(share) for share in np.diff(ends, prepend=0)] if sum(lengths) > 0 else [count, *[0] * len(lengths[1:])]
 
 
 def list_images(folder: Path) -> list[tuple[Path, float]]:
@@ -272,14 +284,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _from_folder(
-    folder: Path, start: float, end: float | None, settings: ReconstructSettings, limit: int | None, size: FrameSize
+    folder: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None, size: FrameSize
 ) -> Found:
     entries = list_images(folder)
     first = entries[0][1]
     inside = [
         (index, path, time, _image_size(path))
         for index, (path, time) in enumerate(entries)
-        if time - first >= start and (end is None or time - first <= end)
+        if any(start <= time - first and (end is None or time - first <= end) for start, end in intervals)
     ]
     sizes = Counter(full for *_, full in inside if full is not None)
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)

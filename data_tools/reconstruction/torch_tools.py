@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_tools.reconstruction.base import ReconstructSettings
+from data_tools.stages.gpu import use_gpu
 from data_tools.stages.record import StageError
 
 if TYPE_CHECKING:
@@ -65,13 +66,10 @@ def pick_device(settings: ReconstructSettings) -> torch.device:
     """The device of the settings.
 
     Raises:
-        StageError: cuda is asked for and there is none.
+        StageError: a GPU is asked for, or was given to this worker, and there is none.
     """
     torch = import_torch()
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise StageError("device cuda: PyTorch sees no GPU; use --device cpu, or a build with CUDA", permanent=False)
-    has_gpu = settings.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if has_gpu else "cpu")
+    return torch.device("cuda" if use_gpu(settings.device) else "cpu")
 
 
 def pick_dtype(settings: ReconstructSettings, device: torch.device) -> torch.dtype:

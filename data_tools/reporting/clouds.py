@@ -107,18 +107,15 @@ def _labels(cloud: Cloud, classes: list[str]) -> PointLayer:
 
 def load_cameras(report: Report, row: SceneRow) -> np.ndarray | None:
     """Camera poses (F, 4, 4) in the frame of the scene's cloud, or None where they are not known."""
-    clean, raw = (report.work / AREAS[stage] / row.name for stage in ("postprocess", "reconstruct"))
-    steps = [read_object(row.cloud / META)] if row.cloud is not None and row.cloud.is_dir() else []
-    source = clean / "cameras.npz"
+    source, steps = report.stage_folder("postprocess", row) / "cameras.npz", []
     if not source.is_file():
-        source = raw / "cameras.npz"
-        if row.cloud != raw / "cloud.ply":
-            steps.append(read_object(clean / META))
+        source = report.stage_folder("reconstruct", row) / "cameras.npz"
+        steps = [read_object(row.cloud / META)] if row.cloud is not None and row.cloud.is_dir() else []
     raw_turn = CAMERA_TO_UP if row.cloud is not None and _is_raw(row.cloud) else np.eye(4)
     try:
         with np.load(source, allow_pickle=False) as file:
             poses = np.asarray(file["camera_to_world"], dtype=np.float64)
-        for meta in reversed(steps):
+        for meta in steps:
             poses = _moved(np.asarray(meta["transform"], dtype=np.float64), poses)
         poses = raw_turn @ poses
         return poses if poses.ndim == 3 and poses.shape[1:] == (4, 4) and np.isfinite(poses).all() else None

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("collect", "segment", "reconstruct", "postprocess", "package")
-AREAS = {"collect": "videos", "segment": "segments", "reconstruct": "clouds", "postprocess": "clean"}
+AREAS = {"collect": "videos", "segment": "segments", "reconstruct": "clouds", "postprocess": "rejected"}
 STAGE_TITLES = {
     "collect": "videos collected",
     "segment": "videos segmented",
     "reconstruct": "scenes reconstructed",
-    "postprocess": "clouds cleaned",
-    "package": "scenes packaged",
+    "postprocess": "scenes finished",
+    "package": "clouds packaged",
 }
 STATUSES = ("done", "rejected", "failed", "waiting")
 NO_SPLIT = "_"  # the folder, in the report, of scenes that are not packaged
@@ -152,7 +152,7 @@ class Report:
         scenes: sorted by split and name.
         states: stage -> item -> state.
         videos: name -> what collect and segment say of it (title, url, duration, ...).
-        seconds: stage -> working seconds, from the table of states.
+        seconds: stage -> working seconds, from the logs.
         license: of the dataset card.
     """
 
@@ -163,3 +163,9 @@ class Report:
     videos: dict[str, dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=dict)
     license: str = ""
+
+    def stage_folder(self, stage: str, row: SceneRow) -> Path:
+        """What a stage left of a scene: a finished one lies in the data set."""
+        if stage == "postprocess" and row.split:
+            return self.out / row.split / row.name
+        return self.work / AREAS[stage] / row.name

@@ -1,4 +1,4 @@
-"""Read what the stages left: records, meta files, the table of states. Any part may be missing."""
+"""Read what the stages left: records, meta files, the logs. Any part may be missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.states import read_rows
+from data_tools.chain.journal import Journal
 from data_tools.reporting.measures import extent_of, label_of, points_of, score_of, spacing_of
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
 from data_tools.stages.scene_folder import META
@@ -19,6 +19,7 @@ FAILURES = "package_failures.json"
 RECORD = "record.json"
 VERSION = 1  # of thumbnails: raise it when the same scene gives another picture
 SCENES = "scenes.json"
+PREVIEW = "preview.png"
 PICTURES = (".jpg", ".jpeg", ".png")
 
 
@@ -65,8 +66,8 @@ def scan(out: Path, work: Path | None = None) -> Report:
     """All that is known below a dataset folder.
 
     Args:
-        out: ``<out>/<split>/<scene>/``, ``roomtours.sqlite``, ``package_failures.json``.
-        work: the stages' folders; default ``<out>/_work``.
+        out: ``<out>/<split>/<scene>/``, ``package_failures.json``.
+        work: the stages' folders and logs; default ``<out>/_work``.
 
     Raises:
         ReportError: the folder is missing or holds nothing to report on; one line.
@@ -82,7 +83,7 @@ def scan(out: Path, work: Path | None = None) -> Report:
         _scan_stage(report, stage, scenes, digests)
     packaged = list(_scan_packaged(report, scenes, digests))
     _scan_failures(report)
-    _scan_table(report, scenes)
+    _scan_logs(report, scenes)
     done = {row.name for row in packaged}
     others = [row for name, row in scenes.items() if name not in done]
     report.scenes = sorted([*packaged, *others], key=lambda row: row.place)
@@ -90,7 +91,7 @@ def scan(out: Path, work: Path | None = None) -> Report:
         mark = f"{VERSION}\0{row.split}".encode()
         row.key = hashlib.blake2b(b"\0".join([*digests[row.name], mark]), digest_size=8).hexdigest()
     if not report.scenes and not report.videos and not any(report.states.values()):
-        raise ReportError(f"{out}: holds no scene, no record and no table of states; check the path or --work")
+        raise ReportError(f"{out}: holds no scene, no record and no log; check the path or --work")
     report.license = str(read_object(out / "stats.json").get("license") or "")
     return report
 
@@ -143,13 +144,7 @@ def _scan_stage(
         digests[row.name].append(data)
         facts = record.get("result")
         _take_facts(row, facts if isinstance(facts, dict) else {})
-        if stage == "postprocess":
-            meta = read_object(folder / META)
-            _take_facts(row, meta)
-            preview = folder / "preview.png"
-            row.picture = preview if preview.is_file() else row.picture
-        else:
-            row.picture = next(iter(find_pictures(folder / "frames")), row.picture)
+        row.picture = next(iter(find_pictures(folder / "frames")), row.picture)
         if state.status == "done":
             row.status = "waiting"  # for the next stage, until that one says something
             row.cloud = folder / "cloud.ply" if (folder / "cloud.ply").is_file() else row.cloud
@@ -176,13 +171,12 @@ def _scan_packaged(
             if not meta:
                 continue
             known = scenes.get(folder.name, SceneRow(folder.name))
-            row = SceneRow(folder.name, split.name, known.video, "package", "done", label=known.label)
-            row.score, row.spacing, row.picture, row.cloud = known.score, known.spacing, known.picture, folder
+            stage = "postprocess" if (folder / RECORD).is_file() else "package"
+            row = SceneRow(folder.name, split.name, known.video, stage, "done", label=known.label, cloud=folder)
             _take_facts(row, meta)
             digests[folder.name].append(data)
-            if known.picture is not None and known.picture.name != "preview.png":
-                row.picture = None  # the cloud says more of a scene than a frame does
-            states = report.states["package"]
+            row.picture = folder / PREVIEW if (folder / PREVIEW).is_file() else None  # the cloud says more than a frame
+            states = report.states[stage]
             states[folder.name if folder.name not in states else f"{split.name}/{folder.name}"] = State("done")
             yield row
 
@@ -198,23 +192,20 @@ def _scan_failures(report: Report) -> None:
             report.states["package"].setdefault(name, State("failed", str(row.get("reason", ""))))
 
 
-def _scan_table(report: Report, scenes: dict[str, SceneRow]) -> None:
-    """The table of states says what folders cannot: items whose process died, and how long the work took."""
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for row in read_rows(report.out / "roomtours.sqlite"):
-        if row.stage not in STAGES or row.status not in STATUSES:
+def _scan_logs(report: Report, scenes: dict[str, SceneRow]) -> None:
+    """The logs say what folders cannot: items whose process died, and how long the work took."""
+    journal = Journal(report.work / "log")
+    for row in journal.rows.values():
+        if row.stage not in STAGES or row.status != "failed" or row.name in report.states[row.stage]:
             continue
-        seconds[row.stage] += float(row.seconds or 0)
-        if row.name in report.states[row.stage]:
-            continue
-        report.states[row.stage][row.name] = State(row.status, " ".join(str(row.reason or "").split()))
-        if not row.scene:
+        report.states[row.stage][row.name] = State(row.status, " ".join(row.reason.split()))
+        if row.name == row.video:
             report.videos.setdefault(row.video, {})
-        elif row.status in ("rejected", "failed"):
-            scene = scenes.setdefault(row.scene, SceneRow(row.scene, video=row.video))
-            scene.stage, scene.status, scene.reason = row.stage, row.status, str(row.reason or "")
+        else:
+            scene = scenes.setdefault(row.name, SceneRow(row.name, video=row.video))
+            scene.stage, scene.status, scene.reason = row.stage, row.status, row.reason
     for stage in ("reconstruct", "postprocess", "package"):
         for name, state in report.states[stage].items():
             if name in scenes and state.status in ("rejected", "failed"):
                 scenes[name].stage, scenes[name].status, scenes[name].reason = stage, state.status, state.reason
-    report.seconds = {stage: round(value, 1) for stage, value in seconds.items() if value > 0}
+    report.seconds = {stage: round(value, 1) for stage, value in journal.seconds.items() if value > 0}

@@ -44,7 +44,7 @@ def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings, ba
         settings: how much of it to show.
         base: relative address of the report's folder.
     """
-    meta, clean = _metas(report, row)
+    meta = read_object(report.out / row.split / row.name / META) if row.split else {}
     video = report.videos.get(row.video, {})
     parts = [
         f'<header><h1>{text(row.name)}</h1><a href="{base}/index.html">all scenes</a>{THEME_BUTTON}</header>',
@@ -53,17 +53,12 @@ def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings, ba
         _preview_part(report, row),
         _frames_part(report, row, settings),
         _timeline_part(report, row),
-        _quality_part(quality_parts(meta) or quality_parts(clean)),
+        _quality_part(quality_parts(meta)),
         _records_part(report, row),
-        _meta_part(meta, clean),
+        _meta_part(meta),
     ]
     key = scene_key(row, settings, video)
     return page(row.name, "\n".join(filter(None, parts)), styles=("viewer.css",), scripts=("viewer.js",), key=key)
-
-
-def _metas(report: Report, row: SceneRow) -> tuple[dict[str, Any], dict[str, Any]]:
-    packaged = read_object(report.out / row.split / row.name / META) if row.split else {}
-    return packaged, read_object(report.work / AREAS["postprocess"] / row.name / META)
 
 
 def _subtitle(row: SceneRow, video: dict[str, Any]) -> str:
@@ -109,7 +104,7 @@ def _some(poses: Any) -> Any:
 
 
 def _preview_part(report: Report, row: SceneRow) -> str:
-    data = shrunk(report.work / AREAS["postprocess"] / row.name / "preview.png", 1200)
+    data = shrunk(report.stage_folder("postprocess", row) / "preview.png", 1200)
     return f'<img class="wide" src="{data_address(data)}" alt="views of {text(row.name)}">' if data else ""
 
 
@@ -146,7 +141,7 @@ def _records_part(report: Report, row: SceneRow) -> str:
     """What each stage noted of the scene."""
     lines = []
     for stage in ("reconstruct", "postprocess"):
-        record = read_object(report.work / AREAS[stage] / row.name / "record.json")
+        record = read_object(report.stage_folder(stage, row) / "record.json")
         if not record:
             continue
         notes = record.get("notes") if isinstance(record.get("notes"), list) else []
@@ -169,9 +164,8 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) and len(value) < 80 else ""
 
 
-def _meta_part(meta: dict[str, Any], clean: dict[str, Any]) -> str:
+def _meta_part(source: dict[str, Any]) -> str:
     """Every factor that was applied, as a table of plain values and as the file itself."""
-    source = meta or clean
     if not source:
         return ""
     rows = []

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from data_tools.segmentation.prompts import INDOOR, OTHER, OUTDOOR, expand, room_prompts
 from data_tools.segmentation.settings import NO_ROOM, SegmentSettings
+from data_tools.stages.gpu import use_gpu
 from data_tools.stages.record import StageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class ClipClassifier:
         import torch
 
         self.settings = settings
-        self.device = torch.device(_device(settings.device))
+        has_gpu = use_gpu(settings.device)
+        self.device = torch.device(settings.device if settings.device != "auto" else "cuda" if has_gpu else "cpu")
         is_half = settings.precision == "fp16" or (settings.precision == "auto" and self.device.type == "cuda")
         self.dtype = torch.float16 if is_half else torch.float32
         self.model = model.to(self.device).eval()
@@ -142,14 +144,6 @@ class ClipClassifier:
         place = calibrated_softmax(logits[:, :3], chosen.temperature, np.array(prior))
         room = calibrated_softmax(logits[:, 3:], chosen.temperature)
         return np.concatenate([place[:, 1:], place[:, :1] * room], axis=1).astype(np.float32)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 @lru_cache(maxsize=1)

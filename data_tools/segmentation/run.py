@@ -46,16 +46,25 @@ class Scene:
 
     Attributes:
         scene_id: ``<video_id>_<number>``.
-        start, end: seconds in the video.
+        intervals: (start, end) seconds in the video, in order of time.
         label: room type; empty without labels.
         probability: mean of the label's probability, or None without labels.
     """
 
     scene_id: str
-    start: float
-    end: float
+    intervals: tuple[tuple[float, float], ...]
     label: str
     probability: float | None
+
+    @property
+    def start(self) -> float:
+        """Begin of the first interval."""
+        return self.intervals[0][0]
+
+    @property
+    def end(self) -> float:
+        """End of the last interval."""
+        return self.intervals[-1][1]
 
 
 def read_scenes(folder: Path) -> list[Scene]:
@@ -66,7 +75,7 @@ def read_scenes(folder: Path) -> list[Scene]:
     """
     try:
         rows = json.loads((folder / SCENES).read_text(encoding="utf-8"))["scenes"]
-        return [Scene(**row) for row in rows]
+        return [Scene(**{**row, "intervals": tuple((a, b) for a, b in row["intervals"])}) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(f"{folder}: no readable {SCENES}; run segment.py on its video", permanent=False) from error
 
@@ -295,7 +304,8 @@ def _write(
     scenes = []
     for number, span in enumerate(result.scenes, start=1):
         probability = None if span.probability is None else round(span.probability, 4)
-        scene = Scene(f"{video_id}_{number:03d}", round(span.start, 3), round(span.end, 3), span.label, probability)
+        times = ((round(span.start, 3), round(span.end, 3)),)
+        scene = Scene(f"{video_id}_{number:03d}", times, span.label, probability)
         scenes.append(asdict(scene))
         _write_thumbs(partial / "thumbs", scene, scan)
     video = {

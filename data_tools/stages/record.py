@@ -22,6 +22,8 @@ from data_tools.stages.files import clean_partial, replacing_folder, write_json
 
 RECORD = "record.json"
 STATES = ("done", "rejected", "failed")
+DISK = "disk"  # ``result["failure"]`` of what met a full disk: it says nothing of the item
+FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT)
 PASSING_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO)
 
 
@@ -61,6 +63,7 @@ class StageRecord:
         input_hash: of what the item was made from.
         result: figures and facts of the stage, JSON types only, no time stamps.
         notes: what was found and done, in words.
+        key: what the chain made the folder from (`data_tools.chain.plan`); empty where a stage's script ran alone.
         skipped: whether the record was there already (never stored).
     """
 
@@ -73,6 +76,7 @@ class StageRecord:
     input_hash: str = ""
     result: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    key: str = ""
     skipped: bool = False
 
 
@@ -114,6 +118,7 @@ def run_stage(
     input_hash: str,
     work: Callable[[Path, StageRecord], None],
     overwrite: bool = False,
+    refused: Path | None = None,
 ) -> StageRecord:
     """Make one item's folder, or skip it when it is there with these settings and this input.
 
@@ -125,35 +130,54 @@ def run_stage(
         work: fills a temporary folder and the record's ``result`` and ``notes``; raises ``StageError`` or
             ``RejectedError`` for what it cannot or will not do.
         overwrite: make it again.
+        refused: takes the record of what is rejected or failed, where ``folder`` may hold results only; it is on the
+            same disk.
 
     Returns:
         The record; ``status`` tells whether it went well. Nothing is raised for a bad item. A failure leaves a
-        finished folder, made with other settings or of another input, as it is.
+        finished folder, made with other settings or of another input, as it is; so does a rejection with ``refused``.
 
     Raises:
         KeyboardInterrupt, MemoryError: as they come; nothing is left under the item's name that was not there.
     """
     before = read_record(folder)
-    if not overwrite and before is not None and is_current(before, settings_hash, input_hash):
-        before.skipped = True
-        return before
+    for known in (before, read_record(refused) if refused is not None else None):
+        if not overwrite and known is not None and is_current(known, settings_hash, input_hash):
+            known.skipped = True
+            return known
     record = StageRecord(stage, folder.name, settings_hash=settings_hash, input_hash=input_hash)
+    root = folder.parent if refused is None else folder.parent.parent
     try:
-        with replacing_folder(folder, folder.parent) as partial:
+        with replacing_folder(folder, root) as partial:
             try:
                 work(partial, record)
                 write_record(partial, record)
             except (StageError, OSError) as error:
                 _refuse(partial, record, error)
-                if record.status == "failed" and before is not None and before.status == "done":
+                if refused is not None or (
+                    record.status == "failed" and before is not None and before.status == "done"
+                ):
                     raise _KeptError from error
+        if refused is not None:
+            shutil.rmtree(refused, ignore_errors=True)
     except _KeptError:
-        record.reason += "; the earlier result stays"
+        if before is not None and before.status == "done":
+            record.reason += "; the earlier result stays"
+        if refused is not None:
+            _write_refusal(refused, record)
     except OSError as error:  # the record itself cannot be written: report it, leave what was there
         _describe(record, error)
     finally:
-        clean_partial(folder.parent)
+        clean_partial(root)
     return record
+
+
+def _write_refusal(folder: Path, record: StageRecord) -> None:
+    try:
+        with replacing_folder(folder, folder.parent) as partial:
+            write_record(partial, record)
+    except OSError as error:
+        _describe(record, error)
 
 
 def write_record(folder: Path, record: StageRecord) -> None:
@@ -173,6 +197,8 @@ def _describe(record: StageRecord, error: Exception) -> None:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, OSError) and error.errno in PASSING_ERRNO:
         text = f"{error.strerror}: free space or limits on the disk, then start it again"
+        if error.errno in FULL_ERRNO:
+            record.result = {"failure": DISK}
     record.reason = text
 
 

@@ -72,22 +72,34 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
         CloudError: no point, or a coordinate that is not finite.
         OSError: the disk is full or not writable; nothing is left under the scene's name that was not there.
     """
+    with replacing_folder(folder, folder.parent.parent) as partial:
+        return fill_scene(partial, folder.name, cloud, meta, normal_dtype)
+
+
+def fill_scene(
+    folder: Path, name: str, cloud: Cloud, meta: dict[str, Any], normal_dtype: str = "float32"
+) -> dict[str, Any]:
+    """`write_scene` into a folder that is there, for who gives it its place; returns the meta.json written.
+
+    Raises:
+        CloudError: no point, or a coordinate that is not finite.
+        OSError: the disk is full or not writable.
+    """
     if not len(cloud) or not np.isfinite(cloud.coord).all():
-        raise CloudError(f"{folder.name}: {len(cloud)} points, all must be finite; drop the others before writing")
+        raise CloudError(f"{name}: {len(cloud)} points, all must be finite; drop the others before writing")
     arrays = {name: value for name, value in cloud.arrays().items() if name in ARRAY_TYPES}
     types = {**ARRAY_TYPES, "normal": np.dtype(normal_dtype)}
     meta = {
         **meta,
         "format_version": FORMAT_VERSION,
-        "name": folder.name,
+        "name": name,
         "arrays": sorted(arrays),
         "num_points": len(cloud),
         "extent": [round(float(v), 4) for v in np.ptp(cloud.coord, axis=0)],
     }
-    with replacing_folder(folder, folder.parent.parent) as partial:
-        for name, value in arrays.items():
-            np.save(partial / f"{name}.npy", np.ascontiguousarray(value, dtype=types[name]))
-        write_json(partial / META, meta)
+    for kind, value in arrays.items():
+        np.save(folder / f"{kind}.npy", np.ascontiguousarray(value, dtype=types[kind]))
+    write_json(folder / META, meta)
     return meta
 
 

@@ -30,12 +30,6 @@ def written_splits(out: Path, name: str) -> list[str]:
 
 
 def video_of(cloud: Path) -> str:
-    """The video that a cloud comes from, by the meta.json of the stages; empty for any other cloud.
-
-    Args:
-        cloud: a scene folder, or the cloud of a post-processed one.
-    """
-    meta = read_meta(cloud if cloud.is_dir() else cloud.parent) or {}
-    source = meta.get("source")
-    found = meta.get("video") or (source.get("video") if isinstance(source, dict) else None)
+    """The video that a scene folder comes from, by its meta.json; empty for any other cloud."""
+    found = (read_meta(cloud) or {}).get("video")
     return found if isinstance(found, str) else ""

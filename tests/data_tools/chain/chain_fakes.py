@@ -2,7 +2,8 @@
 
 A fake video is a text file ``room <scenes> <seed>``. What else it says makes a stage fail:
 ``no-room``, ``reject:<scene number>``, ``crash:<scene number>`` (the worker dies), ``crash-once:<scene number>``,
-``bug:<scene number>``, ``slow:<seconds>``. ``package`` is the real one.
+``bug:<scene number>``, ``slow:<seconds>``, ``hang:<scene number>``, ``cuda:<scene number>`` (every later call of the
+worker fails too), ``cuda-always`` (so does every call), ``same:<text>`` (segmentation fails for good with it).
 
     python -m tests.data_tools.chain.chain_fakes VIDEO... --out OUT     (the command line over the fakes)
 """
@@ -20,16 +21,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.chain import options
+from data_tools.chain import options, preflight
 from data_tools.chain.items import Call, SceneItem
 from data_tools.chain.run import StageTable
-from data_tools.chain.stages import package, provenance
+from data_tools.chain.stages import provenance
 from data_tools.clouds.io import Cloud, read_cloud, write_ply
-from data_tools.packaging.clouds import PackageSettings, fingerprint
+from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.files import write_json
 from data_tools.stages.record import RejectedError, StageError, StageRecord, run_stage, text_hash
-from data_tools.stages.scene_folder import settings_hash
+from data_tools.stages.scene_folder import fill_scene, settings_hash
 
+BROKEN: list[str] = []  # calls that broke this process's pretended GPU context
 CALLS = "CHAIN_FAKE_CALLS"  # environment: a folder that gets an empty file per call of a stage's work
 
 
@@ -39,17 +41,16 @@ class FakeSettings:
 
     value: int = 0
     labels: str = "none"
+    backend: str = "sfm"
     points: int = 2000
 
     def digest(self):
         return settings_hash({"value": self.value, "points": self.points})
 
 
-def fake_settings(backend="sfm", labels="none", deterministic=False, changes=()):
-    """As ``options.stage_settings``."""
-    stages = {name: FakeSettings() for name in ("collect", "segment", "reconstruct", "postprocess")}
-    stages["package"] = PackageSettings(unit="m", up="z", normals="keep")
-    return options.with_changes(stages, changes)
+def fake_settings(backend="sfm", labels="none"):
+    """As ``options.usual_settings``."""
+    return {name: FakeSettings() for name in ("collect", "segment", "reconstruct", "postprocess")}
 
 
 def _text(call):
@@ -81,6 +82,9 @@ def segment(call: Call) -> StageRecord:
         words = call.source.read_text().split()
         if not words:
             raise StageError(f"{call.source.name}: 0 bytes; copy the file again")
+        found = re.search(r"same:(\S+)", " ".join(words))
+        if found:
+            raise StageError(f"{call.name}: {found[1]}", permanent="passing" not in words)
         if "no-room" in words:
             raise RejectedError(f"{call.name}: no room in the video")
         count = int(words[1]) - call.settings.value
@@ -95,7 +99,7 @@ def segment(call: Call) -> StageRecord:
 
 def read_scenes(folder: Path) -> list[SceneItem]:
     rows = json.loads((folder / "scenes.json").read_text())
-    return [SceneItem(name, start, end, "bedroom", 0.9) for name, start, end in rows]
+    return [SceneItem(name, ((start, end),), "bedroom", 0.9) for name, start, end in rows]
 
 
 def _break(call):
@@ -106,6 +110,15 @@ def _break(call):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    if _told(call, "hang"):
+        time.sleep(600)
+    if _told(call, "cuda") or _told(call, "cuda-always"):
+        first = call.source.with_suffix(f".cuda{call.scene.scene_id}")
+        if not first.exists() or _told(call, "cuda-always"):
+            first.touch()
+            BROKEN.append(call.name)
+    if BROKEN:
+        raise StageError("pi3: CUDA error: an illegal memory access was encountered", permanent=False)
     if _told(call, "bug"):
         raise IndexError("index 3 is out of bounds")
 
@@ -124,7 +137,7 @@ def reconstruct(call: Call) -> StageRecord:
         (folder / "frames/0.jpg").write_bytes(rng.bytes(500))
         record.result["points"] = call.settings.points
 
-    inputs = text_hash(fingerprint(call.source), call.scene.start, call.scene.end)
+    inputs = text_hash(fingerprint(call.source), call.scene.intervals)
     return run_stage("reconstruct", call.folder, call.settings.digest(), inputs, work)
 
 
@@ -137,8 +150,7 @@ def postprocess(call: Call) -> StageRecord:
             raise RejectedError(f"{call.name}: score 0.1 is under 0.25")
         cloud = read_cloud(call.inputs / "cloud.ply")
         cloud.coord = cloud.coord * np.float32(1 + call.settings.value / 10)
-        write_ply(folder / "cloud.ply", cloud)
-        write_json(folder / "meta.json", {"value": call.settings.value, **provenance(call)})
+        fill_scene(folder, call.name, cloud, {"value": call.settings.value, **provenance(call)})
 
     inputs = text_hash(fingerprint(call.inputs / "cloud.ply"), _text(call))
     return run_stage("postprocess", call.folder, call.settings.digest(), inputs, work)
@@ -157,18 +169,12 @@ def collect(call: Call) -> StageRecord:
     return run_stage("collect", call.folder, call.settings.digest(), inputs, work, is_gone)
 
 
-def noted_package(call: Call) -> StageRecord:
-    _note_call(call)
-    return package(call)
-
-
 FAKES = StageTable(
     {
         "collect": collect,
         "segment": segment,
         "reconstruct": reconstruct,
         "postprocess": postprocess,
-        "package": noted_package,
     },
     read_scenes,
 )
@@ -178,7 +184,8 @@ def main(argv: list[str]) -> int:
     """The command line over the fakes."""
     from data_tools import build_roomtours
 
-    options.stage_settings = fake_settings
+    options.usual_settings = fake_settings
+    preflight.LEAST_FREE = 0  # a test fills a small disk
     return build_roomtours.main([*argv, "--quiet", "--no-report", "--gpus", "0"], FAKES)
 
 

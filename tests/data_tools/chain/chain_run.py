@@ -9,11 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 from data_tools.chain import options
-from data_tools.chain.states import GONE, read_rows
+from data_tools.chain.folders import all_rows
+from data_tools.chain.items import Places
+from data_tools.chain.journal import Journal
 from tests.data_tools.chain import chain_fakes
 
 ROOT = Path(__file__).resolve().parents[3]
-NOT_DATA = (".sqlite", ".log", ".lock", ".damaged", "-journal")
+NOT_DATA = (".jsonl", ".log", ".lock", ".holder")
 
 
 def make_videos(folder: Path, **texts: str) -> Path:
@@ -44,7 +46,7 @@ def run_here(monkeypatch, *argv: object) -> int:
     """The command line over the fakes, stages inside this process (no workers)."""
     from data_tools.chain import run
 
-    monkeypatch.setattr(options, "stage_settings", chain_fakes.fake_settings)
+    monkeypatch.setattr(options, "usual_settings", chain_fakes.fake_settings)
     monkeypatch.setattr(run, "build_executor", lambda options, places, functions: InProcess(functions))
     return chain_fakes.main([*map(str, argv), "--labels", "none"])
 
@@ -53,11 +55,15 @@ class InProcess:
     """An executor without processes, first come, first served."""
 
     def __init__(self, functions):
-        self.functions, self.calls = functions, []
+        self.functions, self.calls, self.stopped = functions, [], {}
 
     @property
     def is_busy(self):
         return bool(self.calls)
+
+    @property
+    def waiting(self):
+        return len(self.calls)
 
     def submit(self, call):
         self.calls.append(call)
@@ -67,9 +73,8 @@ class InProcess:
 
         return [execute(self.functions, self.calls.pop(0))] if self.calls else []
 
-    def drop_waiting(self):
-        self.calls.clear()
-        return 0
+    def drop_waiting(self, stage=""):
+        self.calls = [call for call in self.calls if stage and call.stage != stage]
 
     def close(self):
         pass
@@ -95,5 +100,6 @@ def calls_made(folder: Path) -> Counter:
 
 
 def states(out: Path) -> dict:
-    """The table: (name, stage) -> row."""
-    return {(row.name, row.stage): row for row in read_rows(out / "roomtours.sqlite") if row.status != GONE}
+    """What records and logs say: (name, stage) -> row."""
+    places = Places(out, out / "_work")
+    return {(row.name, row.stage): row for row in all_rows(places, Journal(places.log))}

@@ -16,7 +16,7 @@ REAL = chain_fakes.fake_settings
 def chain(tmp_path, monkeypatch):
     """The chain with the real collect stage; returns (run, fake downloader)."""
     fake = FakeDL({}, b"room 1 7")
-    manners = CollectSettings(pause=0.01, pause_max=0.02, network_pause=0.01, pauses=2)
+    manners = CollectSettings(pause=0.01, pause_max=0.02, network_pause=0.05, pauses=2)
     monkeypatch.setattr(chain_fakes, "fake_settings", lambda *args: {**REAL(*args), "collect": manners})
     monkeypatch.setitem(chain_fakes.FAKES.functions, "collect", stages.collect)
     monkeypatch.setattr(fetch, "youtube_dl", fake)
@@ -76,3 +76,31 @@ def test_equal_answers_in_a_row_stop_the_downloads_and_write_off_nothing(chain, 
     fake.script.clear()
     assert run(25) == 0
     assert scenes(tmp_path) == 25
+
+
+def test_equal_answers_count_on_where_a_run_was_killed(chain, tmp_path, monkeypatch, capsys):
+    run, fake = chain
+    fake.script |= {name: ["Private video"] for name in ids(40)[1:]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_tools.chain.engine.Engine._counts", _dies_after(15))
+        assert run(40) == 130
+    assert len(fake.asked) == 16
+    assert run(40) == 1
+    assert "20 answers in a row were alike" in capsys.readouterr().err
+    assert len(fake.asked) == 16 + 6  # 14 of the first run count; its last answer came with the kill
+    assert [row.name for row in states(tmp_path / "out").values() if row.status != "done"] == [ids(40)[15]]
+
+
+def _dies_after(most):
+    from data_tools.chain.engine import Engine
+
+    real, left = Engine._counts, [most]
+
+    def counts(self, outcome):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt  # the run ends without its end, as by a kill
+        return real(self, outcome)
+
+    return counts

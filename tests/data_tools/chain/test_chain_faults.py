@@ -30,12 +30,12 @@ def kill_and_resume(tmp_path, kills, seed):
         process = subprocess.Popen(
             argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
         )
-        time.sleep(rng.uniform(0.15, 1.0) * length)
+        time.sleep(rng.uniform(0.1, 0.8) * length)
         hit += process.poll() is None
         process.kill()  # the process that plans, alone: its workers have to go by themselves
         process.wait()
-        if rng.random() < 0.5:  # forget part of what is done, so that there is work left to interrupt
-            areas = ["train", "_work/clean", "_work/clouds"][: rng.integers(1, 4)]  # what is finished needs no inputs
+        if rng.random() < 0.8:  # forget part of what is done, so that there is work left to interrupt
+            areas = ["train", "_work/rejected", "_work/clouds"][: rng.integers(1, 4)]
             done = sorted(path.name for path in (torn / "_work/clouds").glob("?_*"))
             for name in rng.permutation(done)[: len(done) // 2]:
                 for area in areas:
@@ -114,7 +114,7 @@ def test_the_second_signal_ends_it_at_once_and_a_second_run_is_told_to_wait(tmp_
     assert "stopped: start it again" in said
 
 
-def test_a_full_disk_is_said_and_what_fits_is_kept(tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_and_what_fits_is_kept(tmp_path, monkeypatch, capsys):
     videos, out = make_videos(tmp_path / "videos", a="room 1 1", b="room 1 2"), tmp_path / "out"
     real, full = np.save, [True]
 
@@ -126,9 +126,9 @@ def test_a_full_disk_is_said_and_what_fits_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("data_tools.stages.scene_folder.np.save", save)
     assert run_here(monkeypatch, videos, "--out", out) == 1
     assert [path.name for path in (out / "train").iterdir()] == ["a_000"]
-    row = states(out)["b_000", "package"]
-    assert "No space left on device" in row.reason
-    assert not row.permanent
+    assert "run stopped: postprocess b_000: No space left on device; make room" in capsys.readouterr().err
+    assert ("b_000", "postprocess") not in states(out)  # undone, not failed
+    assert not (out / "stats.json").exists()
     full[0] = False
     assert run_here(monkeypatch, videos, "--out", out) == 0
     assert len(list((out / "train").iterdir())) == 2

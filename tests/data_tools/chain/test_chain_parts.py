@@ -1,18 +1,19 @@
 """The small parts of the chain: words of the command line, names, tables, tallies."""
 
-import sqlite3
-from dataclasses import replace
+from dataclasses import dataclass, field
 
 import pytest
 
 from data_tools import build_roomtours
-from data_tools.chain import finish, options
-from data_tools.chain.items import SceneItem, VideoItem, shard_of
+from data_tools.chain import finish, options, recorded
+from data_tools.chain.items import Places, SceneItem, VideoItem, shard_of
+from data_tools.chain.journal import Journal, Print, Row, read_events
 from data_tools.chain.local import LocalExecutor
 from data_tools.chain.plan import within
+from data_tools.chain.recorded import differences, restored
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
-from data_tools.chain.states import Row, Source, States, merged_rows, read_rows
 from data_tools.stages.locks import BusyError, run_lock
+from data_tools.stages.splits import split_of
 from tests.data_tools.chain.chain_fakes import FAKES
 from tests.data_tools.chain.chain_run import make_videos
 
@@ -38,15 +39,19 @@ def test_a_shard_is_i_of_n(text):
 
 
 def test_settings_are_set_by_name():
-    settings = options.stage_settings("sfm", "none", True, [])
-    assert settings["reconstruct"].deterministic
+    settings = options.usual_settings("sfm", "none")
+    words = options.given_changes(settings, "vggt", "auto", True)
+    assert words == ["reconstruct.backend=vggt", "reconstruct.deterministic=true"]
+    assert options.with_changes(settings, words)["reconstruct"].deterministic
     changes = ["postprocess.limits.min_score=0.1", "reconstruct.max_frames=250", "postprocess.scale=none"]
-    changed = options.with_changes(settings, [*changes, "segment.rooms=('bedroom', 'kitchen')", "package.labels=true"])
+    changed = options.with_changes(
+        settings, [*changes, "segment.rooms=('bedroom', 'kitchen')", "postprocess.preview=false"]
+    )
     assert changed["postprocess"].limits.min_score == 0.1
     assert changed["postprocess"].scale == "none"
     assert changed["reconstruct"].max_frames == 250
     assert changed["segment"].rooms == ("bedroom", "kitchen")
-    assert changed["package"].labels is True
+    assert changed["postprocess"].preview is False
     assert settings["reconstruct"].max_frames == 400
 
 
@@ -57,12 +62,12 @@ def test_settings_are_set_by_name():
         ("render.size=3", "STAGE of collect, segment"),
         ("reconstruct", "STAGE.FIELD=VALUE"),
         ("segment.rate=1000", "rate 1000"),
-        ("package.labels=3", "yes/no"),
+        ("postprocess.preview=3", "yes/no"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        options.stage_settings("sfm", "none", False, [change])
+        options.with_changes(options.usual_settings("sfm", "none"), [change])
 
 
 def test_auto_says_what_it_took_and_why(monkeypatch):
@@ -113,8 +118,8 @@ def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
 def test_a_name_that_another_file_has_is_not_taken_over(tmp_path):
     first = make_videos(tmp_path / "x", tour="one") / "tour.mp4"
     second = make_videos(tmp_path / "y", tour="two") / "tour.mp4"
-    states = States(None)
-    states.put_source(Source(str(first.resolve()), 3, 0, "print of one", "tour"))
+    states = Journal(tmp_path)
+    states.put_print(Print(str(first), 3, 0, "print of one", "tour"))
     (video,) = apart_from_earlier([VideoItem("tour", second)], states)
     assert video.video_id.startswith("tour-")
     assert apart_from_earlier([VideoItem("tour", first)], states)[0].video_id == "tour"
@@ -124,47 +129,103 @@ def test_a_name_that_another_file_has_is_not_taken_over(tmp_path):
 
 def test_ranges_of_a_manifest_cut_scenes():
     video = VideoItem("v", ranges=((50.0, 70.0), (0.0, 12.0), (19.0, 20.5)))
-    scenes = [SceneItem("v_000", 5.0, 20.0, "bedroom"), SceneItem("v_001", 40.0, 90.0)]
+    scenes = [SceneItem("v_000", ((5.0, 7.0), (8.0, 20.0)), "bedroom"), SceneItem("v_001", ((40.0, None),))]
     parts = within(scenes, video)
-    assert [(p.scene_id, p.start, p.end) for p in parts] == [("v_000", 5.0, 12.0), ("v_001", 50.0, 70.0)]
+    assert [(p.scene_id, p.intervals) for p in parts] == [
+        ("v_000", ((5.0, 7.0), (8.0, 12.0))),
+        ("v_001", ((50.0, 70.0),)),
+    ]
     assert parts[0].label == "bedroom"
 
 
-def test_shards_depend_on_the_name_alone():
+def test_shards_and_splits_depend_on_the_name_alone():
     names = [f"video{i}" for i in range(400)]
     counts = [sum(shard_of(name, 4) == i for name in names) for i in range(4)]
     assert sum(counts) == 400
     assert min(counts) > 60
+    assert 10 < sum(split_of(name, "train", 0.1) == "val" for name in names) < 80
 
 
-def test_tables_of_shards_are_read_as_one_and_merged(tmp_path):
-    common, own = tmp_path / "roomtours.sqlite", tmp_path / "states/0_of_2.sqlite"
-    row = Row("v", "v_000", "package", "failed", "because", key="k")
-    first = States(common)
-    first.put(row)
-    first.put(replace(row, scene="v_001"))
-    assert first.put(row).attempts == 2
-    first.close()
-    second = States(own, [common])
-    assert second.get("v", "v_000", "package").reason == "because"
-    second.put(replace(row, status="done", reason="", key="other"))
-    second.drop([("v", "v_001", "package")])
-    assert set(merged_rows([common, own])) == set(merged_rows([common]))  # not written yet, at most half a second late
-    assert second.close(common)
-    assert {item: r.status for item, r in merged_rows([common]).items()} == {row.item: "done"}
-    assert len(read_rows(common)) == 2  # the one that is gone stays as such
+def test_logs_of_shards_are_read_as_one(tmp_path):
+    first, second = Journal(tmp_path, "0_of_2"), Journal(tmp_path, "1_of_2")
+    first.put(Row("reconstruct", "v_000", "v", "failed", "because", key="k", seconds=2.0))
+    assert first.put(Row("reconstruct", "v_000", "v", "failed", "again", key="k", seconds=1.0)).attempts == 2
+    second.put(Row("reconstruct", "w_000", "w", "done", key="k", mark="1:2", seconds=4.0))
+    second.put(Row("reconstruct", "w_001", "w", "done", key="k"))
+    second.drop([("reconstruct", "w_001"), ("reconstruct", "never there")])
+    second.note("killed", stage="reconstruct", name="w_000")
+    second.put_print(Print("/x.mp4", 3, 5, "print", "x"))
+    assert first.save()
+    assert second.save()
+    found = Journal(tmp_path)
+    assert {name: row.status for (_, name), row in found.rows.items()} == {"v_000": "failed", "w_000": "done"}
+    assert (found.get("reconstruct", "v_000").attempts, found.get("reconstruct", "v_000").reason) == (2, "again")
+    assert found.rows["reconstruct", "w_000"] == second.rows["reconstruct", "w_000"]
+    assert found.prints["/x.mp4"].fingerprint == "print"
+    assert found.seconds["reconstruct"] == 7.0
+    assert [event["name"] for event in read_events(tmp_path, ["killed"])] == ["w_000"]
 
 
-def test_a_table_that_cannot_be_written_keeps_its_rows(tmp_path):
-    states = States(tmp_path / "t.sqlite")
-    blocker = sqlite3.connect(tmp_path / "t.sqlite", isolation_level=None)
-    states._connection.execute("PRAGMA busy_timeout = 10")
-    blocker.execute("BEGIN EXCLUSIVE")
-    states.put(Row("v", "", "segment", "done"))
-    assert states.get("v", "", "segment").status == "done"
-    blocker.execute("ROLLBACK")
-    assert states.close()
-    assert len(read_rows(tmp_path / "t.sqlite")) == 1
+def test_a_torn_line_costs_itself_alone(tmp_path):
+    for number in range(3):
+        journal = Journal(tmp_path, "all")
+        assert len(journal.rows) == number
+        journal.put(Row("segment", f"v{number}", f"v{number}", "done"))
+        assert journal.save()
+        with journal.file.open("ab") as handle:
+            handle.write(b'{"stage":"segment","name":"v9","vid')
+    journal.file.write_bytes(
+        b"\xff\xfe\n[1]\n" + b'{"status":"done","from":"another version"}\n' + journal.file.read_bytes()
+    )
+    assert [name for _, name in Journal(tmp_path).rows] == ["v0", "v1", "v2"]
+
+
+def test_a_log_that_cannot_be_written_keeps_its_lines(tmp_path):
+    journal = Journal(tmp_path / "log", "all")
+    (tmp_path / "log").write_text("a file in the way")
+    journal.put(Row("segment", "v", "v", "done"))
+    assert not journal.save()
+    assert journal.get("segment", "v").status == "done"
+    (tmp_path / "log").unlink()
+    assert journal.save()
+    assert len(Journal(tmp_path / "log").rows) == 1
+
+
+@dataclass(frozen=True)
+class Inner:
+    low: float = 1.0
+    late: int = 5
+
+
+@dataclass(frozen=True)
+class Outer:
+    rooms: tuple = ("a",)
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_settings_on_record_come_back_and_new_fields_have_their_default():
+    found = restored(Outer(), {"rooms": ["b", "c"], "inner": {"low": 2.0}, "gone": 1})
+    assert found == Outer(("b", "c"), Inner(2.0, 5))
+    assert differences(Outer(), found) == [("rooms", ("a",), ("b", "c")), ("inner.low", 1.0, 2.0)]
+    assert restored(found, {}) == found
+
+
+def test_a_setting_on_record_that_no_longer_goes_may_be_given_anew(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("time,label\n0,bedroom\n")
+    places = Places(tmp_path / "out", tmp_path / "out/_work")
+    usual = options.usual_settings("sfm", "none")
+
+    def settle(*words):
+        given = {"segment": ["labels"]} if words else {}
+        return recorded.settle(places, usual, lambda base: options.with_changes(base, words), given)
+
+    recorded.record(places, settle(f"segment.labels={labels}"))
+    assert settle().stages["segment"].labels == str(labels)
+    moved = labels.rename(tmp_path / "moved.csv")
+    with pytest.raises(ValueError, match="labels"):
+        settle()
+    assert settle(f"segment.labels={moved}").stages["segment"].labels == str(moved)
 
 
 def test_a_lock_names_its_holder(tmp_path):
@@ -180,10 +241,12 @@ def test_a_lock_names_its_holder(tmp_path):
 
 def test_counts_and_reasons_without_names():
     rows = [
-        Row("v", f"v_00{i}", "postprocess", "rejected", f"/data/v_00{i}/cloud.ply: score 0.{i} is under 0.25", True)
+        Row("postprocess", f"v_00{i}", "v", "rejected", f"/data/v_00{i}/cloud.ply: score 0.{i} is under 0.25", True)
         for i in range(3)
     ]
-    text = finish.counts_table([*rows, Row("v", "", "segment", "done"), Row("w", "", "segment", "failed", "w: broken")])
+    rows += [Row("segment", "v", "v", "done"), Row("segment", "w", "w", "failed", "w: broken")]
+    text = finish.counts_table(rows, {"segment": 1800.0})
+    assert "0.50" in text
     assert "     3  postprocess rejected: …: score # is under #" in text
     assert "     1  segment failed: …: broken" in text
     assert "CC BY-NC" in finish.license_note(["pi3", "sfm"])

@@ -7,8 +7,9 @@ import pytest
 
 from data_tools.chain import run, stages
 from data_tools.chain.items import Places
-from data_tools.chain.options import stage_settings
+from data_tools.chain.options import usual_settings, with_changes
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.recorded import Settings
 from data_tools.chain.run import RunOptions, StageTable, run_chain
 from data_tools.chain.sources import read_videos
 from data_tools.clouds.io import Cloud, write_ply
@@ -31,12 +32,13 @@ def reconstruct(call):
     """A box room for every scene whose frames can be read."""
 
     def work(folder, record):
-        frames = list(sample_frames(call.source, 1.0, call.scene.start, call.scene.end, 64))
+        ((start, end),) = call.scene.intervals
+        frames = list(sample_frames(call.source, 1.0, start, end, 64))
         assert frames
         write_ply(folder / "cloud.ply", box_cloud(len(call.name)))
         record.result = {"frames": len(frames)}
 
-    inputs = text_hash(fingerprint(call.source), call.scene.start, call.scene.end)
+    inputs = text_hash(fingerprint(call.source), call.scene.intervals)
     return run_stage("reconstruct", call.folder, call.settings.digest(), inputs, work)
 
 
@@ -46,9 +48,8 @@ FUNCTIONS = {**stages.FUNCTIONS, "reconstruct": reconstruct}
 def run_stages(monkeypatch, inputs, labels, out):
     monkeypatch.setattr(run, "build_executor", lambda options, places, functions: InProcess(functions))
     found, _ = read_videos([str(inputs)], str(labels))
-    settings = ChainSettings(
-        stage_settings("sfm", str(labels), True, ["postprocess.preview=false"]), facts={"backend": "sfm"}
-    )
+    asked = with_changes(usual_settings("sfm", str(labels)), ["postprocess.preview=false"])
+    settings = ChainSettings(Settings.of(asked), facts={"backend": "sfm"})
     table = StageTable(FUNCTIONS, stages.read_scenes)
     return run_chain(found, Places(out, out / "_work"), settings, RunOptions(quiet=True), table)
 
@@ -87,7 +88,7 @@ def test_every_faulty_file_is_recorded_and_the_others_finish(files, tmp_path, mo
     done = {path.name.rpartition("_")[0] for path in (out / "train").iterdir()}
     assert done == {"good", "cut short", "variable", "large", "rotated"}
     meta = json.loads((out / "train/good_001/meta.json").read_text())
-    assert meta["postprocess"]["source"]["video"] == "good"
+    assert meta["video"] == "good"
     assert meta["label"] == "living room"
     assert str(tmp_path) not in (out / "train/good_001/meta.json").read_text()
     text = capsys.readouterr().out
@@ -97,5 +98,5 @@ def test_every_faulty_file_is_recorded_and_the_others_finish(files, tmp_path, mo
     assert "nothing to do" in capsys.readouterr().out
     again = tmp_path / "elsewhere"
     assert run_stages(monkeypatch, files / "good.mp4", labels, again) == 0
-    for area in ("train", "_work/segments", "_work/clouds", "_work/clean"):
+    for area in ("train", "_work/segments", "_work/clouds"):
         assert tree(again / area).items() <= tree(out / area).items()

@@ -34,10 +34,11 @@ def scenes_of(out, split="train"):
 def finished(out):
     """The finished results: data set and work, without the notes beside them."""
     kept = {name: data for name, data in tree(out).items() if not name.endswith(("dataset_card.md", "stats.json"))}
-    return {name: data for name, data in kept.items() if not name.startswith(("_work/logs", "_work/locks"))}
+    notes = ("_work/log", "_work/locks", "_work/run.json", "_work/rejected")
+    return {name: data for name, data in kept.items() if not name.startswith(notes)}
 
 
-@pytest.mark.parametrize("stage", ["segment", "reconstruct", "postprocess", "package"])
+@pytest.mark.parametrize("stage", ["segment", "reconstruct", "postprocess"])
 @pytest.mark.parametrize("permanent", [True, False])
 def test_a_stage_that_fails_after_a_setting_changed_leaves_what_is_finished(built, monkeypatch, stage, permanent):
     _, out, run = built
@@ -51,22 +52,22 @@ def test_a_stage_that_fails_after_a_setting_changed_leaves_what_is_finished(buil
         return run_stage(stage, call.folder, call.settings.digest(), "x", work)
 
     monkeypatch.setitem(chain_fakes.FAKES.functions, stage, broken)
-    change = f"{stage}.{'neighbours=16' if stage == 'package' else 'points=1999'}"
-    assert run("--set", change) == 1
-    assert run("--set", change) == 1
+    change = ("--redo", stage, "--set", f"{stage}.points=1999")
+    assert run(*change) == 1
+    assert run() == 1
     assert finished(out) == before
     assert {row.status for row in states(out).values() if row.stage == stage} == {"failed"}
     monkeypatch.setitem(chain_fakes.FAKES.functions, stage, real)
-    assert run() == 0  # the old settings again: all is there
+    assert run("--redo", stage) == 0  # the old settings again: all is there
     assert finished(out) == before
-    assert run("--set", change, "--retry-failed") == 0
+    assert run(*change, "--retry-failed") == 0
 
 
 def test_a_worker_that_dies_after_a_setting_changed_leaves_what_is_finished(tmp_path):
     videos, out = make_videos(tmp_path / "videos", a="room 1 1"), tmp_path / "out"
     assert run_process(videos, "--out", out).returncode == 0
     before = finished(out)
-    more = ("--set", "postprocess.value=1", "--set", "postprocess.points=666")
+    more = ("--redo", "postprocess", "--set", "postprocess.value=1")
     done = run_process(videos, "--out", out, *more, CHAIN_FAKE_CRASH="postprocess")
     assert done.returncode == 1
     assert "killed twice" in done.stdout
@@ -88,7 +89,7 @@ def test_a_video_that_turned_private_keeps_its_scenes(tmp_path, monkeypatch):
 
     monkeypatch.setitem(chain_fakes.FAKES.functions, "collect", private)
     for _ in range(2):
-        assert run_here(monkeypatch, manifest, "--out", out, "--set", "collect.value=1") == 1
+        assert run_here(monkeypatch, manifest, "--out", out, "--redo", "collect", "--set", "collect.value=1") == 1
         assert finished(out) == before
         assert json.loads((out / "stats.json").read_text())["splits"]["train"]["scenes"] == 1
 
@@ -109,7 +110,8 @@ def test_a_source_that_vanishes_takes_nothing_with_it(built, change):
 def test_what_a_new_segmentation_lacks_is_listed_moved_and_can_be_brought_back(built, capsys):
     _, out, run = built
     before = tree(out / "train" / "b_001")
-    assert run("--set", "segment.value=1", "--set", "segment.points=1") == 0
+    again = ("--redo", "segment", "--set", "segment.value=1", "--set", "segment.points=1")
+    assert run(*again) == 0
     assert "moved to WORK/removed" in capsys.readouterr().out
     assert scenes_of(out) == ["b_000"]
     area = out / "_work/removed/all"
@@ -118,7 +120,7 @@ def test_what_a_new_segmentation_lacks_is_listed_moved_and_can_be_brought_back(b
     subprocess.run(["sh", area / "undo.sh"], check=True, cwd="/")
     assert tree(out / "train" / "b_001") == before
     assert (out / "_work/clouds/a_000/cloud.ply").is_file()
-    assert run("--set", "segment.value=1", "--set", "segment.points=1") == 0  # and stays: nothing was segmented anew
+    assert run(*again) == 0  # and stays: nothing was segmented anew
     assert scenes_of(out) == ["a_000", "b_000", "b_001"]
 
 
@@ -129,7 +131,7 @@ def test_what_is_rejected_anew_is_moved_and_clean_deletes_it(built, capsys):
     assert run() == 0
     assert scenes_of(out) == ["b_000"]
     removed = {str(p.relative_to(out / "_work/removed/all")) for p in (out / "_work/removed/all").glob("*/*")}
-    assert {"segments/a", "train/a_000", "train/b_001", "clean/b_001"} <= removed
+    assert {"segments/a", "train/a_000", "train/b_001"} <= removed
     assert build_roomtours.main(["--clean", "--out", str(out)]) == 0
     assert f"{len(removed)} folders deleted" in capsys.readouterr().out
     assert not (out / "_work/removed").exists()
@@ -144,7 +146,7 @@ def test_a_new_segmentation_that_cannot_be_published_moves_nothing(built, monkey
 
     before = finished(out)
     monkeypatch.setattr(engine.Removed, "take", full)
-    assert run("--set", "segment.value=1", "--set", "segment.points=1") == 1
+    assert run("--redo", "segment", "--set", "segment.value=1", "--set", "segment.points=1") == 1
     assert finished(out) == before
 
 

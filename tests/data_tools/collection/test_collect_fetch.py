@@ -23,7 +23,7 @@ from data_tools.collection import settings as settings_module
 from data_tools.collection.fetch import collect_video, video_file
 from data_tools.collection.ledger import AREA, Ledger, coverage
 from data_tools.collection.queue import fetch_all
-from data_tools.collection.settings import CollectSettings
+from data_tools.collection.settings import CollectSettings, download_options
 from data_tools.collection.sources import source_from_path, source_from_url
 from data_tools.stages.record import read_record
 from data_tools.video.sampling import write_video
@@ -213,7 +213,9 @@ def test_failed_refetch_keeps_the_earlier_download(server, tmp_path, video):
     source = source_from_url(f"{server.url}/room.mp4", "keep")
     collect_video(source, tmp_path / "keep", FAST)
     server.files.clear()
-    record = collect_video(source, tmp_path / "keep", CollectSettings(max_height=480, sleep_interval=(0, 0)))
+    other = CollectSettings(max_height=480, min_height=360, sleep_interval=(0, 0))
+    assert collect_video(source, tmp_path / "keep", other).skipped  # changed limits are for what is not there yet
+    record = collect_video(source, tmp_path / "keep", other, overwrite=True)
     assert record.status == "failed"
     assert "stays" in record.reason
     assert (tmp_path / "keep/video.mp4").read_bytes() == video.read_bytes()
@@ -235,9 +237,9 @@ def test_too_low_is_rejected_and_lower_limits_take_it(server, tmp_path):
             return {"id": "x", "height": 144, "width": 256, "duration": 5000}
 
     source = source_from_url(f"{server.url}/room.mp4", "low")
-    record = collect_video(source, tmp_path / "low", CollectSettings(min_height=360), factory=Low)
-    assert (record.status, "144 lines" in record.reason) == ("rejected", True)
-    record = collect_video(source, tmp_path / "low", CollectSettings(max_duration=600), factory=Low)
+    record = collect_video(source, tmp_path / "low", CollectSettings(), factory=Low)
+    assert (record.status, record.reason) == ("rejected", "144 lines at best, 480 wanted")
+    record = collect_video(source, tmp_path / "low", CollectSettings(min_height=0, max_duration=600), factory=Low)
     assert (record.status, "5000 s" in record.reason) == ("rejected", True)
     assert collect_video(source, tmp_path / "low", FAST).status == "done"
 
@@ -343,3 +345,17 @@ def test_commands_dry_run_fetch_report(server, tmp_path, capsys):
     assert report["missing"][0][:2] == ["none", "gone"]
     assert main(["fetch", str(tmp_path / "no.csv"), *out]) == 2
     assert main(["fetch", str(manifest), *out, "--sleep", "9", "1"]) == 2
+
+
+def test_proxy_and_extractor_arguments_reach_yt_dlp(tmp_path):
+    words = ("youtube:player_client=web,-tv;skip=hls", "generic:impersonate=chrome")
+    settings = CollectSettings(proxy="socks5://127.0.0.1:9", extractor_args=words)
+    options = download_options(settings, tmp_path, None, None)
+    assert options["proxy"] == "socks5://127.0.0.1:9"
+    wanted = {"youtube": {"player_client": ["web", "-tv"], "skip": ["hls"]}, "generic": {"impersonate": ["chrome"]}}
+    assert options["extractor_args"] == wanted
+    assert "proxy" not in download_options(CollectSettings(), tmp_path, None, None)
+    assert settings.digest() == CollectSettings().digest()
+    for text in ("youtube", "youtube:player_client", ":a=b"):
+        with pytest.raises(ValueError, match="give KEY:ARG=VALUE"):
+            CollectSettings(extractor_args=(text,))

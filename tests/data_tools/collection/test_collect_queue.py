@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from data_tools.collection import fetch as fetch_module
+from data_tools.collection import patience, preflight
 from data_tools.collection.failures import DISK, LOGIN, PASSING, PERMANENT, RATE_LIMITED, classify
 from data_tools.collection.fetch import collect_video
 from data_tools.collection.ledger import AREA, Ledger, coverage
@@ -417,3 +419,12 @@ def test_download_area_is_beside_the_folders(tmp_path, video):
     assert Path(fake.options["paths"]["home"]) == tmp_path / AREA / source.video_id
     assert fake.asked == ["-abcdefghij"]
     assert read_record(tmp_path / source.video_id).result["id"] == "-abcdefghij"
+
+
+@pytest.mark.parametrize(("version", "said"), [("2024.01.05", "yt-dlp 2024.01.05 is 422 days old"), ("2025.02.20", "")])
+def test_an_old_yt_dlp_is_named_when_answers_look_like_it(monkeypatch, version, said):
+    monkeypatch.setattr(preflight, "tool_versions", lambda names: {"yt-dlp": version})
+    assert preflight.age_of_yt_dlp(date(2025, 3, 2)) == said
+    monkeypatch.setattr(patience, "age_of_yt_dlp", lambda: said)
+    assert patience.cure_line().startswith(said or "update yt-dlp")
+    assert "update yt-dlp" in patience.cure_line()

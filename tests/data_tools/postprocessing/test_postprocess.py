@@ -11,7 +11,7 @@ from data_tools.clouds.io import Cloud, CloudError, read_cloud, write_ply
 from data_tools.postprocess import main
 from data_tools.postprocessing.cameras import read_cameras, write_cameras
 from data_tools.postprocessing.pipeline import process
-from data_tools.postprocessing.scene import package_scene, postprocess_cloud, postprocess_scene
+from data_tools.postprocessing.scene import postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import Limits, PostprocessSettings
 from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord, read_record
@@ -145,18 +145,17 @@ def test_same_bytes_twice_in_any_folder_with_any_number_of_threads(tmp_path):
     files = []
     for place, workers in (("one", 1), ("else/where", 2)):
         out = tmp_path / place
-        record = postprocess_scene(source, out / "clean" / "video_001", workers=workers)
+        record = postprocess_scene(source, out / "train" / "video_001", workers=workers)
         assert record.status == "done", record.reason
-        packed = package_scene(out / "clean" / "video_001", out / "train")
-        assert packed.status == "done", packed.reason
         paths = sorted(path for path in out.rglob("*") if path.is_file())
         files.append({str(path.relative_to(out)): path.read_bytes() for path in paths})
     assert files[0] == files[1]
     names = {name.rsplit("/", 1)[1] for name in files[0]}
-    assert {"cloud.ply", "meta.json", "preview.png", "cameras.npz", "record.json", "coord.npy"} <= names
-    again = postprocess_scene(source, tmp_path / "one" / "clean" / "video_001")
+    arrays = {"coord.npy", "color.npy", "normal.npy"}
+    assert names == {"meta.json", "preview.png", "cameras.npz", "record.json"} | arrays
+    again = postprocess_scene(source, tmp_path / "one" / "train" / "video_001")
     assert again.skipped
-    changed = postprocess_scene(source, tmp_path / "one" / "clean" / "video_001", PostprocessSettings(seed=5))
+    changed = postprocess_scene(source, tmp_path / "one" / "train" / "video_001", PostprocessSettings(seed=5))
     assert not changed.skipped
 
 
@@ -164,27 +163,20 @@ def test_files_hold_what_the_record_says(tmp_path):
     cloud, cameras, _ = room(1, "mild", 50_000)
     source = put(tmp_path / "clouds" / "v_000", cloud, cameras, {"backend": "pi3", "is_metric": True})
     record = postprocess_scene(
-        source, tmp_path / "clean" / "v_000", provenance={"video": "xyz", "start": 1.5, "end": 9}
+        source, tmp_path / "train" / "v_000", provenance={"video": "xyz", "intervals": [[1.5, 9]]}
     )
-    folder = tmp_path / "clean" / "v_000"
+    folder = tmp_path / "train" / "v_000"
     meta = read_meta(folder)
     assert meta["scale"] == {"factor": 1.0, "rule": "metric", "is_metric": True}
-    assert (meta["source"]["video"], meta["source"]["reconstruction"]["backend"]) == ("xyz", "pi3")
+    assert (meta["video"], meta["intervals"], meta["reconstruction"]["backend"]) == ("xyz", [[1.5, 9]], "pi3")
     assert meta["settings_hash"] == PostprocessSettings().digest()
     assert "numpy" in meta["tools"]
     assert str(tmp_path) not in (folder / "meta.json").read_text()
-    written = read_cloud(folder / "cloud.ply")
-    assert len(written) == record.result["points"] == meta["points"]["output"]
-    assert written.confidence is not None
+    written = read_cloud(folder)
+    assert len(written) == record.result["points"] == meta["points"]["output"] == meta["num_points"]
+    assert meta["arrays"] == ["color", "coord", "normal"]
     assert read_cameras(folder / "cameras.npz").extra["frame_index"].tolist() == list(range(12))
-    packed = package_scene(folder, tmp_path / "train")
-    scene = read_meta(tmp_path / "train" / "v_000")
-    assert packed.result["points"] == len(written)
-    assert scene["postprocess"]["source"]["video"] == "xyz"
-    assert scene["source"] == {"name": "v_000/cloud.ply", "fingerprint": scene["source"]["fingerprint"]}
-    both = np.array(scene["transform"]) @ np.array(meta["transform"])  # file of the reconstruction to the scene
-    coord = np.load(tmp_path / "train" / "v_000" / "coord.npy")
-    near = cKDTree(apply(both, cloud.coord.astype(float))).query(coord[::50])[0]
+    near = cKDTree(apply(meta["transform"], cloud.coord.astype(float))).query(written.coord[::50])[0]
     assert near.max() < 1e-3
 
 
@@ -198,7 +190,6 @@ def test_bad_scenes_leave_their_reason(tmp_path):
     assert record.result["quality"]["double"] > 0.02
     assert [path.name for path in (tmp_path / "clean" / "ghost").iterdir()] == ["record.json"]
     assert postprocess_scene(source, tmp_path / "clean" / "ghost", strict).skipped
-    assert package_scene(tmp_path / "clean" / "ghost", tmp_path / "train").status == "failed"
     (tmp_path / "clouds" / "empty").mkdir()
     missing = postprocess_scene(tmp_path / "clouds" / "empty", tmp_path / "clean" / "empty")
     assert (missing.status, missing.permanent) == ("failed", False)
@@ -210,18 +201,40 @@ def test_bad_scenes_leave_their_reason(tmp_path):
     assert "cut off" in record.reason
 
 
+def test_what_is_refused_stays_out_of_the_data_set(tmp_path):
+    cloud, cameras, _ = room(1, "worse", 50_000)
+    source = put(tmp_path / "clouds" / "ghost", cloud, cameras)
+    final, refused = tmp_path / "train" / "ghost", tmp_path / "_work" / "rejected" / "ghost"
+    strict = PostprocessSettings(limits=Limits(max_double=0.02))
+    for is_again in (False, True):
+        record = postprocess_scene(source, final, strict, refused=refused)
+        assert (record.status, record.skipped) == ("rejected", is_again)
+    assert not final.exists()
+    assert [path.name for path in refused.iterdir()] == ["record.json"]
+    loose = PostprocessSettings(limits=Limits(0, 1, 9, 0, 0, 0))
+    assert postprocess_scene(source, final, loose, refused=refused).status == "done"
+    assert not refused.exists()
+    before = {path.name: path.read_bytes() for path in final.iterdir()}
+    record = postprocess_scene(source, final, strict, refused=refused)
+    assert record.reason.endswith("; the earlier result stays")
+    assert {path.name: path.read_bytes() for path in final.iterdir()} == before
+    assert read_record(refused).reason == record.reason
+
+
 def test_command_line(tmp_path, capsys):
     for index in (1, 2):
         cloud, cameras, _ = room(index, "mild", 50_000)
         put(tmp_path / "clouds" / f"scene{index}", cloud, cameras)
     tiny = Cloud(np.random.default_rng(0).random((30, 3)).astype(np.float32))
     put(tmp_path / "clouds" / "tiny", tiny)
-    out = ["--out", str(tmp_path / "clean"), "--package", str(tmp_path / "data" / "train")]
+    out = ["--out", str(tmp_path / "data"), "--split", "val"]
     assert main([str(tmp_path / "clouds"), *out, "--scale", "height"]) == 1
     text = capsys.readouterr().out
     assert "2 done, 0 rejected, 1 failed, 0 as before" in text
-    assert read_record(tmp_path / "clean" / "tiny").reason.startswith("tiny: 30 finite points")
-    assert (tmp_path / "data" / "train" / "scene1" / "coord.npy").is_file()
+    assert read_record(tmp_path / "data/_work/rejected/tiny").reason.startswith("tiny: 30 finite points")
+    assert sorted(path.name for path in (tmp_path / "data/val").iterdir()) == ["scene1", "scene2"]
+    assert (tmp_path / "data/val/scene1/coord.npy").is_file()
+    assert (tmp_path / "data/stats.json").is_file()
     assert main([str(tmp_path / "clouds" / "scene2"), *out, "--scale", "height"]) == 0
     assert "1 as before" in capsys.readouterr().out
     assert main([str(tmp_path / "nowhere"), *out]) == 2

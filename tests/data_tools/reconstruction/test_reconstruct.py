@@ -33,6 +33,7 @@ from tests.data_tools.box_room import (
 
 VIEWS = 10
 ROOT = Path(__file__).resolve().parents[3]
+WHOLE = [(0, None)]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def adapters():
 @pytest.mark.parametrize("name", list(adapters()))
 def test_a_perfect_network_gives_the_true_room(name, photos, tmp_path):
     settings = settings_for(name.removesuffix("_4x4"))
-    record = reconstruct_scene(photos, 0, None, tmp_path / "room", settings, reconstructor=adapters()[name](settings))
+    record = reconstruct_scene(photos, WHOLE, tmp_path / "room", settings, reconstructor=adapters()[name](settings))
     assert record.status == "done", record.reason
     cloud = read_cloud(tmp_path / "room" / "cloud.ply")
     cameras = np.load(tmp_path / "room" / "cameras.npz")
@@ -88,7 +89,7 @@ def test_a_perfect_network_gives_the_true_room(name, photos, tmp_path):
 
 def test_colours_stand_under_their_points(photos, tmp_path):
     settings = settings_for("pi3")
-    reconstruct_scene(photos, 0, None, tmp_path / "room", settings, reconstructor=adapters()["pi3"](settings))
+    reconstruct_scene(photos, WHOLE, tmp_path / "room", settings, reconstructor=adapters()["pi3"](settings))
     cloud = read_cloud(tmp_path / "room" / "cloud.ply")
     checker = (np.floor(cloud.coord / 0.25 + 1e-3).sum(axis=1) % 2) * 90 + 80
     wanted = np.clip(checker[:, None] + cloud.coord * 15, 0, 255)
@@ -112,7 +113,7 @@ def test_a_frame_is_resized_once_to_what_the_network_takes(name, size, tmp_path,
     write_video(tmp_path / "a.mp4", (wide[:, i : i + 1280] for i in range(4)), 10)
     settings, asked, decoded = ReconstructSettings(backend=name, device="cpu"), [], RawFrame.pixels
     monkeypatch.setattr(RawFrame, "pixels", lambda frame, wanted: asked.append(wanted) or decoded(frame, wanted))
-    frames = frames_for(tmp_path / "a.mp4", 0, None, settings).frames
+    frames = frames_for(tmp_path / "a.mp4", WHOLE, settings).frames
     assert asked == [size] * 4
     assert frames.images.shape == (4, size[1], size[0], 3)
     if name in adapters():
@@ -130,7 +131,7 @@ def test_known_camera_reaches_pi3x_with_its_pixel_centres(photos, tmp_path):
     )
     network = PerfectPi3(camera_poses(VIEWS))
     record = reconstruct_scene(
-        photos, 0, None, tmp_path / "room", settings, reconstructor=Pi3Reconstructor(settings, network)
+        photos, WHOLE, tmp_path / "room", settings, reconstructor=Pi3Reconstructor(settings, network)
     )
     height, width = network.seen["shape"][-2:]
     assert height % 14 == width % 14 == 0
@@ -144,18 +145,16 @@ def test_same_input_same_bytes(photos, tmp_path):
     settings = settings_for("vggt", deterministic=True, max_points=20_000)
     for place in ("one", "two"):
         reconstruct_scene(
-            photos, 0, None, tmp_path / place / "room", settings, reconstructor=adapters()["vggt"](settings)
+            photos, WHOLE, tmp_path / place / "room", settings, reconstructor=adapters()["vggt"](settings)
         )
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert {"cloud.ply", "cameras.npz", "record.json"} <= {path.name for path in files}
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
-    again = reconstruct_scene(photos, 0, None, tmp_path / "one" / "room", settings)
+    again = reconstruct_scene(photos, WHOLE, tmp_path / "one" / "room", settings)
     assert again.skipped
     other = settings_for("vggt", deterministic=True, max_points=10_000)
-    redone = reconstruct_scene(
-        photos, 0, None, tmp_path / "one" / "room", other, reconstructor=adapters()["vggt"](other)
-    )
+    redone = reconstruct_scene(photos, WHOLE, tmp_path / "one" / "room", other, reconstructor=adapters()["vggt"](other))
     assert not redone.skipped
     assert redone.result["points"] == 10_000
     assert redone.result["points_before_cap"] > 10_000
@@ -217,10 +216,23 @@ def test_out_of_memory_takes_fewer_frames_evenly(error):
     assert np.diff(frames.index).max() <= 4
 
 
+def test_the_number_that_fitted_is_where_the_next_scene_begins():
+    backend, notes = Hungry(30, MemoryError()), []
+    predict_with_less(backend, some_frames(60), 0, [])
+    backend.tried.clear()
+    assert len(predict_with_less(backend, some_frames(60), 0, notes)[1]) == 24
+    assert backend.tried == [24]
+    assert notes == ["24 of 60 frames: as many as fitted into memory before"]
+    assert len(predict_with_less(backend, some_frames(20), 0, [])[1]) == 20
+    backend.tried.clear()
+    predict_with_less(backend, some_frames(60), 0, [], begins_whole=True)
+    assert backend.tried == [60, 45, 33, 24]
+
+
 def test_out_of_memory_without_end_is_a_record_that_may_be_tried_again(photos, tmp_path):
     settings = settings_for("pi3")
     record = reconstruct_scene(
-        photos, 0, None, tmp_path / "room", settings, reconstructor=Hungry(1, MemoryError("no room"))
+        photos, WHOLE, tmp_path / "room", settings, reconstructor=Hungry(1, MemoryError("no room"))
     )
     assert record.status == "failed"
     assert not record.permanent
@@ -251,7 +263,7 @@ def test_unknown_option_and_unplaced_points_are_told(photos, tmp_path):
     with pytest.raises(StageError, match="pi3 has no option pixel; it has: model, pixels"):
         Pi3Reconstructor(ReconstructSettings(options={"pixel": 1}), object())
     settings = settings_for("pi3", confidence=0.99)
-    record = reconstruct_scene(photos, 0, None, tmp_path / "room", settings, reconstructor=adapters()["pi3"](settings))
+    record = reconstruct_scene(photos, WHOLE, tmp_path / "room", settings, reconstructor=adapters()["pi3"](settings))
     assert record.status == "failed"
     assert "0 points are left" in record.reason
     assert "confidence" in record.reason
@@ -304,7 +316,8 @@ def test_command_line(photos, tmp_path, capsys):
 
 
 def test_scenes_of_the_segment_stage(photos, tmp_path, monkeypatch):
-    scenes = [{"scene_id": "room_000", "start": 0, "end": 2.1}, {"scene_id": "room_001", "start": 2.2, "end": 9}]
+    first, second = [[0, 1.1], [1.9, 2.1]], [[2.2, 9]]
+    scenes = [{"scene_id": "room_000", "intervals": first}, {"scene_id": "room_001", "intervals": second}]
     (tmp_path / "scenes.json").write_text(json.dumps({"scenes": scenes}), encoding="utf-8")
     monkeypatch.setattr("data_tools.reconstruct.build_reconstructor", lambda name, settings: adapters()[name](settings))
     monkeypatch.setattr("data_tools.reconstruct._loaded", {})
@@ -312,7 +325,9 @@ def test_scenes_of_the_segment_stage(photos, tmp_path, monkeypatch):
     assert main(arguments) == 0
     first = np.load(tmp_path / "clouds" / "room_000" / "cameras.npz")
     second = np.load(tmp_path / "clouds" / "room_001" / "cameras.npz")
-    assert first["frame_index"].tolist() == [0, 1, 2, 3, 4]
+    assert first["frame_index"].tolist() == [0, 1, 2, 4]
+    record = json.loads((tmp_path / "clouds" / "room_000" / "record.json").read_text())
+    assert record["result"]["intervals"] == [[0, 1.1], [1.9, 2.1]]
     assert second["frame_index"].tolist() == [5, 6, 7, 8, 9]
 
 
@@ -352,7 +367,7 @@ def die(folder, frames):
 assemble.write_thumbnails = die
 settings = settings_for("vggt")
 backend = adapters()["vggt"](settings)
-reconstruct.reconstruct_scene(Path(sys.argv[1]), 0, None, Path(sys.argv[2]), settings, reconstructor=backend)
+reconstruct.reconstruct_scene(Path(sys.argv[1]), [(0, None)], Path(sys.argv[2]), settings, reconstructor=backend)
 """
 
 
@@ -365,7 +380,7 @@ def test_killed_while_writing_leaves_nothing_and_resumes(photos, tmp_path):
     assert not folder.exists()
     settings = settings_for("vggt")
     for place in (folder, tmp_path / "calm" / "room"):
-        record = reconstruct_scene(photos, 0, None, place, settings, reconstructor=adapters()["vggt"](settings))
+        record = reconstruct_scene(photos, WHOLE, place, settings, reconstructor=adapters()["vggt"](settings))
         assert record.status == "done"
     names = sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*") if path.is_file())
     assert all(name.startswith("room/") for name in names)

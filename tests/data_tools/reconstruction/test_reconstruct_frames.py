@@ -104,7 +104,7 @@ def video(tmp_path_factory):
 
 
 def test_video_gives_even_sharp_frames_with_their_numbers(video):
-    found = frames_for(video, 0.0, None, replace(SETTINGS, min_frames=10, max_frames=10))
+    found = frames_for(video, [(0.0, None)], replace(SETTINGS, min_frames=10, max_frames=10))
     frames = found.frames
     assert len(frames) == 10
     assert found.size == (128, 96)
@@ -113,23 +113,32 @@ def test_video_gives_even_sharp_frames_with_their_numbers(video):
     assert (frames.index % 10 != 5).all()
     assert (frames.index // 10).tolist() == list(range(10))
     np.testing.assert_allclose(frames.time, frames.index / 10, atol=1e-3)
-    plain = frames_for(video, 0.0, None, replace(SETTINGS, min_frames=10, max_frames=10, replace_blurred=False))
+    plain = frames_for(video, [(0.0, None)], replace(SETTINGS, min_frames=10, max_frames=10, replace_blurred=False))
     assert plain.replaced == 0
     assert np.abs(plain.frames.index % 10 - 5).max() <= 1
 
 
 def test_video_range_size_and_known_camera(video):
     settings = replace(SETTINGS, max_side=64, intrinsics=(100.0, 100.0, 63.5, 47.5))
-    frames = frames_for(video, 2.0, 5.0, settings).frames
+    frames = frames_for(video, [(2.0, 5.0)], settings).frames
     assert frames.images.shape[1:] == (48, 64, 3)
     assert frames.time.min() >= 2.0
     assert frames.time.max() <= 5.0
     np.testing.assert_allclose(frames.intrinsics, [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
-    assert len(frames_for(video, 9.0, 9.55, settings).frames) == 6  # all there are
+    assert len(frames_for(video, [(9.0, 9.55)], settings).frames) == 6  # all there are
     with pytest.raises(StageError, match="a cloud needs at least 2 views"):
-        frames_for(video, 9.85, None, settings)
+        frames_for(video, [(9.85, None)], settings)
     with pytest.raises(StageError, match="holds nothing"):
-        frames_for(video, 5.0, 5.0, settings)
+        frames_for(video, [(5.0, 5.0)], settings)
+
+
+def test_every_interval_gives_its_share_of_the_frames(video):
+    settings = replace(SETTINGS, min_frames=12, max_frames=12)
+    times = frames_for(video, [(1.0, 3.0), (4.0, 5.0), (8.0, 9.0)], settings).frames.time
+    assert [int(((times >= a) & (times <= b)).sum()) for a, b in ((1, 3), (4, 5), (8, 9))] == [6, 3, 3]
+    assert (np.diff(times) > 0).all()
+    with pytest.raises(StageError, match="holds nothing"):
+        frames_for(video, [(1.0, 3.0), (4.0, 4.0)], settings)
 
 
 def test_folder_takes_times_from_names(tmp_path):
@@ -137,7 +146,7 @@ def test_folder_takes_times_from_names(tmp_path):
         cv2.imwrite(str(tmp_path / f"{name}.png"), texture())
     (tmp_path / "notes.txt").write_text("no image", encoding="utf-8")
     assert [time for _, time in list_images(tmp_path)] == [9.25, 10.5, 11.0]
-    frames = frames_for(tmp_path, 0.0, 1.3, SETTINGS).frames
+    frames = frames_for(tmp_path, [(0.0, 1.3)], SETTINGS).frames
     assert frames.time.tolist() == [9.25, 10.5]
     cv2.imwrite(str(tmp_path / "last.jpg"), texture())
     entries = list_images(tmp_path)
@@ -149,7 +158,7 @@ def test_folder_longer_than_the_limit_is_thinned_and_sharp(tmp_path):
     for i in range(60):
         image = blur(texture(i), 15) if i % 3 == 1 else texture(i)
         cv2.imwrite(str(tmp_path / f"{i:04d}.png"), image[..., ::-1])
-    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    found = frames_for(tmp_path, [(0.0, None)], SETTINGS)
     assert len(found.frames) == 20
     assert (found.frames.index % 3 != 1).all()
     assert found.replaced == 20
@@ -159,7 +168,7 @@ def test_folder_longer_than_the_limit_is_thinned_and_sharp(tmp_path):
 def test_names_with_numbers_are_in_the_order_of_the_numbers(tmp_path):
     for i in (10, 9, 2, 1, 100):
         cv2.imwrite(str(tmp_path / f"frame_{i}.png"), texture(i))
-    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    found = frames_for(tmp_path, [(0.0, None)], SETTINGS)
     assert [path.stem for path, _ in list_images(tmp_path)] == [f"frame_{i}" for i in (1, 2, 9, 10, 100)]
     assert np.array_equal(found.frames.images[3], texture(10)[..., ::-1])
     assert found.notes == []
@@ -174,7 +183,7 @@ def test_what_cannot_be_used_of_a_folder_is_left_out_and_named(tmp_path):
     (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
     for name in ("a.heic", "b.txt", "c.txt", "d.txt", ".DS_Store", "._4.png"):
         (tmp_path / name).write_bytes(b"something")
-    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    found = frames_for(tmp_path, [(0.0, None)], SETTINGS)
     assert found.frames.index.tolist() == [1, 4, 5]  # numbers of the folder, as masks are named by
     assert found.size == (128, 96)
     assert found.notes == [
@@ -223,7 +232,7 @@ KINDS += ("cmyk.jpg", "palette.png", "grey.png", "grey.jpg", "alpha.png")
 def test_every_kind_of_image_comes_back_as_shown(tmp_path, name):
     path, wanted = saved(name, tmp_path)
     path.with_name(f"b{path.suffix}").write_bytes(path.read_bytes())
-    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    found = frames_for(tmp_path, [(0.0, None)], SETTINGS)
     assert found.size == wanted.shape[1::-1]
     assert found.notes == []
     image = found.frames.images[1]
@@ -232,13 +241,13 @@ def test_every_kind_of_image_comes_back_as_shown(tmp_path, name):
 
 def test_bad_folders_are_told_in_one_line(tmp_path):
     with pytest.raises(StageError, match="no image in this folder"):
-        frames_for(tmp_path, 0.0, None, SETTINGS)
+        frames_for(tmp_path, [(0.0, None)], SETTINGS)
     cv2.imwrite(str(tmp_path / "a.png"), texture())
     with pytest.raises(StageError, match="1 frame"):
-        frames_for(tmp_path, 0.0, None, SETTINGS)
+        frames_for(tmp_path, [(0.0, None)], SETTINGS)
     cv2.imwrite(str(tmp_path / "b.png"), texture(height=100))
     with pytest.raises(StageError, match=r"1 frame.*; 1 left out, of another size than 128x96: b\.png"):
-        frames_for(tmp_path, 0.0, None, SETTINGS)
+        frames_for(tmp_path, [(0.0, None)], SETTINGS)
     (tmp_path / "b.png").write_bytes(b"")
     with pytest.raises(StageError, match=r"1 frame.*; 1 left out, cannot be read as an image: b\.png"):
-        frames_for(tmp_path, 0.0, None, SETTINGS)
+        frames_for(tmp_path, [(0.0, None)], SETTINGS)

@@ -42,7 +42,7 @@ def put_picture(path, color, size=(64, 48)):
 def put_video(work, name, scenes, title="A tour", url="https://example.org/watch?v=1&t=2"):
     put_record(work / "videos" / name, "collect", id=name, title=title, url=url, duration=60.0)
     folder = put_record(work / "segments" / name, "segment", scenes=len(scenes))
-    listed = [{"scene_id": scene, "start": 1.0, "end": 9.0, "label": "bedroom"} for scene in scenes]
+    listed = [{"scene_id": scene, "intervals": [[1.0, 9.0]], "label": "bedroom"} for scene in scenes]
     write_json(folder / "scenes.json", {"video": {"id": name, "duration": 60.0}, "labels": "clip", "scenes": listed})
     put_picture(folder / "timeline.png", (90, 120, 200), (400, 60))
     put_picture(folder / "thumbs" / "000.jpg", (120, 90, 60))
@@ -61,9 +61,11 @@ def put_cloud(work, name):
         put_picture(folder / "frames" / f"{number:03d}.jpg", (60 + 60 * number, 100, 140), (640, 480))
 
 
-def put_clean(work, name, score):
-    folder = put_record(work / "clean" / name, "postprocess", points=3000)
+def put_finished(out, name, score, seed):
+    """A scene folder as post-processing writes it."""
     meta = {
+        "video": "tour",
+        "label": "bedroom",
         "transform": np.diag([1.0, 1, 1, 1]).tolist(),
         "scale": {"factor": 1.25, "rule": "scannet"},
         "spacing": {"before": 0.01, "after": 0.0133},
@@ -72,9 +74,9 @@ def put_clean(work, name, score):
         "quality": {"score": score, "coverage": 0.8, "noise": 0.004},
         "notes": ["turned by 3 degrees"],
     }
-    write_json(folder / "meta.json", meta)
-    put_picture(folder / "preview.png", (160, 200, 160), (400, 300))
-    return meta
+    put_scene(out, name, seed=seed, **meta)
+    put_record(out / "train" / name, "postprocess", points=3000)
+    put_picture(out / "train" / name / "preview.png", (160, 200, 160), (400, 300))
 
 
 def put_whole(out):
@@ -87,10 +89,9 @@ def put_whole(out):
     for number, score in ((0, 0.91), (1, 0.74)):
         name = f"tour_{number:03d}"
         put_cloud(work, name)
-        meta = put_clean(work, name, score)
-        put_scene(out, name, seed=number, video="tour", label="bedroom", postprocess=meta, transform=np.eye(4).tolist())
+        put_finished(out, name, score, number)
     put_cloud(work, "tour_002")
-    put_record(work / "clean" / "tour_002", "postprocess", "rejected", "tour_002: coverage 0.31 is under 0.4")
+    put_record(work / "rejected" / "tour_002", "postprocess", "rejected", "tour_002: coverage 0.31 is under 0.4")
     put_record(work / "clouds" / "tour_003", "reconstruct", "failed", "tour_003: 3 of 40 frames posed; film slower")
     put_scene(out, HOSTILE, split="val", seed=5)
     (out / "package_failures.json").write_text(

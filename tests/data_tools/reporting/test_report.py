@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 from data_tools import report as script
-from data_tools.chain.states import Row, States
+from data_tools.chain.journal import Journal, Row
 from data_tools.reporting import build as build_module
 from data_tools.reporting.build import build
 from data_tools.reporting.measures import funnel, generic_reason, reasons
@@ -118,7 +118,7 @@ def test_a_page_has_its_cloud_cameras_frames_timeline_and_factors(whole):
     assert spec["clouds"][0]["count"] == 500
     assert len(spec["lines"]) == (3 * 8 + 2) * 6
     assert spec["preview"].startswith("data:image/jpeg")
-    for wanted in ("<h2>Frames</h2>", "<h2>Timeline of the video</h2>", "postprocess.scale.factor", "1.25", "0.91"):
+    for wanted in ("<h2>Frames</h2>", "<h2>Timeline of the video</h2>", "scale.factor", "1.25", "0.91"):
         assert wanted in page
 
 
@@ -187,9 +187,9 @@ def test_any_part_alone_is_reported(tmp_path, part):
     elif part == "videos":
         put_record(tmp_path / "_work/videos/a", "collect")
     elif part == "states":
-        table = States(tmp_path / "roomtours.sqlite")
-        table.put_all([Row("a", "a_000", "reconstruct", "failed", "its process was killed", seconds=7.0)])
-        table.close()
+        journal = Journal(tmp_path / "_work/log", "all")
+        journal.put(Row("reconstruct", "a_000", "a", "failed", "its process was killed", seconds=7.0))
+        assert journal.save()
     elif part == "failures":
         (tmp_path / "package_failures.json").write_text('[{"source": "x.ply", "scene": "x", "reason": "empty"}]')
     else:
@@ -200,7 +200,8 @@ def test_any_part_alone_is_reported(tmp_path, part):
             (tmp_path / "train" / name / "meta.json").write_text(text)
         (tmp_path / "_work/segments/b").mkdir(parents=True)
         (tmp_path / "_work/segments/b/record.json").write_text("[]")
-        (tmp_path / "roomtours.sqlite").write_bytes(b"no table")
+        (tmp_path / "_work/log").mkdir()
+        (tmp_path / "_work/log/all.jsonl").write_bytes(b"no log")
     build(scan(tmp_path), tmp_path / "report", SETTINGS)
     page = (tmp_path / "report/index.html").read_text("utf-8")
     assert "From videos to scenes" in page

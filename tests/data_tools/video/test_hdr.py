@@ -75,7 +75,7 @@ def test_patches_come_back_as_sdr(tmp_path, name, curve, code):
     assert 225 < found[6].min() <= found[6].max() < 245  # diffuse white leaves room for lamps
     assert found[7].min() > found[6].max() + 8
     np.testing.assert_allclose(found[7], srgb(hdr.bend(PATCHES[7])), atol=4)
-    found = frames_for(path, 0, None, ReconstructSettings(backend="sfm"))
+    found = frames_for(path, [(0, None)], ReconstructSettings(backend="sfm"))
     assert found.notes == [f"{name} video: colours brought to ordinary ones (BT.709)"]
     assert np.array_equal(found.frames.images[0], image)
     small = next(raw_frames(path)).pixels((128, 16))

@@ -1,0 +1,130 @@
+"""The chain as its diagram, and the steps it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+
+from data_tools.chain.folders import discard
+from data_tools.chain.items import Call, SceneItem, Source, VideoItem
+from data_tools.chain.journal import Row
+from data_tools.chain.plan import Planner
+
+Flow = Generator[Call, Row, None]
+
+
+class EndedError(Exception):
+    """The way of a video or scene ends before its last stage; the row says why."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row.reason)
+        self.row = row
+
+
+def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = lambda: None) -> None:
+    """Videos to scenes: collect, segment, reconstruct, postprocess, report.
+
+    Each ``yield from`` waits for a worker while the other videos and scenes go on; what is done costs a look.
+
+    Args:
+        run: the steps, and who carries them out.
+        videos: to do.
+        report: the last stage, once over all scenes.
+    """
+
+    def tour(video: VideoItem) -> Flow:
+        source = yield from run.collect(video)
+        scenes = yield from run.segment(video, source)
+        for scene in scenes:
+            run.begin(room(video, source, scene), scene)
+
+    def room(video: VideoItem, source: Source, scene: SceneItem) -> Flow:
+        if not run.is_finished(video, source, scene):  # a finished scene needs no inputs
+            yield from run.reconstruct(video, source, scene)
+            yield from run.postprocess(video, source, scene)
+        run.leave(scene)
+
+    run.carry_out(tour, videos)
+    report()
+
+
+class Steps:
+    """The stages as steps of a flow: what is done is passed over, what is not becomes a call.
+
+    Args:
+        planner: knows what is done, and makes the calls.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+
+    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
+        """Start a flow: go to its first call."""
+        raise NotImplementedError
+
+    def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
+        """Begin the tour of every video, and see all flows through."""
+        raise NotImplementedError
+
+    def collect(self, video: VideoItem) -> Generator[Call, Row, Source]:
+        """The video's file: fetched where it has an address only."""
+        if video.path is None:
+            yield from self._step("collect", video)
+        return self._source(video)
+
+    def segment(self, video: VideoItem, source: Source) -> Generator[Call, Row, list[SceneItem]]:
+        """The video's scenes."""
+        yield from self._step("segment", video, source)
+        folder = self.planner.folder("segment", video)
+        scenes = self.planner.scenes_in(folder, video)
+        if scenes is None:
+            reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
+            raise EndedError(Row("segment", video.video_id, video.video_id, "failed", reason))
+        return scenes
+
+    def is_finished(self, video: VideoItem, source: Source, scene: SceneItem) -> bool:
+        """Whether a scene lies in the data set as it should."""
+        row = self.planner.look("postprocess", video, source, scene)
+        if row is None or row.status != "done":
+            return False
+        self.planner.forget_failures(video, source, scene)
+        return True
+
+    def reconstruct(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
+        """The scene's frames to a cloud."""
+        last = self.planner.look("postprocess", video, source, scene)
+        if last is None:  # else it is rejected for good: its cloud may be gone
+            yield from self._step("reconstruct", video, source, scene)
+
+    def postprocess(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
+        """The cloud to a scene folder of the data set."""
+        yield from self._step("postprocess", video, source, scene)
+
+    def leave(self, scene: SceneItem) -> None:
+        """What happens to the work of a finished scene."""
+        if self.planner.settings.discard:
+            discard(scene.scene_id, self.planner.places)
+
+    def _source(self, video: VideoItem) -> Source:
+        try:
+            return self.planner.source(video)
+        except OSError as error:
+            reason = f"{error.filename or video.path}: cannot be read ({error.strerror}); check the path and its rights"
+            raise EndedError(Row("segment", video.video_id, video.video_id, "failed", reason)) from None
+
+    def _step(self, stage: str, video: VideoItem, source: Source | None = None, scene: SceneItem | None = None) -> Flow:
+        row = self.planner.look(stage, video, source, scene)
+        if row is None:
+            if stage in ("segment", "reconstruct") and source is not None and not source.path.exists():
+                source = yield from self._fetch_again(video, source)
+            row = yield self.planner.call(stage, video, source, scene)
+        if row.status != "done":
+            raise EndedError(row)
+
+    def _fetch_again(self, video: VideoItem, source: Source) -> Generator[Call, Row, Source]:
+        """A fetched video was deleted (for space, say) and is needed again."""
+        if video.path is not None:
+            return source  # the stage says what is wrong with the path
+        row = yield self.planner.call("collect", video)
+        if row.status != "done":
+            raise EndedError(row)
+        return self._source(video)
