@@ -21,6 +21,7 @@ from benchmarks._waits import Waits
 from benchmarks.lam3c_step import CONFIGS, make_batch
 from benchmarks.ptv3_forward import counted_gflop
 from lam3c_plugin.host import Config, build_model
+from lam3c_plugin.losses.clustering_kernel import Similarity
 from lam3c_plugin.machine import estimate_need
 from lam3c_plugin.ops.device import offset_on_device, pretend_gpu
 
@@ -154,19 +155,19 @@ def step(case: Case) -> None:
 def work(one: Step, run: Callable[[], None], time_taken: float, case: Case) -> None:
     """Model flops utilisation of a step."""
     loss = one.model.clustering_loss
-    plain, products = loss.from_embeddings, [0.0]
+    plain, products = loss.forward, [0.0]
 
-    def counted(student: Tensor, teacher: Tensor, prototypes: Tensor, others: Tensor, *args: Any, **kwargs: Any) -> Any:
-        passes = 3 * prototypes.shape[1] + (loss.num_iters + 1) * others.shape[1]
-        products[0] += 2e-9 * len(student) * len(prototypes) * passes
-        return plain(student, teacher, prototypes, others, *args, **kwargs)
+    def counted(student: Similarity, teacher: Similarity, *args: Any, **kwargs: Any) -> Tensor:
+        passes = 3 * student.embedding.shape[1] + teacher.embedding.shape[1]
+        products[0] += 2e-9 * len(student.embedding) * len(student.prototypes) * passes
+        return plain(student, teacher, *args, **kwargs)
 
-    loss.from_embeddings = counted
+    loss.forward = counted
     try:
         with counted_gflop(one.model) as gflop:
             run()
     finally:
-        del loss.from_embeddings
+        del loss.forward
     total, peak = sum(gflop.values()) / 1e3, matrix_tflops(case.device, 256 if case.dry else 8192)
     row = {f"{name} TFLOP": value / 1e3 for name, value in gflop.items()}
     row |= {"sum TFLOP": total, "TFLOP/s": total / time_taken, "matrix product TFLOP/s": peak}
@@ -174,11 +175,11 @@ def work(one: Step, run: Callable[[], None], time_taken: float, case: Case) -> N
     name = torch.cuda.get_device_name() if case.device == "cuda" else ""
     sheet = next((value for key, value in DATASHEET.items() if key in name), None)
     row["of the datasheet"] = None if sheet is None else total / time_taken / sheet
-    case.row("work of one step", **row, **{"clustering products, float32, TFLOP": products[0] / 1e3})
+    case.row("work of one step", **row, **{"clustering products, TFLOP": products[0] / 1e3})
     case.note(
         "work: matrix products only, a multiply-add as two; linear layers by their rows, convolution by the pairs of "
         "neighbouring cells, attention 4 L^2 C a sequence; the student's backward as twice its forward, the teacher's "
-        "forward once; what is made again in the backward is not counted, nor the clustering's float32 products"
+        "forward once; what is made again in the backward is not counted, nor the clustering's products"
     )
 
 
