@@ -208,18 +208,18 @@ class _GatheredConv(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         want_x, want_w, want_b, _ = ctx.needs_input_grad
-        # entry by entry from the other end, (27, C_out, C_in)
-        turned = weight.flatten(1, 3).flip(1).transpose(0, 1)
+        # entry by entry from the other end, (27 C_out, C_in)
+        turned = weight.flatten(1, 3).flip(1).transpose(0, 1).flatten(0, 1)
         grad_x = torch.empty_like(x) if want_x else None
         grad_w = torch.zeros(turned.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         for rows, gathered in _gathered(grad, ctx.kmap):
             if want_x:
-                torch.mm(gathered, turned.flatten(0, 1), out=grad_x[rows])
+                torch.mm(gathered, turned, out=grad_x[rows])
             if want_w:
-                grad_w += (gathered.t() @ x[rows]).view_as(grad_w)
+                grad_w += gathered.t() @ x[rows]
         return (
             grad_x,
-            grad_w.transpose(0, 1).flip(1).to(weight.dtype).view_as(weight) if want_w else None,
+            grad_w.unflatten(0, (27, -1)).transpose(0, 1).flip(1).to(weight.dtype).view_as(weight) if want_w else None,
             grad.sum(0, dtype=ctx.bias_type) if want_b else None,
             None,
         )
