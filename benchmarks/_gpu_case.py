@@ -20,7 +20,8 @@ class Case:
     """One section's run.
 
     Attributes:
-        device: "cuda" or "cpu". dry: tiny sizes, to see that every line runs.
+        device: "cuda" or "cpu".
+        dry: tiny sizes, to see that every line runs.
         deadline: `time.monotonic` at which the section is stopped.
         file: takes a line of JSON for every row and note, at once.
     """

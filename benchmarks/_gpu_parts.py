@@ -136,7 +136,7 @@ def loader(case: Case) -> None:
 
 
 def _read(case: Case, built: object, workers: int, batch: int, spend: float) -> None:
-    """Times the batches behind the first ones, which the workers made together."""
+    """Time the batches behind the first ones, which the workers made together."""
     batches, start = itertools.chain.from_iterable(itertools.repeat(built)), time.perf_counter()
     first = next(batches)
     waited = time.perf_counter() - start

@@ -184,7 +184,7 @@ def _time(case: Case, runs: dict[str, dict[str, Callable[[], Tensor]]], points: 
 
 
 def keep_candidates(part: int = 0, parts: int = 1) -> None:
-    """Leaves spconv-triton every ``parts``-th of `CANDIDATES` to tune over, and has it remember nothing on disk."""
+    """Leave spconv-triton every ``parts``-th of `CANDIDATES` to tune over, and have it remember nothing on disk."""
     from spconv_triton.pytorch._impl import gemm
 
     for name, chosen in CANDIDATES.items():
@@ -196,7 +196,7 @@ def keep_candidates(part: int = 0, parts: int = 1) -> None:
 
 
 def warm(part: int, parts: int) -> None:
-    """Compiles this part of the candidates into Triton's cache (``TRITON_CACHE_DIR``), by a pass of the network."""
+    """Compile this part of the candidates into Triton's cache (``TRITON_CACHE_DIR``), by a pass of the network."""
     os.nice(15)
     keep_candidates(part, parts)
     network = with_convolution(base_network("cuda", False), TritonConv)

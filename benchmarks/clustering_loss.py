@@ -56,6 +56,7 @@ def from_embeddings(
 
 
 def measure(size: int, args: argparse.Namespace) -> Result:
+    """Compare loss and gradients of both formulations at one size, then time them."""
     torch.manual_seed(0)
     device, dtype = args.device, getattr(torch, args.dtype)
     centre = F.normalize(torch.randn(args.prototypes, 256, device=device), dim=1)
@@ -82,6 +83,7 @@ def measure(size: int, args: argparse.Namespace) -> Result:
 
 
 def main() -> None:
+    """Run all sizes."""
     options = parser(__doc__, [20_000, 40_000, 100_000])
     options.add_argument("--prototypes", type=int, default=4096)
     options.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the similarities")

@@ -113,7 +113,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def agreement(args: argparse.Namespace, cloud: Cloud) -> float:
-    """Prints the table of chunks against one pass, by level; returns the lowest median."""
+    """Print the table of chunks against one pass, by level; return the lowest median."""
     encoder, worst = encoder_of(args), 1.0
     inputs = (cloud.coord, cloud.color, cloud.normal)
     print(f"{'chunk':>8} {'pieces by stage':>18}  " + "  ".join(f"{f'level {i}':^22}" for i in range(5)))
@@ -135,6 +135,7 @@ def agreement(args: argparse.Namespace, cloud: Cloud) -> float:
 
 
 def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=180_000)
     parser.add_argument("--grid-size", type=float, default=0.02, help="metres")
@@ -152,6 +153,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Make the room and report; return 1 where a bar is missed."""
     args = parse()
     torch.set_num_threads(args.threads)
     if args.room:
@@ -165,7 +167,7 @@ def main() -> int:
 
 
 def report(args: argparse.Namespace, cloud: Cloud, room: Path) -> int:
-    """Prints everything; 1 where a bar is missed."""
+    """Print everything; 1 where a bar is missed."""
     name = (args.checkpoint or f"random {args.size}") + (f", gain {args.gain:g}" if args.gain != 1 else "")
     cells = _cells_of(cloud.coord, args.grid_size)
     print(

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import importlib
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -163,10 +162,10 @@ def write(results: dict[str, Any], out: Path) -> None:
     """Both files, whole or not at all."""
     from _gpu_case import markdown
 
-    for name, text in (("results.json", json.dumps(results, indent=1)), ("results.md", markdown(results))):
-        partial = out / f"{name}.tmp"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out / name)
+    from data_tools.stages.files import write_json, write_text
+
+    write_json(out / "results.json", results)
+    write_text(out / "results.md", markdown(results))
 
 
 def run_all(args: argparse.Namespace) -> int:
@@ -201,7 +200,7 @@ def run_all(args: argparse.Namespace) -> int:
 
 
 def wait_for(warming: list[subprocess.Popen], seconds: float) -> None:
-    """Lets the warmers finish; the others are ended, since they would share the GPU with what is timed."""
+    """Let the warmers finish; the others are ended, since they would share the GPU with what is timed."""
     deadline = time.monotonic() + seconds
     for child in warming:
         try:

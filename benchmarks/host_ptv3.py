@@ -31,7 +31,7 @@ def _stand_in(name: str, **attributes: Any) -> None:
 
 
 def _open_package(name: str, folder: Path) -> None:
-    """Makes submodules of ``name`` importable from ``folder`` without running the package's own ``__init__``."""
+    """Make submodules of ``name`` importable from ``folder`` without running the package's own ``__init__``."""
     _stand_in(name, __path__=[str(folder)])
 
 

@@ -28,7 +28,7 @@ def load_host_transforms() -> ModuleType:
     """The module ``pointcept.datasets.transform`` of POINTCEPT_ROOT; ``sys.modules`` is left as it was.
 
     Raises:
-        RuntimeError: see :func:`missing_host`.
+        RuntimeError: see `missing_host`.
     """
     reason = missing_host()
     if reason:

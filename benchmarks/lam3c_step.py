@@ -2,7 +2,7 @@
 
     python benchmarks/lam3c_step.py                     the embedded engine: full LAM3C against clustering only with the
                                                         plain, dense losses
-    python benchmarks/lam3c_step.py --points 2000 4000  how the step grows with its points
+    python benchmarks/lam3c_step.py --sizes 2000 4000   how the step grows with its points
     POINTCEPT_ROOT=~/Pointcept python benchmarks/lam3c_step.py --host
                                                         in the host: full LAM3C against its own Sonata-v1m1
 

@@ -23,6 +23,7 @@ def step(function: Callable, feat: Tensor, *args: Tensor, **kwargs: object) -> t
 
 
 def measure(size: int, args: argparse.Namespace) -> Result:
+    """Compare loss and gradient of both forms at one size, then time them."""
     device = args.device
     coord, offset = surface_clouds(size, CLOUDS, args.spacing, device)
     torch.manual_seed(1)
@@ -41,6 +42,7 @@ def measure(size: int, args: argparse.Namespace) -> Result:
 
 
 def main() -> None:
+    """Run all sizes."""
     options = parser(__doc__, [5_000, 10_000, 20_000])
     options.add_argument("--channels", type=int, default=1088)
     options.add_argument("--k", type=int, default=24)

@@ -72,7 +72,7 @@ def measure(name: str, points: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Prints the count beside the estimate."""
+    """Print the count beside the estimate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="pretrain-lam3c-v1m1-0-base")
     parser.add_argument("--points", type=int, default=2000, help="of a global view")

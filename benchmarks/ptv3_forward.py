@@ -165,6 +165,7 @@ def runs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Callable[[], A
 
 
 def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=20000)
     parser.add_argument("--cloud", choices=("crop", "room"), default="crop")
@@ -175,6 +176,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Time ours and the reference in turn; return 1 where their features differ."""
     args = parse()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -216,7 +218,7 @@ def main() -> int:
 def report(
     args: argparse.Namespace, model: PointTransformerV3, batch: dict[str, Tensor], median: dict[str, float]
 ) -> None:
-    """Prints what there is to say of ours."""
+    """Print what there is to say of ours."""
     work, speed = count_gflop(model.eval(), batch), gemm_gflops()
     total = sum(work.values())
     print(

@@ -72,7 +72,7 @@ def earlier(path: Path) -> dict[str, str]:
 
 
 def run(name: str, arguments: list[str], timeout: float) -> str:
-    """Runs one benchmark and returns its section; a failure is reported in it."""
+    """Run one benchmark and return its section; a failure is reported in it."""
     command = [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
     shown = f"python benchmarks/{name}.py {' '.join(arguments)}".strip()
     start = f"{datetime.date.today().isoformat()}, commit {commit()}, load before the start {os.getloadavg()[0]:.1f}"

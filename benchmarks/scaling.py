@@ -120,7 +120,7 @@ PARTS: dict[str, tuple[Callable[[int, str], Run], int]] = {
 
 
 def measure(name: str, args: argparse.Namespace) -> None:
-    """Prints the table of one part."""
+    """Print the table of one part."""
     build, largest = PARTS[name]
     largest = min(largest, args.largest or largest)
     sizes = [largest >> shift for shift in reversed(range(args.doublings + 1))]

@@ -44,7 +44,9 @@ class Accuracy:
 
     Attributes:
         points: number of points in the cloud.
-        median_error, mean_error, p90_error: distance of the points to the true surface.
+        median_error: median distance of the points to the true surface.
+        mean_error: the mean of it.
+        p90_error: its 90th percentile.
         near_surface: share of the points within 5 cm of it.
         coverage: share of the visible surface within 10 cm of a point.
         camera_error: median distance between camera centres; NaN without cameras.

@@ -83,7 +83,8 @@ def reconstruct_scene(
 
     Args:
         video: a video file or a folder of images.
-        start, end: seconds; None for the end.
+        start: seconds.
+        end: seconds; None for the end of the source.
         folder: the scene's, for example ``clouds/<scene_id>``; its name is the item's.
         settings: see there.
         overwrite: make it again.

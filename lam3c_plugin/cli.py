@@ -1,6 +1,6 @@
-"""The ``lam3c`` command: subcommands from :mod:`lam3c_plugin.commands`, errors in one line.
+"""The ``lam3c`` command: subcommands from `lam3c_plugin.commands`, errors in one line.
 
-A :class:`~lam3c_plugin.errors.Lam3cError` ends it as ``error: ...`` with the error's exit code (1), a wrong
+A `lam3c_plugin.errors.Lam3cError` ends it as ``error: ...`` with the error's exit code (1), a wrong
 command line with 2. ``LAM3C_DEBUG=1`` prints the traceback too.
 """
 
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line ``argv`` (default: the process') and returns its exit code."""
+    """Run the command line ``argv`` (default: the process') and return its exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:

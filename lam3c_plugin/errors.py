@@ -23,6 +23,10 @@ class ConfigError(Lam3cError):
     """A config file, an override or a value in it is wrong."""
 
 
+class ArgumentError(ConfigError, ValueError):
+    """A part of a config was given a value that its constructor refuses."""
+
+
 class RegistryError(ConfigError, KeyError):
     """A ``type`` that no registry knows."""
 

@@ -69,7 +69,7 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 
 
 def print_summary(run_dir: Path, steps: int, seconds: float, peak_gb: float) -> bool:
-    """Prints losses and monitor values from first to last; returns whether the run looks healthy.
+    """Print losses and monitor values from first to last; return whether the run looks healthy.
 
     Healthy: every loss finite, the total lower at the end than at the start, the Laplacian term above 0 and more than
     half of the prototypes in use.
@@ -110,7 +110,7 @@ def _steps_per_second(run_dir: Path) -> float:
 
 
 def draw_summary(run_dir: Path, data_root: Path, path: Path, num_scenes: int = 3) -> Path:
-    """Draws loss curves, monitor curves and PCA-coloured scenes before and after training into one PNG."""
+    """Draw loss curves, monitor curves and PCA-coloured scenes before and after training into one PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

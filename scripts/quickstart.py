@@ -27,7 +27,7 @@ CALLER = Path(os.environ.get("LAM3C_CALLER_DIR", ROOT))  # where the command was
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/quickstart.sh",
         description="Pre-train LAM3C on this machine and show what happened.",
@@ -74,7 +74,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(command: list[str], passing: tuple[int, ...] = (0,), **environment: str) -> None:
-    """Runs one stage in the repository's root and ends with its exit code unless that is a ``passing`` one.
+    """Run one stage in the repository's root and end with its exit code unless that is a ``passing`` one.
 
     Its own error line has been printed when it fails. Ctrl-C and SIGTERM are handed on, so that it can save and end.
     """
@@ -97,7 +97,7 @@ def is_scene_root(folder: Path) -> bool:
 
 
 def prepare_data(args: argparse.Namespace) -> Path:
-    """Returns a root of scene folders: given, packaged from clouds, or generated.
+    """Return a root of scene folders: given, packaged from clouds, or generated.
 
     What is made lies in a folder of its own for every input, so that no scenes of another run are trained on.
     """
@@ -166,7 +166,7 @@ def _numbered(path: Path, number: int) -> Path:
 
 
 def train(args: argparse.Namespace, data_root: Path) -> Path:
-    """Trains the tiny config on the embedded engine; returns the run's folder."""
+    """Train the tiny config on the embedded engine; return the run's folder."""
     from lam3c_plugin.embedded.config import Config
 
     batch_size = Config.fromfile(str(ROOT / "configs" / f"{CONFIG}.py")).batch_size
@@ -207,7 +207,7 @@ def resume_command(args: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prepares data, trains, and prints what came of it."""
+    """Prepare data, train, and print what came of it."""
     args = parse_arguments(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     data_root = prepare_data(args)

@@ -9,6 +9,7 @@ import pytest
 from lam3c_plugin import __version__, cli
 from lam3c_plugin.commands import doctor, environment
 from lam3c_plugin.errors import DataError
+from tests.commands.fake_checkout import make_checkout
 
 
 def run_cli(*args, **variables):
@@ -109,11 +110,10 @@ def test_what_is_missing_for_what():
         "missing pointcept",
         "spconv does not import (ImportError: libcudart)",
     ]
-    engine["pointcept"] = {"path": "/p", "pt_v3m2": False, "needs_wandb": True}
-    libraries["wandb"]["found"] = False
-    problems = "; ".join(task("inside Pointcept")["problems"])
-    assert "older than v1.6.0" in problems
-    assert "pip install wandb" in problems
+    engine["pointcept"] = {"path": "/p", "problem": "older than v1.6.0"}
+    assert "older than v1.6.0" in task("inside Pointcept")["problems"]
+    engine["pointcept"] = {"path": "/p", "problem": None, "missing": ["wandb"]}
+    assert "it imports at start what is missing: wandb" in task("inside Pointcept")["problems"]
 
 
 def test_every_need_is_examined():
@@ -122,17 +122,15 @@ def test_every_need_is_examined():
 
 
 def test_a_broken_pointcept_is_told_and_is_an_error(tmp_path):
-    folder = tmp_path / "pointcept"
-    (folder / "engines").mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    (folder / "engines/__init__.py").write_text("")
-    (folder / "engines/train.py").write_text("import wandb_that_is_not_there\n# gradient_accumulation\n")
+    train = "import wandb_that_is_not_there\n# gradient_accumulation_steps\n"
+    folder = make_checkout(tmp_path, {"pointcept/engines/train.py": train}) / "pointcept"
     result = run_cli("doctor", PYTHONPATH=str(tmp_path))
     assert result.returncode == 1
     assert "engine: none (LAM3C_ENGINE=auto): HostError" in result.stdout
     assert "wandb_that_is_not_there" in result.stdout
-    assert f"Pointcept at {folder}" in result.stdout
-    assert "PT-v3m2: no, gradient accumulation: yes" in result.stdout
+    assert f"Pointcept 1.7.0 or newer at {folder}" in result.stdout
+    assert "gradient accumulation: yes, PG-v1m2: yes" in result.stdout
+    assert "it imports at start what is missing: wandb_that_is_not_there" in result.stdout
     assert "LAM3C cannot run here" in result.stdout
     assert "Traceback" not in result.stderr
 

@@ -54,7 +54,7 @@ def clouds_of(given: Sequence[Path], out: Path | None = None) -> dict[Path, list
 
     Args:
         given: files (also such that do not exist), scene folders, other folders.
-        out: see :func:`clouds_in`.
+        out: see `clouds_in`.
 
     Raises:
         CloudError: a folder cannot be read; one line.

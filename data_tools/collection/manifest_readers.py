@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def row_from_fields(place: str, fields: dict[str, Any], root: Path) -> Row:
         if url:
             raise SourceError(f"{url!r} is no http(s) address")
         return Row(place, source_from_id(identity or either, ranges=ranges, extra=extra))
-    except SourceError as error:
+    except (SourceError, UnicodeError) as error:
         return Row(place, str(error))
 
 
@@ -75,13 +75,11 @@ def row_from_text(place: str, text: str, root: Path) -> Row:
 
 def read_table(path: Path) -> list[Row]:
     """CSV or TSV, with or without a header line; unknown columns are kept in ``extra``."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in _lines(path) if line.strip()), "")
     delimiter = max("\t;,", key=first.count)  # spreadsheets of half of Europe save with semicolons
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
     header: list[str] | None = None
     rows, is_first = [], True
-    for cells in reader:
+    for line, cells in _table_cells(path, delimiter):
         cells = [cell.strip() for cell in cells]
         if not any(cells) or cells[0].startswith("#"):
             continue
@@ -90,9 +88,25 @@ def read_table(path: Path) -> list[Row]:
             header, is_first = names, False
             continue
         is_first = False
-        place = f"{path}:{reader.line_num}"
-        rows.append(row_from_fields(place, _columns(cells, header), path.parent))
+        rows.append(row_from_fields(f"{path}:{line}", _columns(cells, header), path.parent))
     return rows
+
+
+def _table_cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row of a table; quoted cells may go over several lines."""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
+        reader = csv.reader(handle, delimiter=delimiter)
+        try:
+            for cells in reader:
+                yield reader.line_num, cells
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}; save the table again") from error
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines without their ends; other signs that Unicode breaks lines at may stand in a title."""
+    with path.open(encoding="utf-8-sig", errors="replace") as handle:
+        return [line.rstrip("\n") for line in handle]
 
 
 def _columns(cells: list[str], header: list[str] | None) -> dict[str, str]:
@@ -112,10 +126,8 @@ def read_text(path: Path) -> list[Row]:
     """A RealEstate10K camera file, or a list with an id, an address or a local video on each line."""
     if is_camera_file(path):
         return read_camera_file(path)
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    wanted = [
-        (n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")
-    ]
+    stripped = [(number, line.strip()) for number, line in enumerate(_lines(path), 1)]
+    wanted = [(number, line) for number, line in stripped if line and not line.startswith("#")]
     if any("," in line for _, line in wanted) and not any("/" in line.split(",")[0] for _, line in wanted):
         return read_table(path)
     return [row_from_text(f"{path}:{number}", line, path.parent) for number, line in wanted]
@@ -127,20 +139,22 @@ def read_json(path: Path) -> list[Row]:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError("its brackets nest too deeply") from error
     return [_json_row(f"{path}: entry {n}", item, path.parent) for n, item in enumerate(_json_items(value), 1)]
 
 
 def read_json_lines(path: Path) -> list[Row]:
     """One JSON text or object a line."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not line.strip():
             continue
         place = f"{path}:{number}"
         try:
-            rows.append(_json_row(place, json.loads(line), path.parent))
-        except json.JSONDecodeError as error:
-            rows.append(Row(place, f"no JSON: {error.msg}"))
+            rows.append(_json_row(place, json.loads(line.decode("utf-8-sig")), path.parent))
+        except (ValueError, RecursionError) as error:
+            rows.append(Row(place, f"no JSON: {getattr(error, 'msg', error)}"))
     return rows
 
 
@@ -167,7 +181,7 @@ def is_camera_file(path: Path) -> bool:
 
 def read_camera_file(path: Path) -> list[Row]:
     """RealEstate10K: the first line is the video's address, each further line starts with microseconds."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = _lines(path)
     times = []
     for number, line in enumerate(lines[1:], 2):
         cells = line.split()
@@ -222,8 +236,12 @@ def _ranges(start: str, end: str) -> tuple[tuple[float, float], ...]:
 
 
 def _local(path: Path, name: str, ranges: tuple[tuple[float, float], ...], extra: dict[str, str]) -> VideoSource:
-    if not path.is_file():
-        raise SourceError(f"{path}: no such video")
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # too long a name, or one with a null character
+        exists = False
+    if not exists:
+        raise SourceError(f"{str(path)[:200]!r}: no such video")
     return source_from_path(path, name, ranges=ranges, extra=extra)
 
 

@@ -84,7 +84,7 @@ def with_legend(image: np.ndarray, legend: Sequence[tuple[str, Sequence[int]]]) 
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> Path:
-    """Writes an (H, W, 3) uint8 image as PNG, whole or not at all; the same image gives the same bytes.
+    """Write an (H, W, 3) uint8 image as PNG, whole or not at all; the same image gives the same bytes.
 
     Raises:
         ValueError: it is no such image.

@@ -104,7 +104,7 @@ def cut_backs(coord: np.ndarray, normal: np.ndarray, toward: np.ndarray) -> np.n
 def splat(
     pixel: np.ndarray, depth: np.ndarray, color: np.ndarray, shape: tuple[int, int], radius: int, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws points as squares, the nearest on top.
+    """Draw points as squares, the nearest on top.
 
     A point covers a square of one depth, so the splat is a running maximum over the picture, first along the columns
     and then along the rows, of the points' places in the order from far to near.
@@ -182,7 +182,7 @@ def render_points(
     background: tuple[int, int, int] = WHITE,
     scale_bar: bool = False,
 ) -> np.ndarray:
-    """Draws a point cloud with a z-buffer, orthographically and filling the image.
+    """Draw a point cloud with a z-buffer, orthographically and filling the image.
 
     Args:
         coord: (N, 3) metres, z up; rows that are not finite, here or in ``color``, are left out.
@@ -192,7 +192,7 @@ def render_points(
         normal: (N, 3) towards who saw the points, or None; see ``open_front``.
         ceiling_cut: share of the height cut off at the top, so that a room can be looked into; 0 keeps all.
         open_front: leave out what hides the room from a viewer at its side: with normals all surfaces that face away
-            (:func:`cut_backs`), else the near walls (:func:`cut_front`).
+            (`cut_backs`), else the near walls (`cut_front`).
         shading: how strongly depth steps are darkened; 0 for flat colours.
         background: 0-255, where nothing is.
         scale_bar: draw one of 1 m (5 m where that is too short) into a strip below, which ``size`` includes.

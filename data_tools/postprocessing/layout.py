@@ -23,8 +23,10 @@ class Layout:
     """What is known of the room.
 
     Attributes:
-        floor: height of the floor; ceiling: of the ceiling, or None where none was seen.
-        low, high: heights that hold 99 % of the points.
+        floor: height of the floor.
+        ceiling: height of the ceiling, or None where none was seen.
+        low: height that half a percent of the points lie below.
+        high: height that half a percent of them lie above.
         footprint: area of the floor plan, holes filled.
         eye: median height of the cameras, or None.
         has_floor: whether a level surface was found at ``floor``, or it is just the lowest points.

@@ -2,7 +2,7 @@
 
 Both tests ask for the distances to a point's nearest neighbours. Points in a well-filled neighbourhood of grid cells
 cannot fail them, and at most ``limit`` of all points may go: so only the emptiest neighbourhoods are looked up.
-`plain_outliers` is the same without the screen; a test holds them together.
+A test holds that against a look-up of every point.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ class OutlierReport:
 
     Attributes:
         outlier: (N,) bool.
-        radius: distance within which ``radius_points`` others were asked for; limit: largest mean distance allowed.
-        by_radius, by_statistics: points that fail each test (some fail both), before the limit.
+        radius: distance within which ``radius_points`` others were asked for.
+        limit: largest mean distance allowed.
+        by_radius: points that fail this test, before the limit.
+        by_statistics: points that fail that one; some fail both.
         spared: points that failed, but the limit kept the nearer ones.
     """
 
@@ -111,8 +113,3 @@ def find_outliers(
         if len(rows) < looked_up / 2:  # one count holds very many points
             rows = np.flatnonzero(around <= emptiest)
     return _judge(coord, rows, tree, rule, workers)
-
-
-def plain_outliers(coord: np.ndarray, tree: cKDTree, rule: OutlierRule, workers: int = 1) -> OutlierReport:
-    """`find_outliers` without the screen: every point is looked up."""
-    return _judge(coord, np.arange(len(coord)), tree, rule, workers)

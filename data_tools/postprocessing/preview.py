@@ -43,7 +43,7 @@ def draw_preview(path: Path, cloud: Cloud, layout: Layout, title: str, caption: 
         layout: of the same cloud.
         title: line above.
         caption: line below.
-        rng: of the draw where there are more than :data:`MOST` points.
+        rng: of the draw where there are more than `MOST` points.
     """
     if len(cloud) > MOST:
         cloud = cloud.select(np.sort(rng.permutation(len(cloud))[:MOST]))

@@ -43,7 +43,8 @@ class Quality:
     Attributes:
         score: weighted mean of the parts on their ramps, 0..1.
         coverage: share of floor plan and walls seen; floor_coverage, wall_coverage: its two halves.
-        double: share of plane area with two layers; thickness: median spread across planes, metres.
+        double: share of plane area with two layers.
+        thickness: median spread across planes, metres.
         noise: median distance to the local plane, metres.
         planar: share of points on locally flat surface.
         length_factor: what lengths were multiplied by before they were judged.

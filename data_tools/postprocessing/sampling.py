@@ -21,7 +21,8 @@ class Thinning:
     Attributes:
         index: (M,) rows kept, sorted by grid cell.
         cell: edge of the cells, 0 where nothing was done.
-        before, after: median distance to the nearest neighbour.
+        before: median distance to the nearest neighbour in the input.
+        after: the same in the result.
         rule: "voxel", "as it was" (the input is no denser than wanted) or "point floor" (stopped at ``min_points``).
     """
 

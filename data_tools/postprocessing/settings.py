@@ -55,12 +55,13 @@ class PostprocessSettings:
         cap_rule: every point has the same chance ("uniform"), dense places lose more ("even"), or the chance grows
             with the confidence ("confidence").
         outlier_limit: most points the outlier tests may take away, as a share (0.01 in the release).
-        outlier_neighbours: neighbours whose mean distance is judged; outlier_ratio: standard deviations above the mean.
+        outlier_neighbours: neighbours whose mean distance is judged.
+        outlier_ratio: standard deviations above the mean.
         radius_points: a point with fewer neighbours within radius_factor x the spacing is an outlier too.
         up: "auto", or a direction of the file's frame that is up: "x", "y", "z", "-x", "-y", "-z".
         scale: "auto" (metric where the backend is, else scannet), "scannet", "metric", "height", "none".
-        min_height, max_height: a drawn scale is bent so that the cloud's height stays between them; the lower bound
-            counts only where a ceiling was seen.
+        min_height: a drawn scale is bent so that the cloud is no lower; counts only where a ceiling was seen.
+        max_height: a drawn scale is bent so that the cloud is no higher.
         spacing: median distance to the nearest neighbour of the result (0.01333 in the release, 2/3 of a grid cell).
         min_points: thinning to ``spacing`` stops here (40 k in the release).
         neighbours: points per plane of the normals (32 in the release).

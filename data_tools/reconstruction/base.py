@@ -155,7 +155,8 @@ class ReconstructSettings:
         weights: a local path or a hub name; empty takes the backend's own.
         device: "auto" (cuda where there is one), "cpu", "cuda".
         dtype: "auto" (bf16, or fp16 on older GPUs; fp32 on CPU), "bf16", "fp16", "fp32".
-        min_frames, max_frames: a scene's frames are ``frame_rate`` x its length within these (never more than it has).
+        min_frames: a scene gives ``frame_rate`` x its length, at least these (never more than it has).
+        max_frames: and at most these.
         frame_rate: frames a second.
         max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
         replace_blurred: take the sharpest frame near each place instead of the exact one.

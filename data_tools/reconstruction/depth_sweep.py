@@ -102,7 +102,8 @@ def sweep_costs(reference: View, sources: Sequence[View], planes: np.ndarray, wi
     """Matching cost of every pixel on every fronto-parallel plane.
 
     Args:
-        reference, sources: views of one size.
+        reference: the view whose depths are looked for.
+        sources: views of the same size.
         planes: (D,) inverse depths.
         window: side of the correlation window, pixels.
 
@@ -136,7 +137,8 @@ def aggregate(volume: np.ndarray, gray: np.ndarray, p1: int = 8, p2: int = 60) -
     Args:
         volume: (h, D, w) uint8 costs.
         gray: (h, w) uint8, the reference: P2 is lowered across its edges.
-        p1, p2: penalties of a step of one plane, and of more.
+        p1: penalty of a step of one plane.
+        p2: penalty of a longer one.
 
     Returns:
         (h, D, w) int16 sums of the path costs.
@@ -220,7 +222,8 @@ def refine(
     """Search a narrow band of surfaces parallel to the smoothed one: slanted planes lose their stairs.
 
     Args:
-        reference, sources: as in `sweep_costs`.
+        reference: as in `sweep_costs`.
+        sources: as there.
         inverse: (h, w) float32 inverse depths of the first pass.
         step: spacing of its planes.
         score: (h, w) its correlation, kept as the lower bound where the band adds nothing.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -15,19 +17,29 @@ from data_tools.reconstruction.base import Frames, Reconstructor, ReconstructSet
 from data_tools.reconstruction.geometry import scale_intrinsics
 from data_tools.stages.record import StageError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif")
+ORIENTATION = 0x112  # EXIF; from 5 on the picture lies on its side
 BLURRED = 0.8  # a frame under this share of its neighbourhood's best sharpness gives way to the best
 MEASURED_SIDE = 320
 NUMBER = re.compile(r"^\d+(\.\d+)?$")
+DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
 class Still:
-    """One frame: its number, its time in seconds, its (H, W, 3) uint8 image."""
+    """One frame, before it is converted: most are only measured.
+
+    Attributes:
+        index: its number.
+        time: seconds.
+        sharpness: of `sharpness`; 0 for every frame where blurred ones are kept.
+        image: gives (H, W, 3) uint8.
+    """
 
     index: int
     time: float
-    image: np.ndarray
+    sharpness: float
+    image: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,20 +64,19 @@ class SceneFrames:
 def sharpness(image: np.ndarray) -> float:
     """How sharp an image is, whatever its exposure.
 
-    Variance of the Laplacian over the squared mean, of the green of an image of at most 320 pixels (which averages
-    sensor noise away). The mean, not the contrast: blur lowers contrast as well, and on what is left of it noise would
-    pass for detail. Only images of about the same view compare.
+    Variance of the Laplacian over the squared mean, of an image of at most 320 pixels (which averages sensor noise
+    away). The mean, not the contrast: blur lowers contrast as well, and on what is left of it noise would pass for
+    detail. Only images of about the same view compare.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W) uint8 brightness.
 
     Returns:
         A number >= 0; 0 for an image of one colour.
     """
-    step = max(1, -(-max(image.shape[:2]) // MEASURED_SIDE))
-    height, width = (side // step * step for side in image.shape[:2])
-    green = image[:height, :width, 1]  # most of the brightness; a third of the reading
-    parts = (green[row::step, column::step] for row in range(step) for column in range(step))
+    step = max(1, -(-max(image.shape) // MEASURED_SIDE))
+    height, width = (side // step * step for side in image.shape)
+    parts = (image[row:height:step, column:width:step] for row in range(step) for column in range(step))
     grey = sum(part.astype(np.float32) for part in parts) / (step * step)
     if min(grey.shape) < 3:
         return 0.0
@@ -80,43 +91,39 @@ def count_frames(settings: ReconstructSettings, length: float, limit: int | None
     return max(1, min(max(round(length * settings.frame_rate), settings.min_frames), most))
 
 
-def choose(
-    stream: Iterable[Still], start: float, end: float, count: int, replace: bool
-) -> Iterator[tuple[Still, bool]]:
+def choose(stream: Iterable[Still], start: float, end: float, count: int) -> Iterator[tuple[Still, bool]]:
     """One frame from each of ``count`` equal parts of the time from ``start`` to ``end``.
 
     The one nearest to the part's middle, or, where that is blurred (see `BLURRED`), the part's sharpest. Parts without
-    a frame give none. Holds two images at a time.
+    a frame give none. Holds two frames at a time.
 
     Args:
         stream: frames with rising times.
         start, end: seconds.
         count: of the parts.
-        replace: whether blurred frames give way.
 
     Yields:
         A frame and whether it stands for a blurred one.
     """
     gap = max(end - start, 1e-9) / count
-    part, near, best, best_value, near_value = -1, None, None, -1.0, -1.0
+    part, near, best = -1, None, None
     for still in stream:
         here = min(max(int((still.time - start) / gap), 0), count - 1)
         if here != part:
             if near is not None:
-                yield _decide(near, near_value, best, best_value)
-            part, near, best, best_value = here, None, None, -1.0
-        value = sharpness(still.image) if replace else 0.0
+                yield _decide(near, best)
+            part, near, best = here, still, still
         middle = start + (part + 0.5) * gap
-        if near is None or abs(still.time - middle) < abs(near.time - middle):
-            near, near_value = still, value
-        if value > best_value:
-            best, best_value = still, value
+        if abs(still.time - middle) < abs(near.time - middle):
+            near = still
+        if still.sharpness > best.sharpness:
+            best = still
     if near is not None:
-        yield _decide(near, near_value, best, best_value)
+        yield _decide(near, best)
 
 
-def _decide(near: Still, near_value: float, best: Still, best_value: float) -> tuple[Still, bool]:
-    blurred = near_value < BLURRED * best_value
+def _decide(near: Still, best: Still) -> tuple[Still, bool]:
+    blurred = near.sharpness < BLURRED * best.sharpness
     return (best, True) if blurred else (near, False)
 
 
@@ -165,9 +172,10 @@ def read_frames(
     """The frames of a scene.
 
     Args:
-        source: a video, or a folder of images. Images are taken in the order of their names; where all names are
-            numbers, these are the times in seconds (else the position is), and ``start`` and ``end`` count from the
-            first.
+        source: a video, or a folder of images. Images are taken in the order of their names, numbers in them as
+            numbers (frame_2 before frame_10); where all names are numbers, these are the times in seconds (else the
+            position is), and ``start`` and ``end`` count from the first. What is no image, cannot be read or has
+            another size than most is left out with a note.
         start, end: seconds; None for the end of the source.
         settings: how many, whether blurred ones give way, known intrinsics of the full resolution.
         limit: most frames the backend takes, or None.
@@ -184,19 +192,30 @@ def read_frames(
     else:
         found, full, seen, notes = _from_video(source, start, end, settings, limit, size, packets)
     if len(found) < 2:
-        raise StageError(f"{source.name}: {len(found)} frame(s) from {start} s on; a cloud needs at least 2 views")
-    images = np.stack([still.image for still, _ in found])
+        reason = f"{source.name}: {len(found)} frame(s) from {start} s on; a cloud needs at least 2 views"
+        raise StageError("; ".join([reason, *notes]))
+    images = np.stack([chosen.image for chosen in found])
     camera = None
     if settings.intrinsics is not None:
         fx, fy, cx, cy = settings.intrinsics
         matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
         camera = scale_intrinsics(matrix, (full[1], full[0]), images.shape[1:3])
-    index = np.array([still.index for still, _ in found], dtype=np.int64)
-    time = np.array([still.time for still, _ in found], dtype=np.float64)
-    return SceneFrames(Frames(images, index, time, camera), full, sum(flag for _, flag in found), seen, notes)
+    index = np.array([chosen.index for chosen in found], dtype=np.int64)
+    time = np.array([chosen.time for chosen in found], dtype=np.float64)
+    return SceneFrames(Frames(images, index, time, camera), full, sum(c.replaced for c in found), seen, notes)
 
 
-Found = tuple[list[tuple[Still, bool]], tuple[int, int], int, list[str]]
+@dataclass(frozen=True)
+class Chosen:
+    """A frame that was chosen: number, time, (H, W, 3) uint8, whether it stands for a blurred one."""
+
+    index: int
+    time: float
+    image: np.ndarray
+    replaced: bool
+
+
+Found = tuple[list[Chosen], tuple[int, int], int, list[str]]
 
 
 def _from_video(
@@ -208,7 +227,7 @@ def _from_video(
     size: FrameSize,
     packets: np.ndarray | None,
 ) -> Found:
-    from data_tools.video.sampling import DecodeReport, probe_video, sample_frames
+    from data_tools.video.sampling import DecodeReport, probe_video, sample_raw
 
     info = probe_video(source)
     last = info.duration if end is None else min(end, info.duration)
@@ -217,11 +236,13 @@ def _from_video(
 
     def stills() -> Iterator[Still]:
         nonlocal seen
-        for frame in sample_frames(source, None, start, last, wanted, report, packets):
+        for raw in sample_raw(source, None, start, last, report, packets):
             seen += 1
-            yield Still(frame.index, frame.time, frame.image)
+            value = sharpness(raw.luma(MEASURED_SIDE)) if settings.replace_blurred else 0.0
+            yield Still(raw.index, raw.time, value, partial(raw.pixels, wanted))
 
-    found = list(choose(stills(), start, last, count, settings.replace_blurred))
+    # converted at once: a picture that waits holds the decoder's memory
+    found = [Chosen(s.index, s.time, s.image(), flag) for s, flag in choose(stills(), start, last, count)]
     notes = [f"{report.hdr} video: colours brought to ordinary ones (BT.709)"] if report.hdr else []
     if report.errors:
         notes.append(f"{report.errors} damaged packets or frames left out")
@@ -234,12 +255,20 @@ def list_images(folder: Path) -> list[tuple[Path, float]]:
     Raises:
         StageError: there is none.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = [path for path in _files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise StageError(f"{folder.name}: no image in this folder; it takes {' '.join(IMAGE_SUFFIXES)}")
     if all(NUMBER.match(path.stem) for path in paths):
         return sorted(((path, float(path.stem)) for path in paths), key=lambda entry: (entry[1], entry[0].name))
     return [(path, float(position)) for position, path in enumerate(paths)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Visible files, frame_2 before frame_10."""
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(
+        files, key=lambda path: ([int(p) if p.isdecimal() else p for p in DIGITS.split(path.name)], path.name)
+    )
 
 
 def _from_folder(
@@ -248,42 +277,70 @@ def _from_folder(
     entries = list_images(folder)
     first = entries[0][1]
     inside = [
-        (index, path, time)
+        (index, path, time, _image_size(path))
         for index, (path, time) in enumerate(entries)
         if time - first >= start and (end is None or time - first <= end)
     ]
+    sizes = Counter(full for *_, full in inside if full is not None)
+    usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
+    wanted = size(settings, *usual) if sizes else usual
+    good, bad = [row for row in inside if row[3] == usual], [row[1] for row in inside if row[3] is None]
     most = settings.max_frames if limit is None else min(limit, settings.max_frames)
-    count, first_size = min(len(inside), most), (0, 0)
+    count = max(1, min(len(good), most))
+    measures = settings.replace_blurred and len(good) > count
 
     def stills() -> Iterator[Still]:  # a place in line stands for the time: images may come unevenly
-        nonlocal first_size
-        for place, (_, path, _) in enumerate(inside):
-            image, full = _read_image(path, settings, size)
-            if first_size not in ((0, 0), full):
-                raise StageError(
-                    f"{path.name}: {full[0]}x{full[1]}, the first image {first_size[0]}x{first_size[1]}; give one size"
-                )
-            first_size = full
-            yield Still(place, place + 0.5, image)
+        for place, (_, path, _, full) in enumerate(good):
+            image = _read_image(path, wanted, full)
+            if image is None:
+                bad.append(path)
+            else:
+                value = sharpness(image[..., 1]) if measures else 0.0  # green: most of the brightness
+                yield Still(place, place + 0.5, value, partial(np.ascontiguousarray, image))
 
-    replace = settings.replace_blurred and len(inside) > count
-    chosen = choose(stills(), 0.0, float(len(inside)), max(count, 1), replace)
-    found = [(Still(inside[s.index][0], inside[s.index][2], s.image), flag) for s, flag in chosen]
-    return found, first_size, len(inside), []
+    chosen = choose(stills(), 0.0, float(len(good)), count)
+    found = [Chosen(good[s.index][0], good[s.index][2], s.image(), flag) for s, flag in chosen]
+    images, odd = {path for path, _ in entries}, [row[1] for row in inside if row[3] not in (usual, None)]
+    left_out = [
+        ("no image by its name", [path for path in _files(folder) if path not in images]),
+        (f"of another size than {usual[0]}x{usual[1]}", odd),
+        ("cannot be read as an image", bad),
+    ]
+    notes = [f"{len(paths)} left out, {reason}: {_names(paths)}" for reason, paths in left_out if paths]
+    return found, usual, len(inside), notes
 
 
-def _read_image(path: Path, settings: ReconstructSettings, size: FrameSize) -> tuple[np.ndarray, tuple[int, int]]:
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(path.name for path in paths[:3]) + more
+
+
+def _image_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) as shown, of the header alone; None where it is no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            # some versions of Pillow have turned the size of a TIFF already
+            stored = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+            return stored[::-1] if image.getexif().get(ORIENTATION, 1) >= 5 else stored
+    except (OSError, ValueError, LookupError, SyntaxError, Image.DecompressionBombError) as error:
+        if getattr(error, "errno", None) is not None:  # the disk's trouble, not the image's
+            raise
+        return None
+
+
+def _read_image(path: Path, wanted: tuple[int, int], full: tuple[int, int]) -> np.ndarray | None:
+    """(H, W, 3) RGB of the wanted (width, height), turned as its EXIF says; None where it does not decode."""
     import cv2
 
-    raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
-    if raw is None:
-        raise StageError(f"{path.name}: cannot be read as an image; remove it or copy it again")
-    height, width = raw.shape[:2]
-    wanted = size(settings, width, height)
-    if wanted != (width, height):
-        grows = wanted[0] * wanted[1] > width * height
+    raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if raw is None or raw.shape[1::-1] != full:
+        return None
+    if wanted != full:
+        grows = wanted[0] * wanted[1] > full[0] * full[1]
         raw = cv2.resize(raw, wanted, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
-    return np.ascontiguousarray(raw[..., ::-1]), (width, height)
+    return raw[..., ::-1]
 
 
 class FramesAhead:

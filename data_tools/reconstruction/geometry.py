@@ -16,7 +16,8 @@ def patch_grid(height: int, width: int, pixels: int = 0, longest: int = 0) -> tu
     """Image size of whole patches, with about the shape of the original.
 
     Args:
-        height, width: of the image.
+        height: of the image.
+        width: of the image.
         pixels: most pixels (pi3: 255,000), or 0.
         longest: the longer side (VGGT: 518), or 0; exactly one of the two is given.
 

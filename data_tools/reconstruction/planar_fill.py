@@ -34,7 +34,9 @@ def fill_planes(color: np.ndarray, depth: np.ndarray, sure: np.ndarray, seed: in
     """Plane depths for the unsure pixels of evenly coloured patches.
 
     Args:
-        color: (h, w, 3) uint8. depth: (h, w) float32. sure: (h, w) bool, where it is to be trusted.
+        color: (h, w, 3) uint8.
+        depth: (h, w) float32.
+        sure: (h, w) bool, where it is to be trusted.
         seed: of the draws.
 
     Returns:
@@ -139,8 +141,11 @@ def confirm_filled(
     """Filled pixels of a view that others arrive at too and that none looks through.
 
     Args:
-        views, sources: as in `fuse_depths`. whole: sure and filled depths of all views, 0 where there is none.
-        sure: (h, w) bool of all views. least: views that have to agree.
+        views: as in `fuse_depths`.
+        sources: as there.
+        whole: sure and filled depths of all views, 0 where there is none.
+        sure: (h, w) bool of all views.
+        least: views that have to agree.
 
     Returns:
         depth (h, w) float32, averaged with the agreeing views', and (h, w) bool where it is confirmed.

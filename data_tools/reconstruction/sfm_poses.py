@@ -50,10 +50,12 @@ class PosedFrames:
         matrix: (3, 3) float64 pinhole matrix; pixel (0, 0) has its centre at (0, 0).
         distortion: (4,) float64 k1, k2, p1, p2 of OpenCV's model.
         points: (P, 3) float64 sparse points.
-        point_index, view_index: (O,) int64 rows of ``points`` and of the views that see them.
+        point_index: (O,) int64 rows of ``points``.
+        view_index: (O,) int64 rows of the views that see them.
         pixel: (O, 2) float64 where, in the frames as given (with distortion).
         error: mean reprojection error, pixels.
-        notes, figures: for the record.
+        notes: for the record.
+        figures: for the record.
     """
 
     view: np.ndarray

@@ -99,7 +99,8 @@ def decode_poses(encoding: np.ndarray, height: int, width: int) -> tuple[np.ndar
     Args:
         encoding: (V, 9): translation, quaternion (x, y, z, w) of world-to-camera, vertical and horizontal field of
             view in radians.
-        height, width: of the image.
+        height: of the image.
+        width: of the image.
 
     Returns:
         world-to-camera (V, 4, 4), intrinsics (V, 3, 3) with the principal point at (width / 2, height / 2), which is

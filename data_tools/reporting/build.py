@@ -133,9 +133,9 @@ def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1)
     """Write or refresh a report.
 
     Args:
-        report: see :func:`data_tools.reporting.scan.scan`.
+        report: see `data_tools.reporting.scan.scan`.
         folder: of the report; only its sub-folders ``data``, ``scenes``, ``thumbs`` and ``index.html`` are touched.
-        settings: see :class:`ReportSettings`.
+        settings: see `ReportSettings`.
         jobs: processes for the thumbnails.
 
     Returns:

@@ -76,7 +76,7 @@ def write_index(report: Report, settings: ReportSettings, chunks: Sequence[str],
     ]
     if report.license:
         parts.append(f'<h2>License</h2>\n<p class="soft">{text(report.license)}</p>')
-    return page(settings.title, "\n".join(filter(None, parts)), scripts=("gallery.js",))
+    return page(settings.title, "\n".join(filter(None, parts)), scripts=("gallery.js",) if report.scenes else ())
 
 
 def _figures(report: Report) -> str:
@@ -188,7 +188,7 @@ def _options(values: Sequence[tuple[str, str]]) -> str:
 
 def _gallery_part(report: Report, chunks: Sequence[str]) -> str:
     if not report.scenes:
-        return '<h2 id="gallery">Scenes</h2>\n<p class="soft">No scene yet.</p>' + _no_gallery()
+        return '<h2 id="gallery">Scenes</h2>\n<p class="soft">No scene yet.</p>'
     places = sorted({row.place[0] for row in report.scenes})
     statuses = [status for status in STATUSES if any(row.status == status for row in report.scenes)]
     named = [(place, "not packaged" if place == "_" else place) for place in places]
@@ -204,12 +204,3 @@ def _gallery_part(report: Report, chunks: Sequence[str]) -> str:
         '<button type="button" id="after">next</button></div>\n'
         f'<script type="application/json" id="gallery-data">{data}</script>'
     )
-
-
-def _no_gallery() -> str:
-    """The elements that gallery.js looks for, hidden."""
-    fields = "".join(f'<input id="{name}">' for name in ("find", "split", "status", "order"))
-    buttons = '<button id="before"></button><button id="after"></button>'
-    data = '<script type="application/json" id="gallery-data">{"scenes":0,"chunks":[]}</script>'
-    rest = '<div id="cards"></div><span id="count"></span><span id="where"></span>'
-    return f"<div hidden>{fields}{buttons}{rest}</div>{data}"

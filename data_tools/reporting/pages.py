@@ -53,7 +53,7 @@ def page(title: str, body: str, styles: tuple[str, ...] = (), scripts: tuple[str
         body: HTML of the ``<main>`` element.
         styles: names of assets that are put into the page, after ``page.css``.
         scripts: names of assets that are put into the page, before ``theme.js``.
-        key: what the page was made from, to tell later whether it is current (see :func:`page_key`).
+        key: what the page was made from, to tell later whether it is current (see `page_key`).
     """
     style = "\n".join(asset(name) for name in ("page.css", *styles))
     code = "\n".join(f"<script>\n{asset(name)}</script>" for name in (*scripts, "theme.js"))

@@ -126,7 +126,7 @@ def viewer_spec(
 ) -> dict[str, Any]:
     """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
 
-    The other arguments are those of :func:`viewer_html`.
+    The other arguments are those of `viewer_html`.
 
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
@@ -218,7 +218,7 @@ def viewer_html(
         title: plain text.
         caption: plain text below the title.
         max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
-        lines: (L, 2, 3) segments in metres, see :func:`camera_lines`.
+        lines: (L, 2, 3) segments in metres, see `camera_lines`.
         preview: address or data address of a picture, shown where there is no WebGL.
         extra: HTML at the end of the page, for ``scripts`` to read.
         scripts: names of assets that run after the viewer's.

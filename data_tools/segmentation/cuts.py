@@ -40,7 +40,8 @@ class Cut:
     """A change of shot; nothing of ``[start, end]`` belongs to a shot.
 
     Attributes:
-        start, end: seconds; equal for a hard cut.
+        start: seconds.
+        end: seconds; equals ``start`` for a hard cut.
         kind: "cut", "dissolve", "fade"; "hole" where the file is damaged.
     """
 

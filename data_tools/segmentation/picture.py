@@ -55,8 +55,11 @@ def draw_timeline(
         path: the .png.
         title: first line.
         duration: seconds of the video.
-        times, shares, names: (S,) and (S, C) smoothed probabilities of the C names; None without labels.
-        cuts, signals: shot changes, and what they were found in (drawn where there are no labels).
+        times: (S,) seconds.
+        shares: (S, C) smoothed probabilities of the names; None without labels.
+        names: C of them.
+        cuts: shot changes.
+        signals: what those were found in (drawn where there are no labels).
         result: scenes and what is dropped.
         thumbs: pictures along the video.
 

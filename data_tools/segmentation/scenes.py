@@ -27,7 +27,8 @@ class Span:
     """A stretch of video.
 
     Attributes:
-        start, end: seconds.
+        start: seconds.
+        end: seconds.
         label: room type, "outdoor", "other", or "" where nothing was labelled.
         probability: mean of the label's smoothed probability, or None.
         reason: why it is dropped; empty for a scene.
@@ -50,7 +51,8 @@ class Segmentation:
     """Scenes and the rest of a video, both in order of time.
 
     Attributes:
-        scenes, dropped: spans.
+        scenes: spans that are kept.
+        dropped: spans that are not.
         boundaries: seconds of the label changes inside shots.
         shares: (S, C) smoothed probabilities, or None without labels.
     """

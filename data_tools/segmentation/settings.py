@@ -46,7 +46,8 @@ class SegmentSettings:
         clip_model: open_clip's name of the model.
         clip_weights: local file of its weights; empty for OpenAI's from the hub.
         temperature: divides CLIP's logits; above 1 softens the probabilities.
-        prior_outdoor, prior_other: shares of room-tour frames expected to show outdoors, or no place at all.
+        prior_outdoor: share of room-tour frames expected to show outdoors.
+        prior_other: share expected to show no place at all.
         precision: "auto" (half on a GPU, else single), "fp16", "fp32".
         device: "auto", "cpu", "cuda", "cuda:1" …
         batch: frames through CLIP at a time.

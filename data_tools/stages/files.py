@@ -123,7 +123,7 @@ def remove_leftovers(folder: Path, pattern: str = ".*~*") -> int:
 
     Args:
         folder: it need not be there.
-        pattern: of the names to look at; with ``".*~*"`` all that :func:`replacing` makes.
+        pattern: of the names to look at; with ``".*~*"`` all that `replacing` makes.
     """
     removed = 0
     for entry in list(folder.glob(pattern)):

@@ -33,7 +33,8 @@ def find_holes(
     gaps = np.diff(times if packets is None or len(packets) < len(times) else packets)
     step = float(np.median(gaps)) if len(gaps) else 0.0
     is_regular = len(gaps) >= 3 and float(np.mean((gaps > 0.7 * step) & (gaps < 1.5 * step))) >= REGULAR
-    most = 1.6 * step if is_regular else max(LEAST_HOLE, 3 * step)
+    known = len(gaps) >= 3  # else the step may be a hole itself
+    most = 1.6 * step if is_regular else max(LEAST_HOLE, (3 if known else 1.6) * step)
     end = max(stated, float(times[-1]) + step)
     after = np.append(times[1:], end)
     covered = np.zeros(len(times)) if shown is None else np.asarray(shown)
@@ -47,7 +48,7 @@ def find_holes(
 def _within(holes: list[Hole], most: float) -> list[Hole]:
     """Holes of ``most`` seconds in all: a damaged time stamp opens one where nothing is missing."""
     excess = sum(end - start for start, end in holes) - most
-    if not holes or excess <= LEAST_HOLE:
+    if not holes or excess <= LEAST_HOLE / 2:
         return holes
     start, end = largest = max(holes, key=lambda hole: hole[1] - hole[0])
     rest = [hole for hole in holes if hole != largest]

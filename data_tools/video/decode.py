@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_THREADS = 4  # every decoding thread holds pictures: 12 MB each at 4K
 HD_HEIGHT = 720  # from here on pictures without a tag are BT.709, as players take them
 USUAL_FPS = 25.0
+LATE = 500_000  # microseconds
 
 
 class VideoError(StageError):
@@ -95,29 +96,31 @@ class RawFrame:
     picture: VideoFrame
     geometry: Geometry
 
-    def pixels(self, size: int | tuple[int, int] | None = None, form: str = "rgb24", fast: bool = False) -> np.ndarray:
-        """The picture as shown: (H, W, 3) uint8 RGB, or (H, W) for ``form`` "gray".
-
-        HDR is tone-mapped; of an interlaced picture one field is taken.
+    def pixels(self, size: int | tuple[int, int] | None = None, fast: bool = False) -> np.ndarray:
+        """The picture as shown, (H, W, 3) uint8 RGB: HDR tone-mapped, of an interlaced picture one field.
 
         Args:
             size: longer side in pixels, at most (never enlarges), or (width, height) exactly.
-            form: FFmpeg's name of the pixel format.
             fast: bilinear instead of area averaging, for pictures that only statistics are taken of.
         """
+        kind = hdr.kind_of(self.picture)
+        image = self._converted(size, "rgb48le" if kind else "rgb24", fast)
+        return hdr.to_sdr(image, kind) if kind else image
+
+    def luma(self, size: int) -> np.ndarray:
+        """(H, W) uint8: brightness as coded, with the longer side at most ``size``; HDR is not tone-mapped."""
+        return self._converted(size, "gray")
+
+    def _converted(self, size: int | tuple[int, int] | None, form: str, fast: bool = False) -> np.ndarray:
         width, height = size if isinstance(size, tuple) else self.geometry.shown(size)
         grows = width * height > self.geometry.width * self.geometry.height
         if self.geometry.turns % 2:
             width, height = height, width
-        how = "FAST_BILINEAR" if fast else "BICUBIC" if grows else "AREA"
-        kind = hdr.kind_of(self.picture)
         if self.picture.interlaced_frame:
-            image = _one_field(self.picture, width, height, "rgb48le" if kind else form)
+            image = _one_field(self.picture, width, height, form)
         else:
-            image = _convert(self.picture, width, height, "rgb48le" if kind else form, how)
-        if kind:
-            image = hdr.to_sdr(image, kind)
-            image = image if form == "rgb24" else np.rint(image @ (0.299, 0.587, 0.114)).astype(np.uint8)
+            how = "FAST_BILINEAR" if fast else "BICUBIC" if grows else "AREA"
+            image = _convert(self.picture, width, height, form, how)
         return np.ascontiguousarray(np.rot90(image, self.geometry.turns)) if self.geometry.turns else image
 
 
@@ -174,6 +177,15 @@ def geometry_of(stream: VideoStream, picture: VideoFrame) -> Geometry:
     return Geometry(*((height, width) if turns % 2 else (width, height)), turns)
 
 
+def start_stamp(container: InputContainer, stream: VideoStream) -> int | None:
+    """The stamp that is time 0: the first picture's, which may come after the sound's.
+
+    Of a Matroska file that begins late as a whole and states its length it is 0, where muxers begin: the start is lost.
+    """
+    is_late = (container.start_time or 0) > LATE and container.duration and "matroska" in container.format.name
+    return 0 if is_late else stream.start_time
+
+
 def stated_duration(container: InputContainer, stream: VideoStream) -> float:
     """Seconds of the video stream as the file's header says, 0 where it says nothing."""
     if stream.duration and stream.time_base:
@@ -184,7 +196,7 @@ def stated_duration(container: InputContainer, stream: VideoStream) -> float:
         end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     except ValueError:
         return container.duration / import_av().time_base if container.duration else 0.0
-    return end - float((stream.start_time or 0) * stream.time_base)
+    return end - float((start_stamp(container, stream) or 0) * stream.time_base)
 
 
 def frame_rate(stream: VideoStream) -> float:
@@ -212,7 +224,8 @@ def packet_times(path: Path) -> np.ndarray | None:
 def _in_seconds(stamps: list[int | None], container: InputContainer, stream: VideoStream) -> np.ndarray | None:
     if not stamps or None in stamps or stream.time_base is None or container.format.name == "avi":
         return None
-    origin = stream.start_time if stream.start_time is not None else min(stamps)
+    origin = start_stamp(container, stream)
+    origin = min(stamps) if origin is None else origin
     return np.sort((np.array(stamps, np.int64) - origin) * float(stream.time_base))
 
 
@@ -257,7 +270,7 @@ def _decode(
     container, stream = open_video(path)
     with closing(container):
         base = float(stream.time_base or 0) or None
-        origin, step = stream.start_time, 1 / frame_rate(stream)
+        origin, step = start_stamp(container, stream), 1 / frame_rate(stream)
         if table is not None and base:
             try:
                 container.seek(int(start / base) + (origin or 0), stream=stream, backward=True)
@@ -323,8 +336,9 @@ def _raise_if_passing(path: Path, error: Exception) -> None:
 
 def _convert(picture: VideoFrame, width: int, height: int, form: str, scaling: str) -> np.ndarray:
     """Scale and convert in one pass."""
-    unknown = int(picture.colorspace) not in (1, 4, 5, 6, 7, 9)
-    space = "ITU709" if unknown and picture.height >= HD_HEIGHT and picture.format.name.startswith("yuv") else None
+    space = None
+    if int(picture.colorspace) not in (1, 4, 5, 6, 7, 9) and picture.format.name.startswith("yuv"):  # no tag
+        space = "BT2020" if hdr.kind_of(picture) else "ITU709" if picture.height >= HD_HEIGHT else None
     try:
         return picture.to_ndarray(
             width=width, height=height, format=form, src_colorspace=space, interpolation=scaling, threads=1

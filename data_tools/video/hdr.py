@@ -18,7 +18,6 @@ WHITE = 203.0  # cd/m2
 PEAK = 1000.0
 KNEE = 0.6
 PQ, HLG = 16, 18  # FFmpeg's numbers of transfer curves
-SDR_CURVES = (1, 2, 6, 14, 15)
 BT2020 = 9  # FFmpeg's number of the primaries
 STEPS = 4096
 TO_BT709 = np.array(
@@ -32,7 +31,7 @@ def kind_of(picture: VideoFrame) -> str:
     curve = int(picture.color_trc)
     if curve in (PQ, HLG):
         return "PQ" if curve == PQ else "HLG"
-    return "BT.2020" if int(picture.color_primaries) == BT2020 and curve in SDR_CURVES else ""
+    return "BT.2020" if int(picture.color_primaries) == BT2020 else ""
 
 
 def to_sdr(image: np.ndarray, kind: str) -> np.ndarray:

@@ -38,6 +38,7 @@ __all__ = [
     "probe_video",
     "raw_frames",
     "sample_frames",
+    "sample_raw",
     "write_video",
 ]
 
@@ -144,17 +145,37 @@ def sample_frames(
     """Frames of ``start <= time <= end`` at a rate, in one decoding pass.
 
     Args:
+        path, rate, start, end, report, packets: as for `sample_raw`.
+        size: longer side of the images in pixels, at most, or (width, height) exactly; scaled in the same step as the
+            colour conversion.
+
+    Yields:
+        Frames with rising times; frames that are not picked are decoded, not converted.
+
+    Raises:
+        VideoError: the file cannot be read, or nothing in it decodes.
+    """
+    for raw in sample_raw(path, rate, start, end, report, packets):
+        yield Frame(raw.index, raw.time, raw.pixels(size))
+
+
+def sample_raw(
+    path: Path | str,
+    rate: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    report: DecodeReport | None = None,
+    packets: np.ndarray | None = None,
+) -> Iterator[RawFrame]:
+    """What `sample_frames` gives, before the conversion.
+
+    Args:
         path: video file.
         rate: frames a second, picked by time stamp (the nearest frame, each once at most); None for every frame.
         start: seconds. Decoding begins at the key frame before it.
         end: seconds; None for the video's end.
-        size: longer side of the images in pixels, at most, or (width, height) exactly; scaled in the same step as the
-            colour conversion.
         report: filled while frames come: damaged frames, last time.
         packets: as for `raw_frames`.
-
-    Yields:
-        Frames with rising times; frames that are not picked are decoded, not converted.
 
     Raises:
         VideoError: the file cannot be read, or nothing in it decodes.
@@ -166,7 +187,7 @@ def sample_frames(
         if end is not None and raw.time > end + 1e-6:
             return
         if raw.time >= start - min(half, 1e-3) and ticker.is_due(raw.time):
-            yield Frame(raw.index, raw.time, raw.pixels(size))
+            yield raw
 
 
 def write_video(

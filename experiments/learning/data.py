@@ -27,7 +27,7 @@ def split_of(part: str) -> str:
 
 
 def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
-    """Makes the rooms of a set that are not there; ``spec``: set, noise, rooms, points, seed, and workers."""
+    """Make the rooms of a set that are not there; ``spec``: set, noise, rooms, points, seed, and workers."""
     del folder
     settings = SyntheticSettings(seed=spec["seed"], noise=spec["noise"], points=spec["points"])
     part = spec["set"]

@@ -55,7 +55,7 @@ def train(argv: list[str]) -> None:
 
 
 def test(argv: list[str]) -> None:
-    """One call of the test entry; raises as :func:`train`."""
+    """One call of the test entry; raises as `train`."""
     from lam3c_plugin.embedded import test as entry
 
     entry.main(argv)

@@ -1,4 +1,4 @@
-"""Pictures of the learning report: curves with error bars, the monitor of two runs, features of unseen rooms.
+"""Pictures of the learning proof: curves with error bars, the monitor of two runs, features of unseen rooms.
 
 Every function writes one PNG and returns None, or leaves it out and returns the reason in a few words.
 """
@@ -111,14 +111,16 @@ def _set_ticks(panel: Axes, axis: str, values: Sequence[Any]) -> None:
 # ---- the monitor -------------------------------------------------------------------------------------------------
 
 
-def draw_monitor(healthy: dict[str, Any], collapsing: dict[str, Any], path: Path) -> str | None:
-    """Loss and the collapse monitor's measures of two pre-trainings, one beside the other in every panel.
+def draw_monitor(results: Results, path: Path) -> str | None:
+    """Loss and the collapse monitor's measures of a healthy and a collapsing pre-training in the same panels.
 
-    Args:
-        healthy, collapsing: entries of ``pretrain``. A dotted line marks the first warning of the monitor's rules.
-        path: the PNG.
+    A dotted line marks the first warning of the monitor's rules.
     """
-    runs = {"full": Curves.of(healthy), "collapsing": Curves.of(collapsing)}
+    found = dict(zip(("full", "collapsing"), results.monitored(), strict=True))
+    lacking = [row for row, run in found.items() if run is None]
+    if lacking:
+        return f"no curves of the row {' and '.join(lacking)}"
+    runs = {row: Curves.of(run) for row, run in found.items() if run}
     shown = [key for key in MEASURES if all(key in run.values for run in runs.values())]
     if not shown:
         return "the two runs share no measure of the monitor"

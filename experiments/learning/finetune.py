@@ -24,7 +24,7 @@ START = "start.pth"
 
 
 def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
-    """Trains with a share of the labelled rooms and scores the last model on validation and test, each once.
+    """Train with a share of the labelled rooms and score the last model on validation and test, each once.
 
     Raises:
         Interrupted: stopped by a signal; these runs are short and start anew.
@@ -42,7 +42,7 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
 
 
 def start(spec: Mapping[str, Any], folder: Path, out: Path) -> Path:
-    """Writes the weights that the run starts from: an encoder, and with ``head_first`` a linear probe on it."""
+    """Write the weights that the run starts from: an encoder, and with ``head_first`` a linear probe on it."""
     from lam3c_plugin.checkpoints.keys import MASK_TOKEN, backbone_state, read_checkpoint, save_atomic, state_dict_of
 
     source = out / pretrain.checkpoint(spec["source"], 0, last=True)

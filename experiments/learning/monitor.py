@@ -19,8 +19,6 @@ MEASURES = {
     "marginal_entropy": "marginal entropy / log K",
     "coverage": "prototypes in use (window)",
 }
-# a results file may use the short names
-_NAMES = {"entropy": "target_entropy", "rank": "effective_rank", "laplacian": "laplacian_loss"}
 _WINDOW = 20  # measurements that coverage looks back on, as in CollapseMonitor
 
 
@@ -40,16 +38,13 @@ class Curves:
 
     @classmethod
     def of(cls, run: Mapping[str, Any]) -> Curves:
-        """Of an entry of ``pretrain``; lists that are not as long as ``step`` are left out."""
-        recorded: Mapping[str, Any] = run.get("monitor") or {}
-        steps = [int(step) for step in recorded.get("step", [])]
-        values = {}
-        for key, column in recorded.items():
-            name = key.rpartition("monitor/")[2].rpartition("train_batch/")[2]
-            if key == "step" or not isinstance(column, list) or len(column) != len(steps) or not steps:
-                continue
-            values[_NAMES.get(name, name)] = [math.nan if value is None else float(value) for value in column]
-        return cls(steps, values, int(run["steps"]))
+        """Of an entry of ``pretrain``."""
+        values = {
+            key: [math.nan if value is None else float(value) for value in column]
+            for key, column in run["monitor"].items()
+            if key != "step"
+        }
+        return cls(run["monitor"]["step"], values, run["steps"])
 
     @property
     def grace(self) -> float:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from experiments.learning.collapse import COLLAPSING
 from lam3c_plugin.embedded.config import parse_value
 from lam3c_plugin.errors import ConfigError, did_you_mean
 
@@ -23,6 +22,9 @@ SEEDS = {"pretrain": 1000, "train": 2000, "val": 3000, "test": 5000}
 SPLITS = ("train", "val", "test")
 NO_LAPLACIAN: Options = {"model.laplacian_weight_start": 0.0, "model.laplacian_weight_base": 0.0}
 NO_CONSISTENCY: Options = {"model.consistency_weight": 0.0}
+#: full LAM3C with one number that makes it collapse, to show what the monitor says: the teacher's temperature is twice
+#: the student's 0.1, so that its targets are flatter than the predictions and are met best by telling nothing apart
+COLLAPSING: Options = {"model.teacher_temp_start": 0.2, "model.teacher_temp_base": 0.2}
 #: distances of the tiny recipe, metres
 MAX_DISTANCE, MATCH_RADIUS = "model.laplacian_loss.max_distance", "model.match_max_r"
 TINY_DISTANCES = {MAX_DISTANCE: 0.16, MATCH_RADIUS: 0.32}
@@ -58,25 +60,38 @@ class Preset:
     """Every number of the proof.
 
     Attributes:
-        rows: of the table, out of :data:`ROWS`; "collapsing" is pre-trained once, for the monitor's picture.
+        rows: of the table, out of `ROWS`; "collapsing" is pre-trained once, for the monitor's picture.
         seeds: each sets weights, order, views and the points that train the probe.
-        rooms, room_points, noise: of the pre-training set; at most so many points a room.
+        rooms: of the pre-training set.
+        room_points: at most so many points a room of it.
+        noise: of its points.
         pretrain_steps: optimiser steps of every pre-training.
         pretrain_options: of the config, common to all rows.
         save_steps: a checkpoint every so many steps, to go on from after a kill.
         curve_steps: the full runs are probed at these steps as well.
-        curve_rooms, curve_noise: further pre-trainings with that many rooms, or on that noise.
-        curve_rows, curve_seeds: of those further pre-trainings.
-        train_rooms, val_rooms, test_rooms: clean, labelled; never seen in pre-training.
+        curve_rooms: further pre-trainings with that many rooms.
+        curve_noise: further pre-trainings on that noise.
+        curve_rows: of those further pre-trainings.
+        curve_seeds: of those further pre-trainings.
+        train_rooms: clean, labelled; never seen in pre-training.
+        val_rooms: as ``train_rooms``.
+        test_rooms: as ``train_rooms``.
         probe_part: whose encoder of a pre-training is probed and fine-tuned: "student" or "teacher".
-        probe_points: of a training room, for the probes; eval_points: of a validation or test room.
-        probe_decays: the linear probe's weight decays, of which validation chooses; probe_steps: of L-BFGS.
-        bank, neighbours: points among which the kNN probe looks, and how many vote.
+        probe_points: of a training room, for the probes.
+        eval_points: of a validation or test room.
+        probe_decays: the linear probe's weight decays, of which validation chooses.
+        probe_steps: of L-BFGS.
+        bank: points among which the kNN probe looks.
+        neighbours: how many of them vote.
         shares: of the labelled training rooms to fine-tune on.
-        finetune_rows, finetune_steps, finetune_options: of the fine-tunings; "scratch" starts from random weights.
-        finetune_decay, head_points: of the linear probe that all but "scratch" start from: weight decay, points a room.
+        finetune_rows: of the fine-tunings; "scratch" starts from random weights.
+        finetune_steps: optimiser steps of each.
+        finetune_options: of the config, common to all of them.
+        finetune_decay: weight decay of the linear probe that all but "scratch" start from.
+        head_points: points a room for that probe.
         scratch_options: of "scratch" over those: blocks that nothing has trained must not learn ten times slower.
-        jobs: processes at a time; threads: of each.
+        jobs: processes at a time.
+        threads: of each.
     """
 
     name: str

@@ -12,12 +12,6 @@ from experiments.learning import data, engine
 CONFIG = engine.PRETRAIN
 LAST = "model_last.pth"
 MONITOR_POINTS = 250  # of a curve in the results
-#: names in the results for the tags of the event file
-NAMES = {
-    "train_batch/laplacian_loss": "laplacian",
-    "train_batch/consistency_loss": "consistency",
-    "monitor/target_entropy": "entropy",
-}
 
 
 def checkpoint(source: str, step: int, last: bool) -> str:
@@ -26,7 +20,7 @@ def checkpoint(source: str, step: int, last: bool) -> str:
 
 
 def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
-    """Trains from where the folder's run stands.
+    """Train from where the folder's run stands.
 
     Raises:
         Interrupted: stopped by a signal; the state was saved.
@@ -94,7 +88,7 @@ def steps_done(target: Path) -> int:
 
 
 def _train_to(stop: int | None, target: Path, options: Mapping[str, Any]) -> None:
-    """Trains until ``stop`` steps are done, or to the end."""
+    """Train until ``stop`` steps are done, or to the end."""
     from lam3c_plugin.errors import Interrupted
 
     done = steps_done(target)
@@ -121,16 +115,13 @@ def read_monitor(target: Path) -> dict[str, list[float | None]]:
     Returns:
         "step", and a list as long for the loss, its terms, the monitor's measures and the schedules.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from lam3c_plugin.summary import read_scalars
 
-    events = EventAccumulator(str(target), size_guidance={"scalars": 0})
-    events.Reload()
     columns: dict[str, dict[int, float]] = {}
-    for tag in events.Tags()["scalars"]:
+    for tag, (steps, values) in read_scalars(target).items():
         group, _, name = tag.partition("/")
         if group in ("train_batch", "monitor", "params") and "/" not in name:
-            # a resumed run writes some steps again: the later value is the run's
-            columns[NAMES.get(tag, name)] = {event.step: event.value for event in events.Scalars(tag)}
+            columns[name] = dict(zip(steps.tolist(), values.tolist(), strict=True))
     steps = sorted({step for column in columns.values() for step in column if step > 0})
     kept = [step for step in steps if step in columns.get("loss", {})]
     measured = [step for step in kept if step in columns.get("effective_rank", {})] or kept

@@ -21,7 +21,7 @@ EVAL_SEED = 0  # points of validation and test rooms: the same for every row and
 
 
 def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
-    """Scores both probes on validation and test rooms; ``spec`` is that of ``plan``.
+    """Score both probes on validation and test rooms; ``spec`` is that of ``plan``.
 
     The linear probe's weight decay is the best one on validation; the test rooms are predicted once, afterwards.
     """

@@ -53,10 +53,7 @@ def describe(job: Job, out: Path) -> str:
         return job.id
     path = out / "jobs" / job.id / "run" / "monitor.jsonl"
     try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return f"{job.id} (step {json.loads(lines[-1])['step']} of {job.spec['steps']})"
     except (OSError, ValueError, IndexError, KeyError):
         return f"{job.id} (starting)"

@@ -1,4 +1,4 @@
-"""All finished jobs of a plan as one ``results.json``; the only source of the report's numbers."""
+"""All finished jobs of a plan as one ``results.json``; the only source of the tables' numbers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ def collect(
         "commit": commit(),
         "command": command,
         "wall_seconds": round(sum((read_json(out / RUNS) or {}).get("seconds", [])), 1),
-        "cpu_seconds": round(sum(result["cpu_seconds"] for _, result in done), 1),
         "classes": list(CLASSES),
         "settings": {**asdict(preset), "grid_size": GRID_SIZE, "generator_seeds": SEEDS},
         "pretrain": [_pretrain(job, result) for job, result in done if job.kind == "pretrain"],
@@ -56,19 +55,19 @@ def collect(
         "terms": [_terms(job, result) for job, result in done if job.kind == "terms"],
         "failed": [{"id": key, "error": value} for key, value in errors.items()],
         "open": [job.id for job in jobs if job.id not in finished and job.id not in errors],
-        "jobs": {job.id: {key: result[key] for key in ("kind", "seconds", "cpu_seconds")} for job, result in done},
+        "jobs": {job.id: {key: result[key] for key in ("kind", "seconds")} for job, result in done},
     }
 
 
 def write(found: dict[str, Any], out: Path) -> Path:
-    """Writes ``results.json``, whole or not at all."""
+    """Write ``results.json``, whole or not at all."""
     path = out / FILE
     write_json(path, found)
     return path
 
 
 def add_run(out: Path, seconds: float) -> None:
-    """Notes the wall time of one call of the script; a result may have taken several."""
+    """Note the wall time of one call of the script; a result may have taken several."""
     before = (read_json(out / RUNS) or {}).get("seconds", [])
     write_json(out / RUNS, {"seconds": [*before, round(seconds, 1)]})
 

@@ -29,8 +29,8 @@ from lam3c_plugin.errors import ConfigError, Lam3cError, run_main
 
 TIME_IS_UP = 75  # exit code: not all is done, run it again (EX_TEMPFAIL)
 EXAMPLES = """examples:
-  the table and curves of two CPU cores, in an hour; then docs/learning.md and its pictures:
-    python experiments/learning/run.py --preset cpu --docs
+  the tables and pictures of two CPU cores, in an hour:
+    python experiments/learning/run.py --preset cpu --tables
   what it would do, and what of it is done:
     python experiments/learning/run.py --preset gpu --list
   two rows, in pieces of ten minutes:
@@ -58,19 +58,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="numbers other than the preset's")
     parser.add_argument("--time-limit", type=float, metavar="MINUTES", help="stop and save then, to go on another time")
     parser.add_argument("--list", action="store_true", help="say which jobs there are and how they stand, and end")
-    parser.add_argument(
-        "--docs",
-        type=Path,
-        nargs="?",
-        const=ROOT / "docs" / "learning.md",
-        metavar="FILE",
-        help="write the report there at the end (default docs/learning.md), its pictures to images/NAME beside it",
-    )
+    parser.add_argument("--tables", action="store_true", help="write tables.md and pictures beside the results as well")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what is left to do, writes the results and perhaps the report; returns the exit code.
+    """Run what is left to do, write the results and perhaps their tables; return the exit code.
 
     Raises:
         ConfigError: an option makes no sense, or another process works on the output folder.
@@ -88,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with run_lock(out / ".lock"):
             code = run(args, preset, jobs, out, slots, threads)
-            if args.docs:
-                report(out, args.docs)
+            if args.tables:
+                from experiments.learning import report
+
+                _say("written: " + ", ".join(map(str, report.write(out / results.FILE))))
     except BusyError as error:
         raise ConfigError(f"{str(error).split(';')[0]}; wait for it, or give another --out") from error
     except OSError as error:
@@ -115,14 +110,6 @@ def run(args: argparse.Namespace, preset: Preset, jobs: Sequence[Job], out: Path
     if outcome.signal:
         return 128 + outcome.signal
     return 1 if outcome.failed else TIME_IS_UP if outcome.stopped else 0
-
-
-def report(out: Path, docs: Path) -> None:
-    """The page and its pictures, from the results file alone."""
-    from experiments.learning import report as writer
-
-    written = writer.write(out / results.FILE, docs, docs.parent / "images" / docs.stem)
-    _say("written: " + ", ".join(map(str, written)))
 
 
 def show(jobs: Sequence[Job], out: Path) -> int:

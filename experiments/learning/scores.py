@@ -1,4 +1,4 @@
-"""Numbers of a results file as the report needs them: means and spreads over seeds, curves, IoU by class.
+"""Numbers of a results file as the tables need them: means and spreads over seeds, curves, IoU by class.
 
 mIoU and IoU are shares in 0..1 in the file and points (0..100) here.
 """
@@ -85,7 +85,7 @@ class Results:
             ) from error
         found = data.get("version") if isinstance(data, dict) else None
         if found != VERSION:
-            raise DataError(f"{path}: version {found!r}, this report reads {VERSION}; make the file again")
+            raise DataError(f"{path}: version {found!r}, these tables need {VERSION}; make the file again")
         self.root = path.parent
         self.data: dict[str, Any] = data
         self.pretrain: list[dict[str, Any]] = [run for run in data.get("pretrain", []) if run["row"] != "random"]
@@ -102,10 +102,24 @@ class Results:
             return None
         return max(count, key=lambda setting: (count[setting], setting.noise == "pi3", setting.rooms, setting.steps))
 
+    def monitored(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """A pre-training of full LAM3C and the collapsing one that have curves, of equal steps where there are such."""
+
+        def runs(row: str) -> list[dict[str, Any]]:
+            found = [run for run in self.pretrain if run["row"] == row and run["monitor"]["step"]]
+            return sorted(found, key=lambda run: run["seed"])
+
+        collapsing = next(iter(runs("collapsing")), None)
+        like = (collapsing or {}).get("steps"), (collapsing or {}).get("rooms")
+        healthy = max(
+            runs("full"), key=lambda r: ((r["steps"], r["rooms"]) == like, r["steps"] == like[0]), default=None
+        )
+        return healthy, collapsing
+
     # ---- rows ----------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[str]:
-        """Rows that were scored, in the order of :data:`ROWS`, others after ``full``."""
+        """Rows that were scored, in the order of `ROWS`, others after ``full``."""
         found = {entry["row"] for kind in ("probe", "finetune") for entry in self.data.get(kind, [])}
         order = list(ROWS)
 
@@ -173,7 +187,7 @@ class Results:
     def curve(self, axis: str, row: str, kind: str, split: str) -> dict[Any, Score]:
         """Scores by step, rooms or noise, the rest as in the main setting; fewer than two points are no curve.
 
-        ``axis`` is one of :data:`AXES`. Noise levels come in their order, numbers ascending. Only seeds that all points
+        ``axis`` is one of `AXES`. Noise levels come in their order, numbers ascending. Only seeds that all points
         have count, where there are such: the table's setting may have more seeds than its neighbours on the curve.
         """
         entries = [entry for entry in self._probes(row, kind, split) if entry["source"] in self._steps]

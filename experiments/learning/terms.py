@@ -32,7 +32,7 @@ def run(spec: Mapping[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     """Means over ``spec["batches"]`` batches at every checkpoint of the run ``spec["source"]``.
 
     Returns:
-        ``terms``: a list by step of {step, terms: {name: {value, weight, share, cosine}}}; see :func:`pulls`.
+        ``terms``: a list by step of {step, terms: {name: {value, weight, share, cosine}}}; see `pulls`.
     """
     from lam3c_plugin.checkpoints.keys import read_checkpoint, state_dict_of
     from lam3c_plugin.embedded.engine.defaults import load_config, setup_rank

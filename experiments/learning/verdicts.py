@@ -130,7 +130,7 @@ def _answer(gain: Gain) -> str:
 
 
 def _within(gain: Gain) -> str:
-    """Says when a difference, of either sign, shows nothing."""
+    """Say when a difference, of either sign, shows nothing."""
     return "; within twice the spread, so no difference is shown" if gain.is_within else ""
 
 

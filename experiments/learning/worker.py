@@ -31,12 +31,11 @@ WORK: dict[str, Work] = {
     "finetune": finetune.run,
     "terms": terms.run,
 }
-SPENT = "spent.json"
 PATIENCE = 180.0  # seconds for the last worker of a killed runner to save and end
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Does the job; returns the exit code."""
+    """Do the job; return the exit code."""
     out, job = (sys.argv[1:] if argv is None else argv)[:2]
     # the engine's training takes the signal itself, saves and ends; everything else ends here and now
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -46,46 +45,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def work(out: Path, job: str) -> int:
-    """Does a job of which ``job.json`` is there, in this process, and writes its result.
-
-    The seconds of earlier tries that were stopped count as well (those of a SIGKILL are lost).
-    """
+    """Do a job of which ``job.json`` is there, in this process, and write its result."""
     folder = out / "jobs" / job
     description = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    spent = _read(folder / SPENT)
-    wall = time.perf_counter()
-    try:
-        result = WORK[description["kind"]](description["spec"], folder, out)
-    finally:
-        now = {
-            "seconds": round(spent.get("seconds", 0.0) + time.perf_counter() - wall, 2),
-            "cpu_seconds": round(spent.get("cpu_seconds", 0.0) + _cpu_seconds(), 2),
-        }
-        write_json(folder / SPENT, now)
-    write_json(folder / "result.json", {**description, **result, **now})
+    begun = time.perf_counter()
+    result = WORK[description["kind"]](description["spec"], folder, out)
+    write_json(folder / "result.json", {**description, **result, "seconds": round(time.perf_counter() - begun, 2)})
     return 0
 
 
 @contextmanager
 def _folder_of_my_own(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Waits until no other worker is at the job."""
+    """Wait until no other worker is at the job."""
     try:
         with run_lock(folder / ".lock", patience):
             yield
     except BusyError as error:
         raise Lam3cError(f"{str(error).split(';')[0]}; end that process and start again") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def _stop_with_runner() -> None:

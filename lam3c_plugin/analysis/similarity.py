@@ -99,7 +99,7 @@ def pack(unit: np.ndarray, most: int = 32) -> Packed:
     """Unit features (N, C) in at most ``most`` dimensions of 8 bits.
 
     The dimensions are the axes of the second moment without centring, which keep inner products best. What is lost is
-    the variance outside of them and the rounding; :func:`packing_error` measures it.
+    the variance outside of them and the rounding; `packing_error` measures it.
     """
     scores = principal_components([unit], most, centre=False).scores(unit)
     step = np.maximum(np.abs(scores).max(axis=0, initial=0.0), 1e-12) / 127.0

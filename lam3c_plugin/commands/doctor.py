@@ -50,7 +50,7 @@ TASKS = (
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c doctor``."""
+    """Add ``lam3c doctor``."""
     parser = subparsers.add_parser(
         "doctor",
         help="which engine is in use and why, versions, and what is missing for what",
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the report; 1 if the core cannot run, else 0."""
+    """Print the report; 1 if the core cannot run, else 0."""
     if args.pointcept:
         return doctor_checkout.run(args)
     report = examine()
@@ -95,12 +95,12 @@ def _examine_task(task: Task, libraries: dict[str, dict[str, Any]], engine: dict
                 missing.append(module)
                 cure = f"a Pointcept checkout on PYTHONPATH; {cure}"
             else:
-                problems += _pointcept_problems(libraries, engine)
+                problems += _pointcept_problems(engine)
         elif not libraries[module]["found"]:
             missing.append(module)
         elif libraries[module]["problem"]:
             problems.append(f"{module} does not import ({libraries[module]['problem']})")
-        elif module == "torch" and _release(libraries[module]["version"]) < TORCH_AT_LEAST:
+        elif module == "torch" and environment.release(libraries[module]["version"]) < TORCH_AT_LEAST:
             problems.append(f"torch {libraries[module]['version']} is older than 2.5")
             cure = 'pip install "torch>=2.5"'
     if missing:
@@ -109,23 +109,14 @@ def _examine_task(task: Task, libraries: dict[str, dict[str, Any]], engine: dict
     return {"task": task.title, "core": task.core, "status": status, "problems": problems, "cure": cure}
 
 
-def _pointcept_problems(libraries: dict[str, dict[str, Any]], engine: dict[str, Any]) -> list[str]:
-    facts, problems = engine["pointcept"], []
-    if not facts["pt_v3m2"]:
-        problems.append("this Pointcept has no PT-v3m2 (older than v1.6.0)")
-    if facts["needs_wandb"] and not libraries["wandb"]["found"]:
-        problems.append("it imports wandb at start (pip install wandb)")
+def _pointcept_problems(engine: dict[str, Any]) -> list[str]:
+    facts = engine["pointcept"]
+    problems = [facts["problem"]] if facts["problem"] else []
+    if facts.get("missing"):
+        problems.append(f"it imports at start what is missing: {', '.join(facts['missing'])}")
     if engine["problem"] and engine["asked"] != "embedded":
         problems.append("it does not import, see above")
     return problems
-
-
-def _release(version: str | None) -> tuple[int, ...]:
-    """(2, 5) of "2.5.1+cu124"; what cannot be read counts as new enough."""
-    try:
-        return tuple(int(part) for part in str(version).split("+")[0].split(".")[:2])
-    except ValueError:
-        return TORCH_AT_LEAST
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------
@@ -161,15 +152,9 @@ def _describe_engine(engine: dict[str, Any]) -> list[str]:
         lines = [f"engine: {engine['used']} ({engine['why']})"]
     facts = engine["pointcept"]
     if facts["path"] is not None:
-        has = {
-            "PT-v3m2": facts["pt_v3m2"],
-            "gradient accumulation": facts["gradient_accumulation"],
-            "PG-v1m2": facts["pg_v1m2"],
-        }
-        lines.append(f"  Pointcept at {facts['path']}")
-        lines.append("  " + ", ".join(f"{name}: {'yes' if there else 'no'}" for name, there in has.items()))
-        if facts["needs_wandb"]:
-            lines.append("  imports wandb at start (pip install wandb); LAM3C's configs leave it switched off")
+        has = ", ".join(f"{name}: {'yes' if there else 'no'}" for name, there in facts.get("has", {}).items())
+        lines.append(f"  Pointcept {facts.get('version', 'of no known version')} at {facts['path']}")
+        lines += [f"  {has}"] if has else []
     return lines
 
 

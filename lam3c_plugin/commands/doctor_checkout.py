@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.metadata
 import platform
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lam3c_plugin import machine
+from lam3c_plugin.commands.environment import library, release
 from lam3c_plugin.commands.install import add_config, config_source, is_complete
 from lam3c_plugin.errors import ConfigError, Lam3cError
 from lam3c_plugin.host_checkout import Checkout, has_package, how_to_install, inspect_checkout, missing_imports
@@ -72,7 +72,9 @@ def check_checkout(checkout: Checkout) -> Iterator[Finding]:
         yield Finding("note", "no gradient accumulation before v1.6.1: the whole batch has to fit the GPUs", newer)
     if not checkout.segments_instances:
         yield Finding("note", "no PG-v1m2 before v1.6.1: no instance segmentation", newer)
-    if checkout.needs_old_torch and _torch_release() >= (2, 6):
+    import torch
+
+    if checkout.needs_old_torch and release(torch.__version__) >= (2, 6):
         yield Finding(
             "note",
             "v1.6.0 cannot read its own checkpoints of evaluated runs under torch 2.6 and newer",
@@ -94,10 +96,9 @@ def check_packages(checkout: Checkout) -> Iterator[Finding]:
     for name in ("spconv", "torch_scatter", "pointops"):
         if name in missing:
             continue
-        try:
-            importlib.import_module("spconv.pytorch" if name == "spconv" else name)
-        except Exception as error:  # compiled packages fail in many ways: that is the finding
-            yield Finding("todo", f"{name} does not import: {_one_line(error)}", f"again: {how_to_install(name)}")
+        problem = library(name)["problem"]
+        if problem:
+            yield Finding("todo", f"{name} does not import: {problem}", f"again: {how_to_install(name)}")
             continue
         yield check_spconv(_distributions()) if name == "spconv" else _check_build(name)
 
@@ -144,12 +145,9 @@ def check_flash(cfg: Mapping[str, Any]) -> Iterator[Finding]:
             f"{how_to_install('flash_attn')}, or go on with the smaller patch",
         )
         return
-    try:
-        importlib.import_module("flash_attn")
-    except Exception as error:  # as above
-        yield Finding(
-            "todo", f"flash-attn does not import: {_one_line(error)}", f"again: {how_to_install('flash_attn')}"
-        )
+    problem = library("flash_attn")["problem"]
+    if problem:
+        yield Finding("todo", f"flash-attn does not import: {problem}", f"again: {how_to_install('flash_attn')}")
     else:
         yield Finding("ok", "flash-attn")
 
@@ -197,7 +195,7 @@ def check_memory(cfg: Mapping[str, Any], flash: bool, gpus: int, gib: float, acc
 
 
 def write_fitted(checkout: Checkout, name: str, cfg: Mapping[str, Any], gpus: int, gib: float, flash: bool) -> Path:
-    """Writes ``<name>-fit.py``: the config with batch, accumulation and patch for this machine.
+    """Write ``<name>-fit.py``: the config with batch, accumulation and patch for this machine.
 
     Raises:
         ConfigError: nothing fits.
@@ -217,16 +215,6 @@ def write_fitted(checkout: Checkout, name: str, cfg: Mapping[str, Any], gpus: in
     lines += [f"batch_size = {fit.batch_size}", f"gradient_accumulation_steps = {fit.accumulation}"]
     lines += [f"num_worker = {min(int(cfg['num_worker']), 8 * gpus)}"]
     return add_config(checkout.root, name, "\n".join(lines) + "\n")
-
-
-def _torch_release() -> tuple[int, ...]:
-    import torch
-
-    return tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
 def _print(title: str, findings: Iterator[Finding]) -> int:
@@ -281,7 +269,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `lam3c doctor` takes about a checkout."""
+    """Add what `lam3c doctor` takes about a checkout."""
     group = parser.add_argument_group("about a Pointcept checkout")
     group.add_argument("--pointcept", metavar="DIR", help="check this checkout, its packages, data and GPU memory")
     group.add_argument("--config", default=DEFAULT_CONFIG, metavar="NAME", help="a pre-training config (%(default)s)")

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lam3c_plugin.host_checkout import CheckoutError, inspect_checkout, missing_imports
+
 GIGABYTE = 2**30
 
 #: import name -> names of the distributions that bring it
@@ -64,14 +66,22 @@ def library(module: str) -> dict[str, Any]:
             continue
     if found and module in COMPILED:
         try:
-            importlib.import_module(module)
+            importlib.import_module("spconv.pytorch" if module == "spconv" else module)
         except Exception as error:  # a broken extension raises whatever it likes
             result["problem"] = _one_line(error)
     return result
 
 
+def release(version: str | None) -> tuple[int, ...]:
+    """(2, 5) of "2.5.1+cu124"; what cannot be read counts as newer than all."""
+    try:
+        return tuple(int(part) for part in str(version).split("+")[0].split(".")[:2])
+    except ValueError:
+        return (1000,)
+
+
 def libraries() -> dict[str, dict[str, Any]]:
-    """:func:`library` of everything in :data:`LIBRARIES`."""
+    """`library` of everything in `LIBRARIES`."""
     return {module: library(module) for module in LIBRARIES}
 
 
@@ -108,17 +118,14 @@ def pointcept() -> dict[str, Any]:
         spec = None
     folders = list(spec.submodule_search_locations or []) if spec is not None else []
     if not folders:
-        return {"path": None}
-    root = Path(folders[0])
-    trainer = root / "engines/train.py"
-    text = trainer.read_text(encoding="utf-8", errors="replace") if trainer.is_file() else ""
-    return {
-        "path": str(root),
-        "pt_v3m2": (root / "models/point_transformer_v3/point_transformer_v3m2_sonata.py").is_file(),
-        "gradient_accumulation": "gradient_accumulation" in text,
-        "pg_v1m2": any(root.glob("models/point_group/point_group_v1m2*.py")),
-        "needs_wandb": "import wandb" in text,
-    }
+        return {"path": None, "problem": None}
+    result: dict[str, Any] = {"path": folders[0], "problem": None}
+    try:
+        checkout = inspect_checkout(Path(folders[0]).parent)
+    except CheckoutError as error:
+        return {**result, "problem": str(error)}
+    has = {"gradient accumulation": checkout.accumulates, "PG-v1m2": checkout.segments_instances}
+    return {**result, "version": checkout.version, "has": has, "missing": sorted(missing_imports(checkout))}
 
 
 def machine() -> dict[str, Any]:

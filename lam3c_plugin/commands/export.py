@@ -16,7 +16,7 @@ clouds of other sizes before it gets its name (docs/tour.md)."""
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c export``."""
+    """Add ``lam3c export``."""
     parser = subparsers.add_parser(
         "export",
         help="the network for torch.export (.pt2) or ONNX, checked against the encoder",
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command."""
     from lam3c_plugin.commands.shared.heads import find_head
     from lam3c_plugin.commands.shared.inputs import open_encoder, say_notes
     from lam3c_plugin.encode.files import read_input

@@ -10,7 +10,7 @@ from lam3c_plugin.commands.shared.options import add_encoder_options, add_output
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c pca``."""
+    """Add ``lam3c pca``."""
     parser = subparsers.add_parser(
         "pca",
         help="colour clouds by the principal components of their features",
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command."""
     from lam3c_plugin.commands.shared.inputs import for_each, input_paths, open_encoder
     from lam3c_plugin.errors import ConfigError
 

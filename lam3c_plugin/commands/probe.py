@@ -13,7 +13,7 @@ RECORDED = ("level", "grid_size", "few", "labels", "ignore", "train_points", "va
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c probe``."""
+    """Add ``lam3c probe``."""
     parser = subparsers.add_parser(
         "probe",
         help="linear and kNN probe on labelled scenes: mIoU, also with few labels",
@@ -51,7 +51,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command."""
     import numpy as np
 
     from lam3c_plugin.analysis.probing import run_probes
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace, encoder: Any, result: Any, names: list[str], scenes: tuple[int, int]) -> None:
-    """Prints the tables and writes them, and everything as JSON."""
+    """Print the tables and write them, and everything as JSON."""
     import json
 
     from lam3c_plugin.analysis.probing import class_table, few_label_table

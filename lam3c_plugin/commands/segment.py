@@ -10,7 +10,7 @@ from lam3c_plugin.commands.shared.options import add_encoder_options, add_output
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c segment``."""
+    """Add ``lam3c segment``."""
     parser = subparsers.add_parser(
         "segment",
         help="a class for every point, by a linear probe head",
@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command."""
     from lam3c_plugin.analysis.heads import classify
     from lam3c_plugin.commands.shared.classes import class_names
     from lam3c_plugin.commands.shared.heads import find_head

@@ -10,7 +10,7 @@ from lam3c_plugin.commands.shared.options import add_encoder_options, add_output
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``lam3c similarity``."""
+    """Add ``lam3c similarity``."""
     parser = subparsers.add_parser(
         "similarity",
         help="cosine similarity of every point to picked ones",
@@ -42,7 +42,7 @@ def _pick(text: str) -> tuple[float, float, float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command."""
+    """Run the command."""
     import numpy as np
 
     from data_tools.drawing.points import turntable

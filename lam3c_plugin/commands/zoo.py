@@ -26,7 +26,7 @@ _EXAMPLES = """examples:
 
 # ------------------------------------------------------------------------------------------------- list and download
 def run_list(args: argparse.Namespace) -> int:
-    """Prints the entries of all indexes."""
+    """Print the entries of all indexes."""
     from lam3c_plugin.zoo import entries, store
 
     rows = []
@@ -50,7 +50,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_download(args: argparse.Namespace) -> int:
-    """Downloads entries and prints where they lie; one of several that fails is said, and the rest goes on."""
+    """Download entries and print where they lie; one of several that fails is said, and the rest goes on."""
     from lam3c_plugin.zoo import entries, find, obtain
 
     known = entries()
@@ -68,7 +68,7 @@ def run_download(args: argparse.Namespace) -> int:
 
 
 def run_add(args: argparse.Namespace) -> int:
-    """Adds or removes other people's index."""
+    """Add or remove other people's index."""
     from lam3c_plugin.zoo import added
 
     if args.remove:
@@ -83,7 +83,7 @@ def run_add(args: argparse.Namespace) -> int:
 
 # ---------------------------------------------------------------------------------------------------- verify and info
 def run_verify(args: argparse.Namespace) -> int:
-    """Compares files with their hashes and reads them; the exit code is 1 if one is wrong."""
+    """Compare files with their hashes and read them; the exit code is 1 if one is wrong."""
     from lam3c_plugin.zoo import entries, store
 
     names = args.names or [entry.name for entry in entries() if store.read_lock(entry.name)]
@@ -92,7 +92,7 @@ def run_verify(args: argparse.Namespace) -> int:
     failed = 0
     for name in names:
         try:
-            print(f"ok     {name}: {_verify(name, args.sha256)}")
+            print(f"ok     {name}: {_verify(name)}")
         except CheckpointError as error:
             failed += 1
             print(f"wrong  {name}: {error}")
@@ -112,7 +112,7 @@ def _place(name: str) -> tuple[Path, Entry | None]:
     return path, entry
 
 
-def _verify(name: str, wanted: str | None) -> str:
+def _verify(name: str) -> str:
     from lam3c_plugin.checkpoints.weights import read
     from lam3c_plugin.zoo import publish, store
 
@@ -122,13 +122,12 @@ def _verify(name: str, wanted: str | None) -> str:
         raise CheckpointError(f"it is not on this machine; run `lam3c zoo download {entry.name}`")
     path = Path(lock.path) if lock else path
     said = []
-    if lock and entry:
-        wanted = wanted or entry.sha256 or lock.sha256
+    wanted = (entry.sha256 or lock.sha256) if lock and entry else None
     if path.is_dir() and (path / publish.SUMS).is_file():
         said.append(f"{len(publish.check_sums(path))} files as in {publish.SUMS}")
     elif path.is_file():
         digest = store.sha256_of(path)
-        if wanted and digest != wanted.lower():
+        if wanted and digest != wanted:
             raise CheckpointError(f"{path} has the SHA-256 {digest} where {wanted} was expected; get it again")
         said.append(f"SHA-256 {digest}" + (" as expected" if wanted else " (nothing to compare with)"))
     weights = read(path, config=entry.config if entry else None)
@@ -138,7 +137,7 @@ def _verify(name: str, wanted: str | None) -> str:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    """Prints what a checkpoint is."""
+    """Print what a checkpoint is."""
     from lam3c_plugin.checkpoints.weights import read
     from lam3c_plugin.zoo import entries, find, store
 
@@ -149,21 +148,26 @@ def run_info(args: argparse.Namespace) -> int:
         lock = store.read_lock(entry.name)
         if lock is None or not Path(lock.path).exists():
             content = {**entry.to_json(), "here": None}
-            print(json.dumps(content, indent=1) if args.json else _entry_text(entry))
+            _print_facts(content, args.json)
+            if not args.json:
+                print(f"it is not on this machine; `lam3c zoo download {entry.name}` gets it")
             return 0
         path = Path(lock.path)
     weights = read(path, part=args.part, config=_config(args) or (entry.config if entry else None))
-    facts = _facts(weights, entry)
-    if args.json:
+    _print_facts(_facts(weights, entry), args.json)
+    return 0
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(facts, indent=1))
-        return 0
+        return
     for key, value in facts.items():
         if key == "backbone_config" and value:
             print("config")
             print("\n".join(f"  {name:<16} {_short(item)}" for name, item in value.items()))
         elif value not in (None, [], {}):
             print(f"{key:<11} {_short(value)}")
-    return 0
 
 
 def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
@@ -188,27 +192,17 @@ def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
     }
 
 
-def _entry_text(entry: Entry) -> str:
-    lines = [f"{entry.name}: {entry.summary}", f"licence  {entry.licence.upper()} {entry.licence_url}"]
-    lines += [f"source   {entry.where} ({' or '.join(entry.files)})" if entry.files else f"source   {entry.where}"]
-    lines += [f"sha256   {entry.sha256 or 'not known to the index; recorded at the first download'}"]
-    lines += (
-        [f"scores   {', '.join(f'{key} {value:g}' for key, value in entry.scores.items())}"] if entry.scores else []
-    )
-    return "\n".join([*lines, f"it is not on this machine; `lam3c zoo download {entry.name}` gets it"])
-
-
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 # ------------------------------------------------------------------------------------------------ convert and publish
 def run_convert(args: argparse.Namespace) -> int:
-    """Writes a checkpoint in another format."""
+    """Write a checkpoint in another format."""
     from lam3c_plugin.checkpoints import convert
     from lam3c_plugin.zoo import publish
 
@@ -226,7 +220,7 @@ def run_convert(args: argparse.Namespace) -> int:
 
 
 def run_publish(args: argparse.Namespace) -> int:
-    """Writes a Hub folder and uploads it where a repository is named."""
+    """Write a Hub folder and upload it where a repository is named."""
     from lam3c_plugin.zoo import publish
 
     weights = _load(args)
@@ -304,7 +298,7 @@ def _card(args: argparse.Namespace, target: Path) -> Card:
 
 # ------------------------------------------------------------------------------------------------------------ parsers
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Registers the command."""
+    """Register the command."""
     parser = subparsers.add_parser(
         "zoo",
         help="checkpoints: list, download, verify, convert, info, add, publish",
@@ -333,7 +327,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
     command = action("verify", run_verify, "compare hashes and read the tensors; without names: all that is downloaded")
     command.add_argument("names", nargs="*", metavar="NAME|FILE")
-    command.add_argument("--sha256", help="what the file has to be")
 
     command = action("info", run_info, "kind, config, parameters, keys and hash of a checkpoint")
     command.add_argument("name", metavar="NAME|FILE")

@@ -64,12 +64,3 @@ def all_gather(data: Any) -> list[Any]:
     gathered: list[Any] = [None] * world_size
     dist.all_gather_object(gathered, data)
     return gathered
-
-
-def broadcast(data: Any) -> Any:
-    """Rank 0's picklable ``data`` on every rank."""
-    if get_world_size() == 1:
-        return data
-    box = [data]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]

@@ -2,7 +2,9 @@
 
 A config is a Python file whose top-level names are the settings. ``_base_`` (a path or a list of paths, relative to
 the file's folder) names files it builds on; dictionaries are merged key by key, and ``_delete_=True`` in one replaces
-the base's instead. ``custom_imports = dict(imports=[...], allow_failed_imports=False)`` imports modules that register
+the base's instead. ``{{ _base_.model.type }}``, without quotes, is a value of the bases, and ``{{ fileDirname }}``,
+``{{ fileBasename }}``, ``{{ fileBasenameNoExtension }}``, ``{{ fileExtname }}`` in a string are of the file itself.
+``custom_imports = dict(imports=[...], allow_failed_imports=False)`` imports modules that register
 classes. `Config.dump` writes a flat file that loads again.
 """
 
@@ -10,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import builtins
 import copy
 import importlib
-import inspect
 import keyword
 import os
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,9 @@ from typing import Any
 import addict
 
 from data_tools.stages.files import write_text
+from lam3c_plugin.embedded.config_files import RESERVED, check, merge, read_settings, read_text, resolve
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError, did_you_mean, near_names
-
-BASE_KEY = "_base_"
-DELETE_KEY = "_delete_"
 
 
 class ConfigDict(addict.Dict):
@@ -58,12 +55,10 @@ class Config:
         """Load a config file with its bases.
 
         Raises:
-            ConfigError: file or base missing (both are named), a Python error in it (file and line), a base that
-                includes itself, a failed custom import.
+            ConfigError: see `read_settings`; or a failed custom import.
         """
-        path = _resolve(Path(filename), None)
-        settings = _load(path, [])
-        cfg = cls(settings, filename=str(path), text=path.read_text(encoding="utf-8"))
+        path = resolve(Path(filename))
+        cfg = cls(read_settings(path), filename=str(path), text=read_text(path))
         if import_custom_modules:
             cfg.import_custom_modules()
         return cfg
@@ -71,13 +66,16 @@ class Config:
     def import_custom_modules(self) -> None:
         """Do what ``custom_imports`` asks for; spawned ranks call it again, since they start with bare registries."""
         wanted = self._cfg_dict.get("custom_imports") or {}
-        imports = wanted.get("imports", [])
+        imports = wanted.get("imports") or [] if isinstance(wanted, Mapping) else None
+        if not isinstance(imports, str | list):
+            raise ConfigError(f"custom_imports in {self.filename} must be dict(imports=[...]), got {wanted!r:.80}")
         for name in [imports] if isinstance(imports, str) else imports:
             try:
                 importlib.import_module(name)
-            except ImportError as error:
-                message = f"custom_imports in {self.filename}: cannot import {name!r} ({error})"
-                if not wanted.get("allow_failed_imports", False):
+            except Exception as error:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                message = f"custom_imports in {self.filename}: cannot import {name!r} ({reason})"
+                if not isinstance(error, ImportError) or not wanted.get("allow_failed_imports", False):
                     raise ConfigError(message) from error
                 get_root_logger().warning(message)
 
@@ -111,11 +109,14 @@ class Config:
         """
         for full_key, value in options.items():
             parts = full_key.split(".")
+            if not parts[0].isidentifier() or keyword.iskeyword(parts[0]) or parts[0] in RESERVED:
+                raise ConfigError(f"override {full_key}: {parts[0]!r} cannot be the name of a setting")
             if parts[0] not in self._cfg_dict:
                 near = near_names(parts[0], list(self._cfg_dict), limit=1)
                 if near:
                     get_root_logger().warning(f"override {full_key}: new key {parts[0]!r}; did you mean {near[0]!r}?")
             _set_nested(self._cfg_dict, parts, ConfigDict._hook(value), full_key, allow_list_keys)
+        check("overrides", self._cfg_dict)
 
     def get(self, key: str, default: Any = None) -> Any:
         return self._cfg_dict.get(key, default)
@@ -168,79 +169,6 @@ class Config:
             object.__setattr__(self, name, value)
 
 
-def _resolve(path: Path, parent: Path | None) -> Path:
-    """The absolute path of a config file, or a one-line error that names it and the file that asked for it."""
-    path = Path(os.path.abspath(path.expanduser()))
-    if not path.is_file():
-        asked = f"{parent} builds on a missing file: {path}" if parent else f"config file not found: {path}"
-        near = near_names(path.name, [item.name for item in path.parent.glob("*.py")]) if path.parent.is_dir() else []
-        raise ConfigError(asked + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    if path.suffix != ".py":
-        raise ConfigError(f"{path}: a config is a Python file (.py)")
-    return path
-
-
-def _load(path: Path, parents: list[Path]) -> dict[str, Any]:
-    """The settings of a file over those of its bases."""
-    if path in parents:
-        raise ConfigError(f"{parents[-1]}: its base {path} builds on it in turn")
-    settings = _execute(path)
-    bases = settings.pop(BASE_KEY, [])
-    merged: dict[str, Any] = {}
-    origin: dict[str, Path] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        lexical, real = (Path(os.path.normpath(parent / base)) for parent in (path.parent, path.resolve().parent))
-        # a symlinked config or folder: the bases may lie beside the real file
-        base_path = _resolve(real if real.is_file() and not lexical.is_file() else lexical, path)
-        for key, value in _load(base_path, [*parents, path]).items():
-            if key in merged:
-                raise ConfigError(f"{path}: its bases {origin[key]} and {base_path} both set {key!r}")
-            merged[key], origin[key] = value, base_path
-    return _merge(settings, merged, str(path), "")
-
-
-def _execute(path: Path) -> dict[str, Any]:
-    """Run a config file; its public names that are neither modules, functions nor classes."""
-    try:
-        code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
-    except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: syntax error: {error.msg}") from error
-    namespace: dict[str, Any] = {"__file__": str(path), "__name__": "lam3c_config", "__builtins__": builtins}
-    try:
-        exec(code, namespace)
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = frames[-1].lineno if frames else 0
-        raise ConfigError(f"{path}:{line}: {type(error).__name__}: {error}") from error
-    return {
-        key: value
-        for key, value in namespace.items()
-        if not key.startswith("__") and not inspect.ismodule(value) and not callable(value)
-    }
-
-
-def _merge(child: Mapping[str, Any], base: Mapping[str, Any], file: str, where: str) -> dict[str, Any]:
-    """``child`` over ``base``; neither is changed."""
-    merged = dict(base)
-    for key, value in child.items():
-        if key == DELETE_KEY:
-            continue
-        path = f"{where}{key}"
-        if isinstance(value, Mapping):
-            below = merged.get(key, {})
-            if value.get(DELETE_KEY, False) or key not in merged:
-                below = {}
-            elif not isinstance(below, Mapping):
-                raise ConfigError(
-                    f"{file}: {path} is a dict here and a {type(below).__name__} in the base; "
-                    f"{DELETE_KEY}=True in it replaces the base's"
-                )
-            merged[key] = _merge(value, below, file, f"{path}.")
-        else:
-            merged[key] = value
-    return merged
-
-
 def _set_nested(node: Any, parts: list[str], value: Any, full_key: str, allow_list_keys: bool) -> None:
     """Set one override; lists on the way are indexed by number."""
     for depth, part in enumerate(parts):
@@ -249,17 +177,18 @@ def _set_nested(node: Any, parts: list[str], value: Any, full_key: str, allow_li
         if isinstance(node, list):
             index = _list_index(node, part, where, full_key, allow_list_keys)
             if last:
+                _refuse_other_kind(node[index], value, full_key)
                 node[index] = value
             else:
                 node = node[index]
         elif isinstance(node, Mapping):
             if last:
                 old = node.get(part)
-                node[part] = (
-                    ConfigDict(_merge(value, old, "override", f"{full_key}."))
-                    if isinstance(value, Mapping) and isinstance(old, Mapping) and not value.get(DELETE_KEY)
-                    else value
-                )
+                _refuse_other_kind(old, value, full_key)
+                if isinstance(value, Mapping):
+                    below = old if isinstance(old, Mapping) else {}
+                    value = ConfigDict(merge({part: value}, {part: below}, f"override {full_key}")[part])
+                node[part] = value
             else:
                 if node.get(part) is None:
                     node[part] = ConfigDict()
@@ -268,6 +197,18 @@ def _set_nested(node: Any, parts: list[str], value: Any, full_key: str, allow_li
                 node = node[part]
         else:
             raise ConfigError(f"override {full_key}: {where} is {node!r:.60}, which has no {part!r} to set")
+
+
+def _refuse_other_kind(old: Any, new: Any, full_key: str) -> None:
+    """A text where the config has a number, a switch or a list, and no dictionary where it has one, are slips."""
+    kinds = ((bool, "true or false"), (int | float, "a number"), (list | tuple, "a list"))
+    wanted = next((words for kind, words in kinds if isinstance(old, kind)), "")
+    if wanted and isinstance(new, str):
+        raise ConfigError(f"override {full_key}={new!r}: the config has {old!r:.60} there; give {wanted}, or None")
+    if isinstance(old, Mapping) and old and not isinstance(new, Mapping) and new is not None:
+        raise ConfigError(
+            f"override {full_key}={new!r:.60}: that is a group of settings; name one, {full_key}.KEY=VALUE"
+        )
 
 
 def _list_index(node: Sequence[Any], part: str, where: str, full_key: str, allowed: bool) -> int:
@@ -306,8 +247,11 @@ def _format_scalar(value: Any, where: str) -> str:
         value = value.item()
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return f'float("{value}")'
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return repr(value)
+    for kind in (bool, int, float, str, bytes):
+        if isinstance(value, kind):
+            return kind.__repr__(value)  # of an enumeration its value
+    if value is None:
+        return "None"
     raise ConfigError(f"{where} is a {type(value).__name__}, which cannot be written to a config file")
 
 

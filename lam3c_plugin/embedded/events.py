@@ -65,7 +65,7 @@ class EventStorage:
 class EventWriter:
     """TensorBoard's writer, whose file begins with the first step: a start that fails leaves none.
 
-    It has the methods of ``SummaryWriter``. What is added before :meth:`open` is kept and written then.
+    It has the methods of ``SummaryWriter``. What is added before `open` is kept and written then.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from lam3c_plugin.embedded.serialization import CURVES, MAX_DEPTH, encode
 from lam3c_plugin.errors import DataError
-from lam3c_plugin.ops.device import host_values, to_device
+from lam3c_plugin.ops.device import host_values, reads_wait, to_device
 
 T = TypeVar("T")
 
@@ -61,15 +61,16 @@ def voxelize(coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds
         PointCloudError: NaN or infinite coordinates, a grid size that is not positive, or more cells along an axis
             than the curves can number (65,535).
     """
-    cells, size = _cells(coord, grid_size, batch, num_clouds, origin)
+    cells, _, size = _cells(coord, grid_size, batch, num_clouds, origin)
     _check_cells(coord, batch, torch.cat([cells.amax(0).double(), size]).tolist())
     return cells.int()
 
 
 def _cells(
     coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds: int, origin: str
-) -> tuple[Tensor, Tensor]:
-    """Cells of the points, not checked and still floating point, and the grid size (1,) float64."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cells of the points (N, 3), unchecked and floating point; squares of the distances (N,) to their centres, in
+    cells; the grid size (1,) float64."""
     if isinstance(grid_size, Tensor):
         if grid_size.numel() != 1:
             raise PointCloudError(f"grid_size must be one number for the batch, got a tensor {tuple(grid_size.shape)}")
@@ -80,7 +81,23 @@ def _cells(
         index = batch.unsqueeze(1).expand_as(coord)
         corner = coord.new_full((num_clouds, 3), torch.inf).scatter_reduce_(0, index, coord, "amin")[batch]
     size = torch.as_tensor(grid_size, dtype=torch.float64, device=coord.device)
-    return torch.div(coord - corner, grid_size, rounding_mode="trunc"), size.view(1)
+    cells = torch.div(coord - corner, grid_size, rounding_mode="trunc")
+    return cells, squared_length((coord - corner) / grid_size - cells - 0.5), size.view(1)
+
+
+def squared_length(vectors: Tensor) -> Tensor:
+    """(N, 3) -> (N,), rounded alike in every row (a reduction over columns may treat the last rows otherwise)."""
+    x, y, z = vectors.unbind(1)
+    return x * x + y * y + z * z
+
+
+def lexsort(columns: Sequence[Tensor]) -> Tensor:
+    """Order of N rows by columns (N,) or (N, k), the first deciding most -> (N,) int64; equal rows keep theirs."""
+    keys = [key for column in columns for key in (column.unbind(1) if column.dim() > 1 else [column])]
+    order = torch.arange(len(keys[0]), device=keys[0].device)
+    for key in reversed(keys):
+        order = order[torch.sort(key[order], stable=True).indices]
+    return order
 
 
 def _check_cells(coord: Tensor, batch: Tensor, seen: Sequence[float]) -> None:
@@ -113,6 +130,7 @@ class CloudGeometry:
         origin: ``cloud`` gives each cloud a curve as deep as itself needs, ``batch`` all the deepest.
         cells_sorted: the rows are sorted by cloud and cell and no two share one (true of pooled clouds).
         cells_by_factor: cells of each cloud on grids so many times as wide, on the host, once `count_cells` ran.
+        ties: columns (N,) or (N, k) that order the points of one cell, the first deciding most; see `within`.
     """
 
     def __init__(
@@ -131,6 +149,7 @@ class CloudGeometry:
         self.origin = origin
         self.cells_sorted = cells_sorted
         self.cells_by_factor: dict[int, list[int]] = {}
+        self.ties: list[Tensor] = []
         self.depth = max((top + 1).bit_length() for top in self.tops)
         if 3 * self.depth + len(self.sizes).bit_length() > 63:
             raise PointCloudError(
@@ -153,16 +172,19 @@ class CloudGeometry:
     def from_coord(
         cls, coord: Tensor, grid_size: float | Tensor, batch: Tensor, sizes: Sequence[int], origin: str = "cloud"
     ) -> CloudGeometry:
-        """Geometry of `voxelize`'s cells, the checks of both in one read-back.
+        """Geometry of `voxelize`'s cells, the checks of both in one read-back; the nearest to a cell's centre is
+        its first point.
 
         Raises:
             PointCloudError: as `voxelize` and `from_cells`.
         """
-        floats, size = _cells(coord, grid_size, batch, len(sizes), origin)
+        floats, distance, size = _cells(coord, grid_size, batch, len(sizes), origin)
         cells = floats.int()
         seen = torch.cat([floats.amax(0).double(), size, cls._summary(cells, batch, len(sizes)).double()]).tolist()
         _check_cells(coord, batch, seen[:4])
-        return cls._checked(cells, batch, sizes, origin, [int(value) for value in seen[4:]])
+        geometry = cls._checked(cells, batch, sizes, origin, [int(value) for value in seen[4:]])
+        geometry.ties = [distance.detach()]
+        return geometry
 
     @staticmethod
     def _summary(cells: Tensor, batch: Tensor, num_clouds: int) -> Tensor:
@@ -216,8 +238,7 @@ class CloudGeometry:
         Args:
             factors: widths of the coarser cells in these cells, powers of two.
         """
-        code, order, _ = self.curve("z")
-        code = code[order]  # on a Morton curve the points of a coarser cell stand together too
+        code = self._code("z").sort().values  # on a Morton curve the points of a coarser cell stand together too
         other = self.batch[1:] != self.batch[:-1]
         ends, counts = to_device([0, *accumulate(self.sizes)], code.device), []
         for factor in factors:
@@ -240,16 +261,46 @@ class CloudGeometry:
         """One curve's codes, order (row at each place) and inverse (place of each row), each (N,) int64."""
         return self.memo(("curve", name), lambda: self._sort_by_curve(name))
 
-    def _sort_by_curve(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _code(self, name: str) -> Tensor:
         depth = self.memo("point_depth", self.point_depth)
-        code = encode(self.cells, depth=depth, order=name) | (self.batch << (3 * self.depth))
-        order = torch.sort(code, stable=True).indices
+        return encode(self.cells, depth=depth, order=name) | (self.batch << (3 * self.depth))
+
+    def _sort_by_curve(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        code = self._code(name)
+        order = sort_rows(code, self.within())[1]
         return code, order, invert_permutation(order)
+
+    def within(self) -> Tensor | None:
+        """(N,) int64 rows in which those of one cell stand in the order of `ties`; None where rows need no order.
+
+        So nothing depends on the order of the input's rows, but for such as are equal in all columns.
+        """
+        return self.memo("within", self._order_within)
+
+    def _order_within(self) -> Tensor | None:
+        if self.cells_sorted or not self.ties or sum(self.cells_by_factor.get(1, ())) == len(self):
+            return None
+        keys, order = torch.sort(self.keys(), stable=True)
+        if reads_wait(keys):  # all rows are sorted rather than those in question counted
+            return order[lexsort([keys, *(column[order] for column in self.ties)])]
+        shared = keys[1:] == keys[:-1]
+        places = (F.pad(shared, (1, 0)) | F.pad(shared, (0, 1))).nonzero().flatten()
+        rows = order[places]
+        order[places] = rows[lexsort([keys[places], *(column[rows] for column in self.ties)])]
+        return order if len(places) else None
 
     def curves(self, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Codes, orders and inverses of several curves, each (len(names), N) int64, in the order asked for."""
         code, order, inverse = zip(*(self.curve(name) for name in names), strict=True)
         return torch.stack(code), torch.stack(order), torch.stack(inverse)
+
+
+def sort_rows(keys: Tensor, within: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Keys (N,) sorted, and their rows (N,); rows of equal keys stand as in ``within`` (N,), else lowest first."""
+    if within is None:
+        return torch.sort(keys, stable=True)
+    keys, order = torch.sort(keys[within], stable=True)
+    return keys, within[order]
 
 
 def invert_permutation(order: Tensor) -> Tensor:

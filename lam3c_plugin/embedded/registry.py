@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lam3c_plugin.errors import ConfigError, RegistryError, did_you_mean
+from lam3c_plugin.errors import ArgumentError, ConfigError, Lam3cError, RegistryError, did_you_mean
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     Raises:
         RegistryError: the type is not registered; names near it are suggested.
         ConfigError: ``type`` is missing, or an argument is unknown to, or missing for, the constructor.
-            Errors that the constructor itself raises pass through untouched.
+        ArgumentError: (also a ConfigError and ValueError) the constructor refuses a value or its type. Its other
+            errors pass through untouched.
     """
     if not isinstance(cfg, Mapping):
         raise ConfigError(f"{registry.name}: expected dict(type=..., ...), got {type(cfg).__name__}: {cfg!r:.80}")
@@ -38,16 +39,21 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     builder = registry.require(kind) if isinstance(kind, str) else kind
     if not callable(builder):
         raise ConfigError(f"{registry.name}: 'type' must be a registered name or a class, got {kind!r}")
-    _check_arguments(builder, args, str(kind) if isinstance(kind, str) else builder.__name__)
+    label = str(kind) if isinstance(kind, str) else getattr(builder, "__name__", repr(builder))
+    _check_arguments(builder, args, label)
     try:
         return builder(**args)
     except TypeError as error:
-        # A constructor that forwards **kwargs meets the unknown key deeper down; anything else is not ours to touch.
+        # a constructor that forwards **kwargs meets the unknown key deeper down
         match = re.search(r"(\S+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
         if match and match.group(2) in args:
             hint = did_you_mean(match.group(2), _argument_names(builder))
             raise ConfigError(f"{kind} has no argument {match.group(2)!r}{hint}") from error
+        raise ArgumentError(f"{label}: {error}") from error
+    except Lam3cError:
         raise
+    except ValueError as error:
+        raise ArgumentError(f"{label}: {error}") from error
 
 
 def _check_arguments(builder: Callable[..., Any], args: Mapping[str, Any], label: str) -> None:

@@ -63,14 +63,6 @@ class PolyLR(lr_scheduler.LambdaLR):
 
 
 @SCHEDULERS.register_module()
-class ExpLR(lr_scheduler.LambdaLR):
-    """``gamma ** (step / total_steps)``: down to ``gamma`` over the run."""
-
-    def __init__(self, optimizer: Optimizer, total_steps: int, gamma: float = 0.9, last_epoch: int = -1) -> None:
-        super().__init__(optimizer, lambda step: gamma ** (step / total_steps), last_epoch)
-
-
-@SCHEDULERS.register_module()
 class CosineAnnealingLR(lr_scheduler.CosineAnnealingLR):
     """Half a cosine from the optimiser's rate down to ``eta_min``."""
 

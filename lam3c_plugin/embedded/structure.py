@@ -78,6 +78,8 @@ class Point(dict):
             self["grid_coord"] = self["geometry"].cells
         else:
             self["geometry"] = CloudGeometry.from_cells(self["grid_coord"], self["batch"], sizes, grid_origin)
+        # of points that share a cell the nearest to its centre comes first; ties by coordinates, then by features
+        self["geometry"].ties += [self[key].detach() for key in ("coord", "feat") if key in self]
         return self["geometry"]
 
     def serialization(

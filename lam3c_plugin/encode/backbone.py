@@ -20,7 +20,7 @@ class LAM3CBackbone(nn.Module):
     """PTv3 with LAM3C's weights as a plain module: ``(N, 3)`` coordinates to ``(N, out_channels)`` features.
 
     Training and eval mode, fine-tuning and freezing work as with any module. Points of one grid cell share its
-    features; the first of them is the one the network sees.
+    features; the nearest to the cell's centre is the one the network sees.
 
     Args:
         weights: a zoo name, file or folder; or "random:base" ("tiny", "large") to start from nothing.

@@ -1,13 +1,14 @@
 """From a user's arrays to what PTv3 takes: one point a grid cell, nine channels, as the scans of a test run are made.
 
 The steps are those of the validation transforms (``recipes_downstream.val_transforms``): CenterShift, GridSample,
-CenterShift in x and y, colours in [0, 1]. Where training draws a random point of a cell, the cell's first point (the
-lowest row) stands for it here, as in the first pass of the voting test, so that every run gives the same features.
+CenterShift in x and y, colours in [0, 1]. Where training draws a random point of a cell, the point nearest to the
+cell's centre stands for it here, so that features depend neither on the run nor on the order of the rows.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor
 
 from data_tools.clouds.colors import STRAY_SHARE, color_span, count_beyond
-from lam3c_plugin.embedded.geometry import MAX_CELL, PointCloudError, check_clouds
-from lam3c_plugin.embedded.ptv3.rows import group_by_key
+from lam3c_plugin.embedded.geometry import MAX_CELL, PointCloudError, check_clouds, lexsort, squared_length
+from lam3c_plugin.embedded.ptv3.rows import Groups, group_by_key
 
 NORMALS = ("estimate", "zero")
 NEIGHBOURS = 32  # points to a plane, as in RoomTours
@@ -144,7 +145,7 @@ def unit_colors(color: Tensor, color_range: str | float = "auto") -> Tensor:
     Args:
         color: (N, 3) integers 0-255 or 0-65535, floats 0-1, 0-255 or 0-65535.
         color_range: the value that is full brightness; ``"auto"`` recognises it by where most values lie, as the
-            readers of files do (:func:`data_tools.clouds.colors.color_span`). A few strays beyond it are then clipped,
+            readers of files do (`data_tools.clouds.colors.color_span`). A few strays beyond it are then clipped,
             with a warning.
 
     Raises:
@@ -190,16 +191,24 @@ def centre_shift(coord: Tensor, apply_z: bool) -> Tensor:
     return coord - shift
 
 
-def grid_of(coord: Tensor, grid_size: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Sort points (N, 3) float32 into cells of ``grid_size`` metres of a grid through the origin.
+def grid_of(coord: Tensor, grid_size: float, others: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorts points into cells of a grid through the origin; the nearest to a cell's centre stands for the cell.
+
+    Args:
+        coord: (N, 3) float32 metres.
+        grid_size: edge of a cell in metres.
+        others: (N, k) columns that decide, one after the other, where distance and coordinates tie. Of rows equal in
+            all of them the lowest is taken.
 
     Returns:
-        cells (M, 3) int32 that hold points, counted from the lowest; rows (M,) the first point of each; inverse (N,).
+        cells (M, 3) int32 that hold points, counted from the lowest; rows (M,) the point of each; inverse (N,).
 
     Raises:
         PointCloudError: more than 65,535 cells along an axis.
     """
-    cell = torch.floor(coord.double() / grid_size)
+    place = coord.double() / grid_size
+    cell = torch.floor(place)
+    distance = squared_length(place - cell - 0.5)
     cell -= cell.amin(0)
     highest = cell.amax(0).tolist()
     for axis, top in zip("xyz", highest, strict=True):
@@ -210,8 +219,21 @@ def grid_of(coord: Tensor, grid_size: float) -> tuple[Tensor, Tensor, Tensor]:
             )
     x, y, z = cell.long().unbind(1)
     groups = group_by_key((x << 32) | (y << 16) | z)
-    rows = groups.first
+    rows = _least_rows(groups, [distance, coord, *others])
     return cell[rows].int(), rows, groups.group
+
+
+def _least_rows(groups: Groups, columns: Sequence[Tensor]) -> Tensor:
+    """(G,) the row of each group that is first by ``columns``: (N,), then (N, k) each."""
+    group, distance = groups.group, columns[0]
+    least = distance.new_full((len(groups.counts),), torch.inf).scatter_reduce_(0, group, distance, "amin")
+    rows = (distance == least[group]).nonzero().flatten()
+    if len(rows) > len(least):
+        rows = rows[lexsort([group[rows], *(column[rows] for column in columns[1:])])]
+        is_first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        is_first[1:] = group[rows[1:]] != group[rows[:-1]]
+        rows = rows[is_first]
+    return torch.empty_like(rows).index_copy_(0, group[rows], rows)
 
 
 def prepare(
@@ -248,12 +270,13 @@ def prepare(
     if not coord.is_floating_point() or coord.dtype in (torch.float16, torch.bfloat16):
         coord = coord.double()
     coord = centre_shift(coord, apply_z=True).float()
-    cells, rows, inverse = grid_of(coord, grid_size)
+    # the range of colours is recognised over all points, not only over those that stand for cells
+    color = None if color is None else unit_colors(color, color_range).to(device)
+    normal = None if normal is None else unit_normals(normal).to(device)
+    others = [values for values in (color, normal) if values is not None]
+    cells, rows, inverse = grid_of(coord, grid_size, others)
     coord = centre_shift(coord[rows], apply_z=False)
-    channels = [coord]
-    for values, convert in ((color, lambda c: unit_colors(c, color_range)), (normal, unit_normals)):
-        # the range is recognised over all points, not only over those that stand for cells
-        channels.append(torch.zeros_like(coord) if values is None else convert(values).to(device)[rows])
+    channels = [coord, *(torch.zeros_like(coord) if values is None else values[rows] for values in (color, normal))]
     if normal is None and normals == "estimate":
         channels[2] = estimate_unit_normals(coord)
     return CellCloud(torch.cat(channels, 1), cells, rows, inverse)

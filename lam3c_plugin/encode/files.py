@@ -71,7 +71,7 @@ class Item:
 
 
 def inputs_of(given: Sequence[Path], out: Path | None = None) -> dict[Path, list[Path]]:
-    """The clouds that files and folders stand for (:func:`data_tools.clouds.find.clouds_of`).
+    """The clouds that files and folders stand for (`data_tools.clouds.find.clouds_of`).
 
     Raises:
         DataError: a path does not exist, or a folder cannot be read or holds no cloud.
@@ -92,7 +92,7 @@ def find_items(inputs: Sequence[Path], suffix: str, out: Path | None = None) -> 
     """The clouds named by files and folders, sorted within a folder; outputs keep their places below it.
 
     Raises:
-        DataError: see :func:`inputs_of`; or two inputs would have one output.
+        DataError: see `inputs_of`; or two inputs would have one output.
     """
     items = [
         Item(path, f"{_name(path, given if path != given else _absolute(given).parent)}.{suffix}")
@@ -122,7 +122,7 @@ def _absolute(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Puts the input's name in front of a ``DataError`` that has it not."""
+    """Put the input's name in front of a ``DataError`` that has it not."""
     try:
         yield
     except DataError as error:
@@ -156,7 +156,7 @@ def read_record(out: Path) -> dict[str, dict[str, Any]]:
     """The last line about each output; a line cut off by a kill is passed over."""
     record: dict[str, dict[str, Any]] = {}
     if (out / RECORD).is_file():
-        for line in (out / RECORD).read_text(encoding="utf-8").splitlines():
+        for line in (out / RECORD).read_text(encoding="utf-8").split("\n"):
             try:
                 entry = json.loads(line)
                 record[entry["output"]] = entry

@@ -100,10 +100,10 @@ def encode_samples(
         encode: a cloud to its features (M, C) at cells and the cell (N,) of each point.
         key: what, besides the scene, the features depend on (weights, level, grid, ...).
         cache: folder of the samples.
-        labels: see :func:`read_labelled`.
-        ignored: see :func:`ignore_labels`.
-        most: see :func:`sample_rows`.
-        seed: see :func:`sample_rows`.
+        labels: see `read_labelled`.
+        ignored: see `ignore_labels`.
+        most: see `sample_rows`.
+        seed: see `sample_rows`.
         say: told what is being done.
     """
     samples = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.clouds.io import grid_cells
 from lam3c_plugin.errors import DataError
 
 TRIES = 20  # broken scenes at the head of a data set that are passed over
@@ -64,15 +65,6 @@ def configured_grid_size(cfg: Any) -> float:
     return 0.02
 
 
-def grid_rows(coord: np.ndarray, grid_size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (M,) of the first point of every grid cell of ``coord`` (N, 3), and the cell (N,) of every point."""
-    cell = np.floor((coord - coord.min(axis=0)) / grid_size).astype(np.int64)
-    extent = cell.max(axis=0) + 1
-    key = (cell[:, 0] * extent[1] + cell[:, 1]) * extent[2] + cell[:, 2]
-    _, rows, inverse = np.unique(key, return_index=True, return_inverse=True)
-    return rows, inverse.reshape(-1)
-
-
 def prepare_scene(scene: dict[str, Any], grid_size: float, max_points: int) -> dict[str, Any]:
     """One point a grid cell, centred (x, y at the box's middle, z at its bottom), with the model's nine channels.
 
@@ -86,7 +78,7 @@ def prepare_scene(scene: dict[str, Any], grid_size: float, max_points: int) -> d
         of the points kept.
     """
     coord = np.asarray(scene["coord"], dtype=np.float64)
-    keep, _ = grid_rows(coord, grid_size)
+    keep, _, _ = grid_cells(coord, grid_size)
     low, high = coord[keep].min(axis=0), coord[keep].max(axis=0)
     coord = coord - [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]]
     if len(keep) > max_points:
@@ -123,7 +115,7 @@ def other_view(scene: dict[str, Any], rng: np.random.Generator) -> dict[str, Any
     if rng.random() < 0.5:
         turn[:, 0] *= -1
     coord = scene["coord"].astype(np.float64) @ turn.T * scale
-    keep, inverse = grid_rows(coord, scene["grid_size"])
+    keep, inverse, _ = grid_cells(coord, scene["grid_size"])
     low, high = coord[keep].min(axis=0), coord[keep].max(axis=0)
     coord = (coord[keep] - [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]]).astype(np.float32)
     color = np.clip(scene["color"][keep] * light, 0.0, 1.0).astype(np.float32)

@@ -16,6 +16,10 @@ from lam3c_plugin.ops.device import host_values, offset_on_device
 from lam3c_plugin.ops.schedules import WarmupCosine
 
 CONSISTENCY_VIEWS = ("cross", "perturbed")
+_RANGES = {  # of the schedules
+    **{"mask_size": (1e-6, float("inf")), "teacher_temp": (1e-6, float("inf")), "laplacian_weight": (0, float("inf"))},
+    **{"mask_ratio": (0, 1), "momentum": (0, 1)},
+}
 DIAGNOSTIC_ROWS = 4096
 
 
@@ -118,6 +122,10 @@ class LAM3C(PointModel):
                 laplacian_weight_start, laplacian_weight_base, laplacian_final, laplacian_weight_warmup_ratio
             ),
         }
+        for name, (low, high) in _RANGES.items():
+            schedule = self.schedules[name]
+            if not all(low <= value <= high for value in (schedule.start, schedule.base, schedule.final)):
+                raise ValueError(f"{name}_*: {schedule} must lie in {low:g} .. {high:g} throughout")
         self.set_step(0, 1 << 30)
         self._step, self._logged = 0, -1
         self.collect_diagnostics = False
@@ -131,6 +139,10 @@ class LAM3C(PointModel):
     def _check_arguments(self) -> None:
         if self.mask_loss_weight + self.roll_mask_loss_weight + self.unmask_loss_weight <= 0:
             raise ValueError("at least one of mask_, roll_mask_ and unmask_loss_weight must be above 0")
+        if not self.match_max_r > 0:
+            raise ValueError(f"match_max_r must be a positive length in metres, got {self.match_max_r}")
+        if self.up_cast_level < 0:
+            raise ValueError(f"up_cast_level must be at least 0, got {self.up_cast_level}")
         if self.consistency_view not in CONSISTENCY_VIEWS:
             raise ValueError(f"consistency_view={self.consistency_view!r} is not one of {CONSISTENCY_VIEWS}")
         if self.num_global_view not in (1, 2):

@@ -180,7 +180,7 @@ def _from_url(entry: Entry, wanted: str | None) -> Path:
     assert entry.url is not None
     target = home() / "files" / entry.name / (Path(entry.url.split("?")[0]).name or "weights")
     with _Bar(target.name) as progress:
-        found = fetch.download(entry.url, target, sha256=wanted, size=entry.size, progress=progress)
+        found = fetch.download(entry.url, target, sha256=wanted, progress=progress)
     try:
         sniff(target)
     except CheckpointError:

@@ -25,7 +25,7 @@ FILES = {
 
 
 def make_checkout(root: Path, changed: dict[str, str | None] | None = None) -> Path:
-    """Writes the checkout; ``changed`` maps a file to other text, or to ``None`` to leave it out."""
+    """Write the checkout; ``changed`` maps a file to other text, or to ``None`` to leave it out."""
     for name, text in {**FILES, **(changed or {})}.items():
         if text is not None:
             path = root / name

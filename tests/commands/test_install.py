@@ -1,8 +1,6 @@
-import json
 import os
 import shutil
 import stat
-import sys
 
 import pytest
 
@@ -35,7 +33,7 @@ def test_install_lists_what_it_writes_and_uninstall_removes_exactly_that(root, c
     written = set(everything(root)) - set(before)
     listed = {line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("write ")}
     assert {BASE, TWIN, "configs/lam3c/_base_/pretrain_roomtours.py"} <= listed
-    assert written == listed | {command.MANIFEST}
+    assert written == listed
     assert run(root, "--uninstall") == 0
     assert everything(root) == before
     assert not (root / "configs/lam3c").exists()
@@ -68,20 +66,17 @@ def test_link_links_files_and_not_folders(root):
 
 def test_second_install_changes_nothing_and_updates_what_is_old(root, capsys):
     run(root)
-    manifest = root / command.MANIFEST
-    files = json.loads(manifest.read_text())
-    old = b"# an earlier version\n"
-    (root / BASE).write_bytes(old)
-    files["files"][BASE] = [command.Item(old).digest]
-    files["files"]["configs/lam3c/gone.py"] = [command.Item(old).digest]
-    (root / "configs/lam3c/gone.py").write_bytes(old)
-    manifest.write_text(json.dumps(files))
+    for name in (BASE, "configs/lam3c/gone.py"):
+        (root / name).write_text(command.marked("# an earlier version\n"))
+    (root / "configs/lam3c/own.py").write_text("mine = True\n")
     capsys.readouterr()
     run(root)
     out = capsys.readouterr().out
     assert f"update           {BASE}" in out
     assert "remove           configs/lam3c/gone.py" in out
     assert "1 file written" in out
+    assert "own.py" not in out
+    assert (root / "configs/lam3c/own.py").exists()
 
 
 def test_a_file_of_the_user_is_kept(root, capsys):
@@ -95,16 +90,6 @@ def test_a_file_of_the_user_is_kept(root, capsys):
     assert "mine" not in (root / BASE).read_text()
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 1), ("no", 1)])
-def test_a_terminal_is_asked(root, monkeypatch, answer, code):
-    (root / BASE).parent.mkdir(parents=True)
-    (root / BASE).write_text("mine = True\n")
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda question: answer)
-    assert run(root) == code
-    assert ("mine" in (root / BASE).read_text()) == bool(code)
-
-
 def test_uninstall_keeps_what_the_user_changed(root, capsys):
     run(root)
     (root / BASE).write_text("mine = True\n")
@@ -115,7 +100,7 @@ def test_uninstall_keeps_what_the_user_changed(root, capsys):
 
 
 def test_half_installed_is_finished_or_undone(root, monkeypatch, capsys):
-    write, count = command._write, []
+    write, count = command.write_text, []
 
     def killed(path, content):
         count.append(path)
@@ -123,10 +108,10 @@ def test_half_installed_is_finished_or_undone(root, monkeypatch, capsys):
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(command, "_write", killed)
+    monkeypatch.setattr(command, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        command.install(inspect_checkout(root), say=lambda line: None)
-    monkeypatch.setattr(command, "_write", write)
+        command.install(inspect_checkout(root))
+    monkeypatch.setattr(command, "write_text", write)
     assert command.is_complete(root) is False
     half = shutil.copytree(root, root.with_name("copy"), symlinks=True)
     assert run(root) == 0
@@ -138,14 +123,14 @@ def test_half_installed_is_finished_or_undone(root, monkeypatch, capsys):
 def test_an_update_killed_half_way_is_not_taken_for_the_users_work(root, monkeypatch):
     run(root)
     new = dict(command.wanted_files(command.config_source()))
-    new[BASE] = command.Item(b"# the next version\n")
+    new[BASE] = command.marked("# the next version\n")
     monkeypatch.setattr(command, "wanted_files", lambda source, link=False: new)
-    monkeypatch.setattr(command, "_write", _fail_at(command._write, root / BASE))
+    monkeypatch.setattr(command, "write_text", _fail_at(command.write_text, root / BASE))
     assert run(root) == 1
     monkeypatch.undo()
     monkeypatch.setattr(command, "wanted_files", lambda source, link=False: new)
     assert run(root) == 0
-    assert (root / BASE).read_bytes() == b"# the next version\n"
+    assert (root / BASE).read_text() == command.marked("# the next version\n")
 
 
 def _fail_at(write, where):
@@ -160,13 +145,6 @@ def _fail_at(write, where):
 def test_nothing_to_uninstall(root, capsys):
     assert run(root, "--uninstall") == 1
     assert "nothing to remove" in capsys.readouterr().err
-
-
-def test_damaged_manifest(root, capsys):
-    run(root)
-    (root / command.MANIFEST).write_text("{")
-    assert run(root) == 1
-    assert "is damaged" in capsys.readouterr().err
 
 
 def test_symbolic_link_in_the_way(root, tmp_path, capsys):

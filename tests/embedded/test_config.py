@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import enum
 import pickle
 
 import pytest
 
 from lam3c_plugin.embedded.config import Config, DictAction, parse_value
-from lam3c_plugin.embedded.engine.defaults import load_config
+from lam3c_plugin.embedded.engine.defaults import load_config, read_config
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError
 
@@ -41,7 +42,7 @@ def test_bases_nest_and_merge(tmp_path):
         base__model="model = dict(type='A', backbone=dict(depths=(1, 2), width=3), head=dict(type='H', k=1))\n",
         base__both="_base_ = ['runtime.py', 'model.py']\nepoch = 10\n",
         child="_base_ = 'cfg/base/both.py'\n"
-        "model = dict(backbone=dict(width=5), head=dict(_delete_=True, type='G'), new=dict(_delete_=True, x=1))\n"
+        "model = dict(backbone=dict(width=5), head=dict(_delete_=True, type='G'), new=dict(x=1))\n"
         "rates = [0.1 * 0.9**i for i in range(2)]\n",
     )
     (tmp_path / "cfg").symlink_to(tmp_path)
@@ -90,6 +91,34 @@ def test_overrides(tmp_path, warnings):
             cfg.merge_from_dict({key: 1})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("optimizer.lr", "fast", "override optimizer.lr='fast': the config has 0.004 there; give a number"),
+        ("flag", "yes", "give true or false"),
+        ("model.depths", "deep", "give a list"),
+        ("rates.0", "fast", "give a number"),
+        ("model", 3, "name one, model.KEY=VALUE"),
+    ],
+)
+def test_overrides_of_another_kind_are_refused(key, value, words):
+    cfg = Config(dict(optimizer=dict(lr=0.004), flag=False, model=dict(depths=(3, 3)), rates=[0.1], weight=None))
+    with pytest.raises(ConfigError) as raised:
+        cfg.merge_from_dict({key: value})
+    assert words in str(raised.value)
+    cfg.merge_from_dict({"optimizer.lr": 1, "flag": True, "model.depths": [1], "weight": "x.pth", "rates": None})
+    assert cfg.to_dict() == dict(optimizer=dict(lr=1), flag=True, model=dict(depths=[1]), rates=None, weight="x.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_steps", 0), ("num_worker", -1), ("seed", -2), ("batch_size_val", 1.5)]
+)
+def test_whole_numbers_of_a_run_are_checked(tmp_path, key, value):
+    write(tmp_path, c="model = {}\ndata = dict(train={})\noptimizer = {}\nscheduler = {}\n")
+    with pytest.raises(ConfigError, match=f"{key}={value} must be a whole number of at least"):
+        read_config(tmp_path / "c.py", {key: value})
+
+
 def test_dump_loads_again(tmp_path):
     settings = {
         "a": None,
@@ -106,6 +135,7 @@ def test_dump_loads_again(tmp_path):
         "e": [[0.2, 0.4], [0.8, 1.6]],
         "f": dict(nested=dict(deep=[dict(a=(1, 2, dict(b=1)))] * 12)),
         "custom_imports": dict(imports=["json"], allow_failed_imports=False),
+        "level": enum.IntEnum("Level", "low high").high,
     }
     cfg = Config(settings)
     cfg.dump(tmp_path / "out.py")
@@ -181,6 +211,34 @@ def test_command_line_overrides():
         ({"child": "a = 1\nb = aa\n"}, "child.py:2: NameError"),
         ({"child": "_base_ = 'a.py'\nx = dict(y=1)", "a": "x = 2"}, "_delete_=True"),
         ({"child": "custom_imports = dict(imports=['no_such_module'])"}, "cannot import 'no_such_module'"),
+        ({"child": "custom_imports = ['json']"}, "must be dict(imports=[...])"),
+        ({"child": "custom_imports = dict(imports=[3])"}, "cannot import 3 (AttributeError"),
+        ({"child": "hooks = [dict(type='A', _delete_=True)]"}, "child.py: hooks.0._delete_: no base sets"),
+        ({"child": "_base_ = 'a.py'\nm = dict(n=dict(_delete_=True))", "a": "m = dict(x=2)"}, "m.n._delete_: no base"),
+        ({"child": "_base_ = ('a.py',)", "a": ""}, "_base_ holds a tuple"),
+        ({"child": "_base_ = ['a.py', 3]", "a": ""}, "_base_ holds a int"),
+        ({"child": "x = {{ _base_.y }}"}, "child.py: x: {{ _base_.y }}, but the file has no _base_"),
+        (
+            {"child": "_base_ = 'a.py'\nx = [{{ _base_.m.n }}]", "a": "m = dict(x=2)"},
+            "x.0: {{ _base_.m.n }}: its bases",
+        ),
+        (
+            {"child": "_base_ = 'a.py'\nx = '{{ _base_.m }}'", "a": "m = 2"},
+            "child.py: x: {{ _base_.key }} stands inside",
+        ),
+        ({"child": '_base_ = "a.py"\nx = "{{ _base_.m }}"', "a": "m = 2"}, "child.py:2: syntax error"),
+        ({"child": "_base_ = 'a.py'\nx = 2 * {{ _base_.m }}", "a": "m = 2"}, "child.py:2: TypeError"),
+        ({"child": "_base_ = 'a.py'\nx = 3 if {{ _base_.m }} else 4", "a": "m = 2"}, "{{ _base_.m }} must be a whole"),
+        ({"child": "_base_ = 'a.py'\nx = {{{ _base_.m }}: 1}", "a": "m = 2"}, "child.py:2: TypeError: unhashable"),
+        ({"child": "x = {{ fileDirname }}"}, "{{ fileDirname }} and its like inside"),
+        ({"child": "text = 1"}, "child.py: 'text' is reserved"),
+        ({"child": "a = []\na.append(a)"}, "contains itself"),
+        ({"child": "from collections import namedtuple\na = namedtuple('P', 'x')(1)"}, "child.py: a is a P"),
+        ({"child": "import sys\nsys.exit('enough')"}, "child.py:2: SystemExit: enough"),
+        ({"child": "raise ValueError('two\\nlines')"}, "child.py:1: ValueError: two lines"),
+        ({"child": "a = 1\0"}, "child.py"),
+        ({"child": "a = " + "(" * 300 + ")" * 300}, "child.py"),
+        ({"child": "_deprecation_ = 1"}, "_deprecation_ must be dict"),
     ],
 )
 def test_one_line_errors(tmp_path, files, words):
@@ -190,6 +248,69 @@ def test_one_line_errors(tmp_path, files, words):
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "child.py" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"a = '\xe9'\n", "no UTF-8 text"),
+        ("a = 1\n".encode("utf-16"), "no UTF-8 text"),
+        (b"# coding: latin-1\na = '\xc3\xa9'\n", "its encoding is iso-8859-1; save it as UTF-8"),
+        (b"# coding: klingon\na = 1\n", "no UTF-8 text (unknown encoding: klingon)"),
+    ],
+)
+def test_other_encodings_are_refused_in_one_line(tmp_path, data, words):
+    (tmp_path / "child.py").write_bytes(data)
+    with pytest.raises(ConfigError) as raised:
+        Config.fromfile(tmp_path / "child.py")
+    assert words in str(raised.value)
+    assert str(raised.value).startswith(f"{tmp_path / 'child.py'}: ")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_a_byte_order_mark_line_ends_and_tabs(tmp_path, mark, ends):
+    text = "# coding: utf-8\na = 'Größe'\nif a:\n\tb = 2\n" + 'c = """x\ny"""\n'
+    (tmp_path / "child.py").write_bytes(mark + text.replace("\n", ends).encode())
+    assert Config.fromfile(tmp_path / "child.py").to_dict() == {"a": "Größe", "b": 2, "c": "x\ny"}
+
+
+def test_names_of_the_file_and_values_of_its_bases(tmp_path, warnings):
+    write(
+        tmp_path,
+        base="from __future__ import annotations\nx = 3\nm = dict(k=[1], n=dict(p=(1, 2)))\n"
+        "where = '{{fileBasename}}'\n",
+        child="_base_ = 'base.py'  # {{ _base_.nothing }} in a comment\n"
+        "_deprecation_ = dict(expected='new.py')\n"
+        "here = '{{ fileDirname }}/data'\n"
+        "names = ['{{fileBasename}}', '{{ fileBasenameNoExtension }}', '{{ fileExtname }}']\n"
+        "a = {{ _base_.x }}\nb = a\n"
+        "c = dict(d=[{{_base_.m.k}}, ({{ _base_.m.n.p }}, 'text')])\n"
+        "m = dict(_delete_=True, n={{ _base_.m.n }})\n",
+    )
+    cfg = Config.fromfile(tmp_path / "child.py")
+    assert cfg.to_dict() == {
+        "x": 3,
+        "m": {"n": {"p": (1, 2)}},
+        "where": "base.py",
+        "here": f"{tmp_path}/data",
+        "names": ["child.py", "child", ".py"],
+        "a": 3,
+        "b": 3,
+        "c": {"d": [[1], ((1, 2), "text")]},
+    }
+    assert warnings == [f"the config file {tmp_path / 'child.py'} will be deprecated; use new.py instead"]
+
+
+def test_an_override_replaces_where_it_says_so():
+    cfg = Config(dict(model=dict(head=dict(type="A", x=1)), hooks=[dict(type="B")]))
+    cfg.merge_from_dict({"model.head": {"_delete_": True, "type": "C"}, "model.tail": {"_delete_": True, "x": 1}})
+    assert cfg.model.to_dict() == {"head": {"type": "C"}, "tail": {"x": 1}}
+    with pytest.raises(ConfigError, match=r"overrides: hooks\.1\._delete_"):
+        cfg.merge_from_dict({"hooks": [{"type": "B"}, {"type": "D", "_delete_": True}]})
+    for key in ("a-b", "", "class", "text", "3.x"):
+        with pytest.raises(ConfigError, match="cannot be the name of a setting"):
+            cfg.merge_from_dict({key: 1})
 
 
 def test_a_slip_in_a_file_is_reported(tmp_path, warnings):

@@ -114,7 +114,7 @@ def test_rows_ends_and_cloud_ends_are_not_neighbours(extent):
 
 
 @pytest.mark.usefixtures("_way")
-def test_the_lowest_row_represents_a_cell():
+def test_without_coordinates_the_lowest_row_represents_a_cell():
     cells = torch.tensor([[0, 0, 1], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
     kmap = kernel_map(CloudGeometry.from_cells(cells, torch.zeros(4).long(), [4]))
     x = torch.tensor([[1.0], [10.0], [100.0], [1000.0]], requires_grad=True)

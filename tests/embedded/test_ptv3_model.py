@@ -1,13 +1,18 @@
 """PT-v3m2 as a whole: repeatable, each cloud by itself, trainable, and clear about bad input."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.embedded.ptv3.blocks import DropPath
+from lam3c_plugin.embedded.ptv3.levels import prepare_levels
+from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map
 from lam3c_plugin.embedded.registry import build_model
+from lam3c_plugin.embedded.structure import Point
+from lam3c_plugin.ops.device import pretend_gpu
 
 SMALL = dict(
     in_channels=9,
@@ -87,15 +92,45 @@ def test_a_clouds_features_do_not_depend_on_the_batch(enc_mode):
 
 
 @torch.no_grad()
-def test_the_order_of_points_does_not_matter_where_cells_are_not_shared():
-    one = cloud(2000)
-    cells = torch.div(one["coord"] - one["coord"].amin(0), 0.02, rounding_mode="trunc")
-    cells = cells.unique(dim=0)
-    one = dict(coord=0.02 * cells, feat=one["feat"][: len(cells)], grid_coord=cells.int())
-    mixed = torch.randperm(len(cells), generator=torch.Generator().manual_seed(0))
-    net = model(enc_mode=False)
-    a, b = net(batch_of(one)), net(batch_of({key: value[mixed] for key, value in one.items()}))
-    torch.testing.assert_close(a.feat[mixed], b.feat, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("known", ["grid_size", "grid_coord", "cells alone"])
+@pytest.mark.parametrize("way", [nullcontext, pretend_gpu], ids=["cpu", "as a gpu"])
+def test_the_order_of_points_does_not_matter(known, way):
+    """Most of the points share their cell with others, and 300 are there twice."""
+    one, net = cloud(900, extent=0.6), model(enc_mode=False)
+    one = {key: torch.cat([value, value[:300]]) for key, value in one.items()}
+    if known != "grid_size":
+        one["grid_coord"] = (one["coord"] / 0.02).int()
+    shuffle = torch.randperm(1200, generator=torch.Generator().manual_seed(5))
+    batches = [batch_of(one), batch_of({key: value[shuffle] for key, value in one.items()})]
+    if known == "cells alone":
+        batches = [{key: value for key, value in batch.items() if key != "coord"} for batch in batches]
+    with way():
+        wanted, found = net(batches[0]).feat, net(batches[1]).feat[shuffle.argsort()]
+    close = dict(atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found[300:900], wanted[300:900], **close)
+    # of two equal rows either may come first: at a patch's end they differ, and change places
+    torch.testing.assert_close(found[:300] + found[900:], wanted[:300] + wanted[900:], **close)
+    torch.testing.assert_close((found[:300] - found[900:]).abs(), (wanted[:300] - wanted[900:]).abs(), **close)
+
+
+def test_the_point_nearest_to_the_centre_represents_its_cell():
+    corner, far, near, twin = [0.0, 0, 0], [0.02, 0.06, 0.06], [0.05, 0.06, 0.06], [0.07, 0.06, 0.06]
+    coord = torch.tensor([corner, far, twin, near])  # cells of 4 cm: the last two are 1 cm from the centre (6, 6, 6)
+    geometry = Point(coord=coord, offset=torch.tensor([4]), grid_size=0.04).locate()
+    assert kernel_map(geometry).points.first.tolist() == [0, 1, 3]
+    with pretend_gpu():
+        geometry = Point(coord=coord, offset=torch.tensor([4]), grid_size=0.04).locate()
+        assert kernel_map(geometry).points.first.tolist() == [0, 1, 3]
+
+
+def test_cells_of_one_point_need_no_order():
+    coord = cloud(400)["coord"]
+    geometry = Point(coord=coord, offset=torch.tensor([400]), grid_size=1e-4).locate()
+    assert geometry.within() is None
+    with pretend_gpu():
+        geometry = Point(coord=coord, offset=torch.tensor([400]), grid_size=1e-4).locate()
+        prepare_levels(geometry, (2, 2), (1, 1, 1))
+        assert geometry.within() is None
 
 
 @torch.no_grad()

@@ -65,9 +65,12 @@ def test_errors_name_the_culprit(pets, cfg, words):
     assert "\n" not in str(raised.value)
 
 
-def test_a_constructors_own_error_passes_through(pets):
-    with pytest.raises(ValueError, match=r"^too many lives$"):
+def test_a_value_that_a_constructor_refuses_is_one_line(pets):
+    with pytest.raises(ValueError, match=r"^Cat: too many lives$") as raised:
         pets.build(dict(type="Cat", lives=10))
+    assert isinstance(raised.value, ConfigError)
+    with pytest.raises(ConfigError, match=r"^Cat: '>' not supported"):
+        pets.build(dict(type="Cat", lives="nine"))
 
 
 def test_unknown_type_is_a_key_error(pets):

@@ -79,7 +79,6 @@ def test_the_others():
     warm = curve(10, type="MultiStepWithWarmupLR", milestones=[0.5], warmup_rate=0.2, warmup_scale=0.0)[0]
     assert warm == pytest.approx([0, 0.5, 1, 1, 1] + [0.1] * 5)
     assert curve(9, type="PolyLR", power=1.0)[0] == pytest.approx([1 - step / 10 for step in range(9)])
-    assert curve(4, type="ExpLR", gamma=0.5)[1] == pytest.approx(0.5)
     rates, after = curve(8, type="CosineAnnealingLR", eta_min=0.2)
     assert (rates[0], rates[4], after) == pytest.approx((1.0, 0.6, 0.2))
 

@@ -212,6 +212,17 @@ def test_one_line_errors(tmp_path, changes, error, words):
     assert "\n" not in str(raised.value)
 
 
+def test_a_batch_larger_than_the_data_is_told(monkeypatch):
+    from lam3c_plugin.embedded.engine import data
+
+    told = []
+    monkeypatch.setattr(data.get_root_logger(), "warning", told.append)
+    options = dict(rank=0, world_size=1, seed=0, num_workers=0, collate_fn=list, pin_memory=False)
+    for batch_size in (4, 3):
+        assert len(data.build_loader([1, 2, 3], batch_size=batch_size, **options)) == 1
+    assert told == ["batch_size=4 is more than the 3 samples: every batch has 3"]
+
+
 def test_a_longer_plan_is_refused_or_stretched(tmp_path):
     train(write_config(tmp_path, epoch=2))
     config = tmp_path / "run/config.py"

@@ -46,7 +46,6 @@ def both(theirs, cfg, scene=None):
 EXACT = [
     dict(type="CenterShift", apply_z=True),
     dict(type="CenterShift", apply_z=False),
-    dict(type="PositiveShift"),
     dict(type="NormalizeCoord"),
     dict(type="PointClip", point_cloud_range=(0, 0, 0, 1, 1, 1)),
     dict(type="RandomScale", scale=[1.07, 1.07]),
@@ -56,8 +55,6 @@ EXACT = [
     dict(type="RandomRotateTargetAngle", angle=[0.7], axis="z", p=1),
     dict(type="NormalizeColor"),
     dict(type="ChromaticAutoContrast", p=1, blend_factor=0.4),
-    dict(type="RandomColorGrayScale", p=1),
-    dict(type="CropBoundary"),
     dict(type="InstanceParser"),
     dict(type="RandomColorJitter", brightness=(1.3, 1.3), p=1),
     dict(type="RandomColorJitter", contrast=(0.7, 0.7), p=1),

@@ -126,9 +126,8 @@ def test_local_views_spread_over_the_principal_view():
 
 
 def test_shared_transform_is_common_to_global_views_and_absent_from_local_ones():
-    generator = T.MultiViewGenerator(
-        view_keys=("coord", "color", "row"), global_shared_transform=[dict(type="RandomColorGrayScale", p=1)]
-    )
+    gray = dict(type="RandomColorJitter", saturation=(0, 0), p=1)
+    generator = T.MultiViewGenerator(view_keys=("coord", "color", "row"), global_shared_transform=[gray])
     scene = with_origin(room())
     kept = scene["color"].copy()
     sample = generator(dict(scene))

@@ -63,9 +63,17 @@ def test_a_batch_gives_each_cloud_what_it_gets_alone():
     batch = np.repeat([7, 2], sizes)
     shuffle = np.random.default_rng(0).permutation(sum(sizes))
     mixed = encode(*(value[shuffle] for value in joined), batch=batch[shuffle])
-    # another first point in a cell is another representative, so only the sizes and most rows are the same
-    assert mixed.shape == (sum(sizes), 360)
+    assert np.array_equal(mixed, np.concatenate(alone)[shuffle])
     assert np.array_equal(encode(*joined, batch=batch), np.concatenate(alone))
+
+
+@pytest.mark.parametrize("chunk", [None, 1500])
+def test_the_order_of_rows_does_not_matter(chunk):
+    columns = [np.concatenate([value, value[:2000]]) for value in inputs(room(24_000))]  # many to a cell, and twice
+    shuffle = np.random.default_rng(0).permutation(len(columns[0]))
+    for given in (columns, columns[:1]):  # normals estimated, too
+        mixed = encode(*(value[shuffle] for value in given), chunk=chunk)
+        assert np.array_equal(mixed, encode(*given, chunk=chunk)[shuffle])
 
 
 def test_cells_and_points_tell_the_same():

@@ -6,7 +6,7 @@ from lam3c_plugin.embedded.geometry import PointCloudError
 from lam3c_plugin.embedded.transforms import Compose
 from lam3c_plugin.encode.clouds import prepare, unit_colors, unit_normals
 from lam3c_plugin.recipes.downstream import val_transforms
-from tests.encode.rooms import GRID, room
+from tests.encode.rooms import GRID, inputs, room
 
 
 def one_a_cell(grid=GRID):
@@ -32,11 +32,42 @@ def test_it_is_what_the_validation_transforms_make():
     assert torch.equal(part.inverse, expected["inverse"].reshape(-1))
 
 
-def test_the_first_point_of_a_cell_stands_for_it():
-    coord = np.array([[0.0, 0, 0], [1.0, 1, 1], [0.002, 0.001, 0.001], [1.001, 1.001, 1.001]])
-    part = prepare(coord, normals="zero", grid_size=0.15)
-    assert part.rows.tolist() == [0, 1]
-    assert part.inverse.tolist() == [0, 1, 0, 1]
+def test_the_point_nearest_to_the_centre_stands_for_its_cell():
+    # the box is 2 m wide, its middle lies at 0: cells of 0.5 m, centres at 0.25, 0.75, ... along each axis
+    near, far = [1.7, 1.7, 1.7], [1.6, 1.6, 1.6]
+    coord = np.array([[0.0, 0, 0], [2.0, 2, 2], far, near])
+    part = prepare(coord, normals="zero", grid_size=0.5)
+    assert part.rows.tolist() == [0, 3, 1]
+    assert part.inverse.tolist() == [0, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wins"),
+    [
+        (([1.8, 1.75, 1.75], [9, 9, 9], [1, 0, 0]), ([1.7, 1.75, 1.75], [9, 9, 9], [1, 0, 0]), 1),  # the lower x
+        (([1.75, 1.75, 1.7], [9, 9, 9], [1, 0, 0]), ([1.75, 1.75, 1.8], [0, 0, 0], [1, 0, 0]), 0),  # z before colour
+        (([1.7, 1.7, 1.7], [9, 1, 9], [1, 0, 0]), ([1.7, 1.7, 1.7], [9, 1, 8], [1, 0, 0]), 1),  # the darker blue
+        (([1.7, 1.7, 1.7], [9, 1, 9], [0, 1, 0]), ([1.7, 1.7, 1.7], [9, 1, 9], [0, 0, 1]), 1),  # the lower normal
+        (([1.7, 1.7, 1.7], [9, 1, 9], [0, 1, 0]), ([1.7, 1.7, 1.7], [9, 1, 9], [0, 1, 0]), 0),  # equal: the first
+    ],
+)
+def test_ties_go_by_coordinates_then_colour_then_normal(first, second, wins):
+    box = ([0, 0, 0], [0, 0, 0], [1, 0, 0]), ([2, 2, 2], [255, 0, 0], [1, 0, 0])
+    coord, color, normal = (np.array(values, np.float64) for values in zip(first, second, *box, strict=True))
+    part = prepare(coord, color, normal, grid_size=0.5)
+    assert part.rows[part.inverse[0]] == wins
+
+
+def test_the_order_of_rows_changes_nothing():
+    cloud = room(24_000)
+    columns = [np.concatenate([value, value[:5000]]) for value in inputs(cloud)]  # with duplicates
+    shuffle = np.random.default_rng(0).permutation(len(columns[0]))
+    for given in (columns, columns[:1], columns[:2]):
+        part = prepare(*given, grid_size=GRID)
+        mixed = prepare(*(value[shuffle] for value in given), grid_size=GRID)
+        assert torch.equal(mixed.feat, part.feat)
+        assert torch.equal(mixed.cells, part.cells)
+        assert torch.equal(mixed.inverse, part.inverse[shuffle])
 
 
 def test_map_coordinates_keep_their_millimetres():

@@ -64,7 +64,6 @@ def results() -> dict[str, Any]:
         "commit": "abc1234",
         "command": "python experiments/learning/run.py --preset cpu --out exp/learning",
         "wall_seconds": 3000.0,
-        "cpu_seconds": 5000.0,
         "classes": list(CLASSES),
         "settings": {"grid_size": 0.04, "generator_seeds": SEEDS, "shares": [0.1, 1.0]},
         "pretrain": [pretrain(row, seed) for row in ("clustering", "full") for seed in range(3)],
@@ -85,7 +84,7 @@ def results() -> dict[str, Any]:
 
 
 def save(folder: Path, data: dict[str, Any]) -> Path:
-    """Writes it as ``results.json``."""
+    """Write it as ``results.json``."""
     path = folder / "results.json"
     path.write_text(json.dumps(data), encoding="utf-8")
     return path

@@ -40,7 +40,7 @@ if not (folder / "saved").exists():
     time.sleep(spec.get("sleep", 0))
 with (pathlib.Path(out) / "diary").open("a") as file:
     file.write(f"-{job}\\n")
-(folder / "result.json").write_text(json.dumps({**description, "seconds": 1.0, "cpu_seconds": 1.0}))
+(folder / "result.json").write_text(json.dumps({**description, "seconds": 1.0}))
 """
 
 

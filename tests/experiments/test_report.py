@@ -1,4 +1,4 @@
-"""The learning report: numbers, verdicts and pictures out of a results file."""
+"""The tables of the learning proof: numbers, verdicts and pictures out of a results file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_tools.synthetic.rooms.noise import NOISE_LEVELS, NoiseLevel
-from experiments.learning import report
-from experiments.learning.collapse import COLLAPSING
-from experiments.learning.data_section import NOISE_TITLES
-from experiments.learning.markdown import table
 from experiments.learning.monitor import Curves
-from experiments.learning.presets import SEEDS
-from experiments.learning.report import write
+from experiments.learning.presets import COLLAPSING, SEEDS
+from experiments.learning.report import table, write
 from experiments.learning.scores import Results
 from experiments.learning.verdicts import NO, NOT_RUN, UNDECIDED, YES, verdicts
 from lam3c_plugin.errors import DataError
@@ -28,7 +23,7 @@ def answers(folder: Path, data: dict[str, Any]) -> list[str]:
 
 
 def scale(data: dict[str, Any], kind: str, row: str, m_iou: list[float]) -> None:
-    """Gives the row's entries the scores, by seed."""
+    """Give the row's entries the scores, by seed."""
     for entry in data[kind]:
         if entry["row"] == row:
             entry["m_iou"] = m_iou[entry["seed"]]
@@ -152,91 +147,52 @@ def test_one_seed_gives_no_answer_where_the_spread_decides(tmp_path: Path) -> No
 def test_the_rules_speak_on_the_curves_of_a_results_file() -> None:
     run = made.pretrain("collapsing", 0)
     steps = run["monitor"]["step"]
-    run["monitor"]["entropy"] = [0.6 if step < 150 else 0.999 for step in steps]
-    del run["monitor"]["target_entropy"]
-    run["monitor"]["too_short"] = [1.0]
+    run["monitor"]["target_entropy"] = [0.6 if step < 150 else 0.999 for step in steps]
     curves = Curves.of(run)
     assert curves.warnings == {"target_entropy": next(step for step in steps if step >= 150)}
-    assert "too_short" not in curves.values
     assert Curves.of(made.pretrain("full", 0)).warnings == {}
     assert curves.ends("target_entropy") == pytest.approx((0.6, 0.999))
 
 
-# ---- the page ----------------------------------------------------------------------------------------------------
+# ---- tables and pictures -----------------------------------------------------------------------------------------
 
 
-def test_the_page_holds_the_numbers_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_the_tables_hold_the_numbers_and_say_what_is_missing(tmp_path: Path) -> None:
     data = made.results()
     data["failed"] = [{"id": "full-2", "error": "out of\nmemory"}]
+    data["open"] = ["random-1"]
+    data["terms"] = [{"seed": 0, "steps": [{"step": 4, "terms": {"laplacian_loss": {"share": 0.02, "cosine": -0.1}}}]}]
     data["pretrain"].append(made.pretrain("collapsing", 0))
+    data["pretrain"][-1]["monitor"]["target_entropy"] = [0.6] * 10 + [0.999] * 40
     data["pretrain"].append(made.pretrain("full", 0, rooms=50))
     data["probe"].append(made.probe("full", 0, 0.35, rooms=50))
-    images = tmp_path / "docs/images/learning"
-    images.mkdir(parents=True)
-    (images / "noise.png").write_bytes(b"of an earlier run")
-    page, *pictures = write(made.save(tmp_path, data), tmp_path / "docs/learning.md", images)
-    text = page.read_text(encoding="utf-8")
+    (tmp_path / "noise.png").write_bytes(b"of an earlier run")
+    tables, *pictures = write(made.save(tmp_path, data))
+    text = tables.read_text(encoding="utf-8")
     assert "| full LAM3C | 40.0 ± 1.0 | 40.0 ± 1.0 | 46.0 ± 1.0 | 55.0 ± 1.0 |" in text
-    assert "4 claims: 4 yes." in text
-    assert "- `full-2`: out of memory" in text
+    assert text.count("| yes |") == 4
     assert "| clutter | – | – | – |" in text
+    assert "| laplacian_loss | 0.020, -0.10 |" in text
+    assert "| full LAM3C | 35.0 | 39.0 |" in text  # 50 and 100 rooms, seed 0
+    assert "| target entropy / log K | 0.6 | 0.999 | 101 |" in text
+    assert "quiet for the first 100 of 200 steps" in text
     assert data["command"] in text
-    assert "wall time 50.0 min" in text
+    assert "- `full-2` failed: out of memory" in text
+    assert "- `random-1` has not run" in text
+    assert "- no features.png: a checkpoint of full LAM3C and rooms of the test split not found" in text
     assert sorted(path.name for path in pictures) == ["monitor.png", "rooms.png"]
-    assert not (images / "noise.png").exists()
-    assert "](images/learning/rooms.png)" in text
-    assert "_No picture: a checkpoint of full LAM3C and rooms of the test split not found" in text
+    assert not (tmp_path / "noise.png").exists()
     for path in pictures:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("steps", "late", "said"),
-    [
-        (200, 0.999, "The run did collapse: its effective rank went from 20.0 to 20.0."),
-        (200, 0.7, "The run did **not** collapse in its 200 steps"),
-        (80, 0.999, "for the first 100 steps. The run of 80 steps ends within them"),
-    ],
-)
-def test_whether_the_run_collapsed_is_read_from_its_curves(tmp_path: Path, steps: int, late: float, said: str) -> None:
-    data = made.results()
-    run = made.pretrain("collapsing", 0, steps=steps)
-    run["monitor"]["target_entropy"] = [0.6 if step < 30 else late for step in run["monitor"]["step"]]
-    data["pretrain"].append(run)
-    assert said in write(made.save(tmp_path, data), tmp_path, None)[0].read_text(encoding="utf-8")
-
-
-def test_a_claim_that_does_not_show_is_said_plainly_and_what_was_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = made.results()
-    scale(data, "probe", "full", [0.25, 0.26, 0.27])
-    monkeypatch.setattr(report, "TRIED", tmp_path / "tried.md")
-    text = write(made.save(tmp_path, data), tmp_path, None)[0].read_text(encoding="utf-8")
-    assert "Does not show here: Linear probe: full LAM3C at least 10 mIoU" in text
-    assert "What was tried" not in text
-    report.TRIED.write_text("Longer schedules: the same.\n", encoding="utf-8")
-    text = write(made.save(tmp_path, data), tmp_path, None)[0].read_text(encoding="utf-8")
-    assert "## What was tried\n\nLonger schedules: the same.\n\n## What is asked" in text
-
-
-def test_the_noise_table_is_that_of_the_generator(tmp_path: Path) -> None:
-    page, *_ = write(made.save(tmp_path, made.results()), tmp_path, None)
-    text = page.read_text(encoding="utf-8")
-    assert page == tmp_path / "learning.md"
-    assert set(NOISE_TITLES) == set(NoiseLevel.__dataclass_fields__)
-    shown = [f"{level.double_shift:g}" for level in NOISE_LEVELS.values()]
-    assert f"| {NOISE_TITLES['double_shift']} | {' | '.join(shown)} |" in text
-
-
-def test_a_page_of_failures_alone(tmp_path: Path) -> None:
+def test_tables_of_failures_alone(tmp_path: Path) -> None:
     data = made.results() | {"pretrain": [], "probe": [], "finetune": [], "wall_seconds": None}
-    page, *pictures = write(made.save(tmp_path, data), tmp_path, tmp_path / "images")
-    text = page.read_text(encoding="utf-8")
+    tables, *pictures = write(made.save(tmp_path, data))
+    text = tables.read_text(encoding="utf-8")
     assert not pictures
-    assert "4 claims: 4 not run." in text
-    assert "nan" not in text.split("## Settings")[0].lower()
-    assert "wall time unknown" in text
+    assert text.count("| not run |") == 4
+    assert "nan" not in text.lower()
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
@@ -244,8 +200,8 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
     data["pretrain"].append(made.pretrain("full", 0, rooms=50))
     data["probe"].append(made.probe("full", 0, 0.35, rooms=50))
     path = made.save(tmp_path, data)
-    first = [file.read_bytes() for file in write(path, tmp_path, tmp_path / "images")]
-    assert [file.read_bytes() for file in write(path, tmp_path, tmp_path / "images")] == first
+    first = [file.read_bytes() for file in write(path)]
+    assert [file.read_bytes() for file in write(path)] == first
 
 
 def test_rooms_and_a_checkpoint_become_a_picture(tmp_path: Path) -> None:
@@ -263,7 +219,7 @@ def test_rooms_and_a_checkpoint_become_a_picture(tmp_path: Path) -> None:
     torch.save({"state_dict": build_model(config.model).state_dict()}, checkpoint)
     config.dump(str(checkpoint.parent / "config.py"))
     generate(tmp_path / "data/test", 1, SyntheticSettings(seed=SEEDS["test"], noise="clean", points=2000), split="test")
-    _, *pictures = write(made.save(tmp_path, data), tmp_path / "docs", tmp_path / "docs/images")
+    _, *pictures = write(made.save(tmp_path, data))
     assert [path.name for path in pictures] == ["features.png"]
     from matplotlib.image import imread
 
@@ -277,7 +233,7 @@ def test_rooms_and_a_checkpoint_become_a_picture(tmp_path: Path) -> None:
 def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results\.json: cannot be read"):
         Results(tmp_path / "results.json")
-    with pytest.raises(DataError, match="version 7, this report reads 1"):
+    with pytest.raises(DataError, match="version 7, these tables need 1"):
         Results(made.save(tmp_path, made.results() | {"version": 7}))
 
 
@@ -291,22 +247,6 @@ def test_the_collapsing_row_is_over_the_students_temperature() -> None:
     root = Path(__file__).resolve().parents[2]
     model = Config.fromfile(str(root / "configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py")).model
     student = model.clustering_loss.student_temp
-    assert model.teacher_temp_base < student / 2  # the page says so of the healthy run
-    assert set(COLLAPSING.values()) == {2 * student}  # and this of the other
+    assert model.teacher_temp_base < student / 2
+    assert set(COLLAPSING.values()) == {2 * student}
     assert {key.removeprefix("model.") for key in COLLAPSING} <= set(model)
-
-
-def test_a_variation_shows_its_command_and_leaves_what_was_tried_to_the_presets_page(tmp_path: Path) -> None:
-    command = "python experiments/learning/run.py --preset cpu"
-    texts = []
-    for words in ("", " --set seeds=4"):
-        data = made.results() | {"command": command + words}
-        (page,) = write(made.save(tmp_path, data), tmp_path / "docs", None)
-        texts.append(page.read_text(encoding="utf-8"))
-    plain, varied = texts
-    assert f"{command}\n" in plain
-    assert "## What was tried" in plain
-    assert "A variation" not in plain
-    assert f"{command} --set seeds=4\n" in varied
-    assert "## What was tried" not in varied
-    assert "A variation of the preset" in varied

@@ -1,15 +1,13 @@
-"""What the terms pull at, on gradients known by hand; and the section that tells of it."""
+"""What the terms pull at, on gradients known by hand."""
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from experiments.learning import terms, terms_section
-from experiments.learning.scores import Results
+from experiments.learning import terms
 
 
 def model(weight: torch.Tensor) -> SimpleNamespace:
@@ -52,30 +50,3 @@ def test_a_term_that_is_off_is_left_out():
     assert "laplacian_loss" not in found
     assert found["consistency_loss"]["share"] == pytest.approx(0, abs=1e-20)
     assert found["consistency_loss"]["cosine"] == 0
-
-
-def results(tmp_path, **terms_by_name) -> Results:
-    path = tmp_path / "results.json"
-    steps = [
-        {
-            "step": 5,
-            "terms": {name: {"share": share, "cosine": cosine} for name, (share, cosine) in terms_by_name.items()},
-        }
-    ]
-    path.write_text(json.dumps({"version": 1, "terms": [{"seed": 3, "steps": steps}]}))
-    return Results(path)
-
-
-def test_the_section_names_who_pulls_against(tmp_path):
-    text = terms_section.section(results(tmp_path, laplacian_loss=(0.02, -0.3), consistency_loss=(0.07, 0.1)))
-    assert "| Laplacian | 0.020, -0.30 |" in text
-    assert "the end Laplacian pulls against" in text
-    assert "consistency pull" not in text
-    text = terms_section.section(results(tmp_path, laplacian_loss=(0.02, 0.3), consistency_loss=(0.07, 0.1)))
-    assert "against the clustering:" not in text
-
-
-def test_no_section_without_measurements(tmp_path):
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps({"version": 1}))
-    assert terms_section.section(Results(path)) == ""

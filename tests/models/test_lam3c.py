@@ -277,6 +277,11 @@ def test_return_point_gives_the_teachers_features(batch):
         (dict(consistency_view="sideways"), "consistency_view"),
         (dict(num_global_view=1), "no other to roll to"),
         (dict(num_global_view=3), "must be 1 or 2"),
+        (dict(match_max_r=-1), "match_max_r must be a positive length in metres, got -1"),
+        (dict(match_max_r=float("nan")), "match_max_r must be a positive length"),
+        (dict(up_cast_level=-1), "up_cast_level must be at least 0"),
+        (dict(teacher_temp_base=0.0), "teacher_temp_.*must lie in 1e-06 .. inf"),
+        (dict(momentum_base=1.2), "momentum_.*must lie in 0 .. 1"),
     ],
 )
 def test_bad_arguments(changes, message):

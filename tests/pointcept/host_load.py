@@ -25,7 +25,7 @@ def stages(point) -> list[torch.Tensor]:
 
 
 def main(config: str, source: str, target: str) -> None:
-    """Loads every file and looks at the batch with it."""
+    """Load every file and look at the batch with it."""
     import pointcept.engines.train  # noqa: F401 - first, as tools/train.py does
     from pointcept.engines.hooks import HOOKS
     from pointcept.models import build_model

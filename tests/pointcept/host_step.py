@@ -19,7 +19,7 @@ def still_pooling(model: torch.nn.Module) -> None:
 
 
 def main(source: str, target: str) -> None:
-    """Takes the step."""
+    """Take the step."""
     import pointcept.engines.train  # noqa: F401 - first, as tools/train.py does
     from pointcept.models import build_model
 

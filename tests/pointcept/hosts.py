@@ -93,7 +93,7 @@ def make_rooms(root: Path, splits: dict[str, int]) -> Path:
 
 
 def run(command: list, folder: Path, options: tuple = (), timeout: float = 240, ok: bool = True, **variables: str):
-    """Runs a command in the checkout with the CPU harness; returns its output, asserts its success or failure."""
+    """Run a command in the checkout with the CPU harness; return its output, assert its success or failure."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "LAM3C_ENGINE")}
     environment |= {
         "OMP_NUM_THREADS": "1",

@@ -137,7 +137,7 @@ def test_old_spellings_are_understood_everywhere(lam3c, tmp_path):
         assert lam3c("verify", folder / f"{stem}_{ask}.pth")[0].endswith("a head\n")
         lam3c("convert", folder / f"{stem}_{ask}.pth", folder / "h.safetensors")
         name = f"{stem}_{ask}.pth"
-        assert "lam3c-ptv3-base-scannet-probe: linear" in lam3c("info", name)[0]
+        assert "name        lam3c-ptv3-base-scannet-probe\n" in lam3c("info", name)[0]
         assert "lam3c zoo download lam3c-ptv3-base-scannet-probe" in lam3c("verify", name, code=1)[0]
     assert "is under CC-BY-NC-4.0" in lam3c("download", name, "--from", tmp_path / "scannet")[1]
     assert lam3c("verify", f"{stem}_scennet")[0].startswith("ok ")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from data_tools.clouds.io import cell_means, grid_cells
 from data_tools.synthetic.rooms.furniture import Rng
@@ -27,15 +26,18 @@ class NoiseLevel:
         view_turn: std in degrees of every view's heading error (and half of it in pitch and roll).
         double_share: share of the views that are misplaced as a whole: they draw second walls.
         double_shift: length of the misplaced views' extra shift.
-        depth_floor, depth_square: std of the depth error along the ray is depth_floor + depth_square * depth^2.
+        depth_floor: std of the depth error along the ray is depth_floor + depth_square * depth^2.
+        depth_square: see ``depth_floor``.
         depth_wave: amplitude of each view's smooth depth error, as a share of the depth.
         drift: amplitude of the smooth bending of the whole cloud (wave lengths 4 to 10 m).
         holes: missing patches per 10 m^2 of floor.
         hole_radius: largest radius of a patch.
         floaters: share of the points at depth edges that float in the gap behind.
         density_fall: points are kept with probability (1 m / depth)^density_fall at most 1.
-        blur: edge of the cells over which colours mix; blur_mix: how much of the mixture is taken.
-        color_noise: std of a point's colour (0..1); exposure: std of a view's brightness factor.
+        blur: edge of the cells over which colours mix.
+        blur_mix: how much of the mixture is taken.
+        color_noise: std of a point's colour (0..1).
+        exposure: std of a view's brightness factor.
     """
 
     view_shift: float = 0.0
@@ -213,10 +215,3 @@ def blur_colors(coord: np.ndarray, color: np.ndarray, scan: Scan, level: NoiseLe
     if level.color_noise > 0:
         out = out + level.color_noise * rng.normal(size=out.shape)
     return np.clip(out, 0, 1)
-
-
-def surface_error(noisy: np.ndarray, clean: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Distance (N,) in metres of noisy points to the plane of the nearest clean point (never above that point's)."""
-    distance, nearest = cKDTree(clean).query(noisy)
-    plane = np.abs(((noisy - clean[nearest]) * normal[nearest]).sum(axis=1))
-    return np.minimum(plane, distance)

@@ -164,16 +164,6 @@ class Room:
         for part, dx, dy, dz, turn in item.parts:
             self.put(part, *beside((x, y, yaw), dx, dy), z + dz, yaw + turn)
 
-    def solid_items(self) -> list[tuple[str, Box, float, float]]:
-        """Things that must not stand in each other: what stands on the floor, is no rug and belongs to no other."""
-        boxes = set(self.occupied)
-        rows = []
-        for row in self.placed:
-            if row[2] == 0 and row[1] in boxes:
-                boxes.remove(row[1])  # books fill their shelf's box: they belong to it
-                rows.append(row)
-        return rows
-
     def is_free(self, box: Box, margin: float = 0.03) -> bool:
         """Whether a footprint lies in the room and meets no other."""
         x0, y0, x1, y1 = box

@@ -55,7 +55,8 @@ class WalkSettings:
         seed: of the flat, its textures, the walk and the noise.
         seconds: length of the video.
         fps: frames a second.
-        width, height: of the picture.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
         spacing: of the true surface's points in metres.
         depth_every: seconds between depth pictures; 0: one a frame.
     """

@@ -57,10 +57,6 @@ class Placed:
         """What the frame labels call it."""
         return self.room.kind.replace("_", " ")
 
-    def obstacles(self) -> list[Box]:
-        """Footprints in the flat's frame that no camera may enter."""
-        return [(a + self.x, b, c + self.x, d) for a, b, c, d in self.room.solid]
-
     def bounds(self) -> Box:
         """Floor rectangle in the flat's frame."""
         return (self.x, 0.0, self.x + self.room.width, self.room.depth)

@@ -21,7 +21,7 @@ def class_names(spec: str | None, count: int) -> list[str]:
     """Names for ``count`` classes.
 
     Args:
-        spec: a benchmark (:data:`KNOWN`), a text file with one name a line, or None: the benchmark with so many
+        spec: a benchmark (`KNOWN`), a text file with one name a line, or None: the benchmark with so many
             classes, else numbers.
         count: classes.
 
@@ -61,7 +61,7 @@ def names_of_labels(spec: str | None, labels: str, scene: Path, highest: int) ->
     """Names for the labels of a data folder.
 
     Args:
-        spec: see :func:`read_names`; None: those of the benchmark whose label file this is, else of the scene's
+        spec: see `read_names`; None: those of the benchmark whose label file this is, else of the scene's
             meta.json (``classes``), else numbers.
         labels: the label file's name.
         scene: one of the scenes.

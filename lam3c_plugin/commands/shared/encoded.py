@@ -37,7 +37,7 @@ def output_colors(output: Path) -> np.ndarray:
 def show_encoded(
     source: Path, output: Path, *, size: tuple[int, int], max_points: int, open_it: bool = True
 ) -> tuple[Path, str]:
-    """Writes ``NAME.png`` (four sides) and ``NAME.html`` beside an output, and opens the page where there is a display.
+    """Write ``NAME.png`` (four sides) and ``NAME.html`` beside an output, and open the page where there is a display.
 
     Args:
         source: the cloud that was encoded.

@@ -20,7 +20,7 @@ from lam3c_plugin.errors import DataError
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turns the error of a write into one line.
+    """Turn the error of a write into one line.
 
     Raises:
         DataError: the folder or file cannot be written.
@@ -65,7 +65,7 @@ def has_display() -> bool:
 
 
 def show_page(path: Path, html: str, open_it: bool = True) -> str:
-    """Writes a page, opens it where there is a display, and says what happened."""
+    """Write a page, open it where there is a display, and say what happened."""
     save_text(path, html)
     if not open_it:
         return f"page: {path}"

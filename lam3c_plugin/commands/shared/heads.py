@@ -73,13 +73,13 @@ def read_head(name: str) -> Head:
 
 
 def _names(config: Mapping[str, Any] | None, count: int) -> list[str] | None:
-    """Class names that :func:`write_head` put beside the head, in whatever format it is now."""
+    """Class names that `write_head` put beside the head, in whatever format it is now."""
     names = (config or {}).get("class_names")
     return [str(name) for name in names] if isinstance(names, list | tuple) and len(names) == count else None
 
 
 def write_head(path: Path, weight: np.ndarray, bias: np.ndarray, names: Sequence[str]) -> Path:
-    """Writes a head as the zoo's probe heads are, with the class names beside (``config["class_names"]``).
+    """Write a head as the zoo's probe heads are, with the class names beside (``config["class_names"]``).
 
     Raises:
         CheckpointError: it cannot be written.

@@ -44,7 +44,7 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
 
 
 def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
-    """Calls ``work(cloud, name)`` for every input; one that cannot be used is said, and the rest goes on.
+    """Call ``work(cloud, name)`` for every input; one that cannot be used is said, and the rest goes on.
 
     Args:
         paths: of the inputs.
@@ -76,7 +76,7 @@ def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
 
 
 def say_notes(by_cloud: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """Prints what the readers of clouds noted, a line a kind, on stderr."""
+    """Print what the readers of clouds noted, a line a kind, on stderr."""
     from data_tools.clouds.notes import grouped_notes
 
     for line in grouped_notes(by_cloud):

@@ -43,12 +43,12 @@ def add_page_options(group: argparse._ActionsContainer) -> None:
 
 
 def parse_level(text: str) -> int | str:
-    """``--level`` as :meth:`lam3c_plugin.encode.Encoder.encode` takes it."""
+    """``--level`` as `lam3c_plugin.encode.Encoder.encode` takes it."""
     return int(text) if text.lstrip("-").isdigit() else text
 
 
 def parse_chunk(text: str) -> int | str | None:
-    """``--chunk`` as :meth:`lam3c_plugin.encode.Encoder.encode` takes it.
+    """``--chunk`` as `lam3c_plugin.encode.Encoder.encode` takes it.
 
     Raises:
         ConfigError: neither a number of cells nor auto or none.

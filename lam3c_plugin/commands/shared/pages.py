@@ -92,7 +92,7 @@ def similarity_page(
 ) -> str:
     """A page whose first layer shows the similarity to the point clicked last.
 
-    The page holds :class:`Packed` features of the points shown, and compares them in the browser, without a server.
+    The page holds `Packed` features of the points shown, and compares them in the browser, without a server.
 
     Args:
         cloud: the points.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import DataError, Lam3cError
 from lam3c_plugin.ops.rng import derive_seed, seeded
 
@@ -158,6 +159,8 @@ def build_loader(
     size = len(dataset)
     if size == 0:
         raise DataError(f"the training dataset ({type(dataset).__name__}) has no samples; check data.train")
+    if size < batch_size and rank == 0:
+        get_root_logger().warning(f"batch_size={batch_size} is more than the {size} samples: every batch has {size}")
     sampler = EpochBatchSampler(size, batch_size, rank, world_size, seed, drop_last=size > batch_size)
     return DataLoader(
         SeededDataset(dataset, seed),

@@ -58,6 +58,10 @@ DEFAULTS: dict[str, Any] = {
     "deterministic": False,
 }
 _BATCH_SIZES = ("batch_size", "batch_size_val", "batch_size_test")
+_LEAST = {  # of settings that are whole numbers
+    **{"epoch": 1, "eval_epoch": 1, "batch_size": 1, "batch_size_val": 1, "batch_size_test": 1, "num_threads": 1},
+    **{"gradient_accumulation_steps": 1, "max_steps": 1, "stop_after_steps": 1, "num_worker": 0, "seed": 0},
+}
 _REQUIRED = ("model", "data", "optimizer", "scheduler")
 EMPTY_EVENTS = 128  # bytes: TensorBoard's file without a value has 88 and the host's name
 # Settings of one launch that a resumed run must not inherit.
@@ -65,7 +69,7 @@ _NOT_DUMPED = ("stop_after_steps", "stretch_schedule")
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
-    """:func:`read_config`, then :func:`make_run_folder`."""
+    """`read_config`, then `make_run_folder`."""
     cfg = read_config(path, options)
     make_run_folder(cfg)
     return cfg
@@ -160,9 +164,12 @@ def _settle_epochs(cfg: Config) -> None:
     """``epoch`` passes over the data in ``eval_epoch`` rounds, as the host counts: the dataset loops the difference."""
     if cfg.eval_epoch is None:
         cfg.eval_epoch = cfg.epoch
-    for key in ("epoch", "eval_epoch", "batch_size", "gradient_accumulation_steps"):
-        if not isinstance(cfg[key], int) or cfg[key] < 1:
-            raise ConfigError(f"{key}={cfg[key]!r} must be a whole number of at least 1")
+    for key, least in _LEAST.items():
+        value, is_needed = cfg[key], DEFAULTS[key] is not None and key != "num_worker"
+        if value is None and not is_needed:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"{key}={value!r} must be a whole number of at least {least}")
     if cfg.epoch % cfg.eval_epoch:
         raise ConfigError(
             f"epoch={cfg.epoch} is not a multiple of eval_epoch={cfg.eval_epoch}; set eval_epoch={cfg.epoch} as well"

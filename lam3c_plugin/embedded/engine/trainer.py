@@ -340,5 +340,5 @@ class Trainer:
 
 def run_rank(cfg: Config) -> None:
     """Train on this rank: what the launcher runs on every one."""
-    trainer = TRAINERS.build(dict(type=cfg.train.type, cfg=setup_rank(cfg)))
+    trainer = TRAINERS.require(cfg.train.type)(cfg=setup_rank(cfg))
     trainer.train()

@@ -56,7 +56,8 @@ class PointTransformerV3(PointModule):
     stages before it hang on ``pooling_parent`` / ``pooling_inverse``.
 
     In eval the result is the same to the bit on every run, and, up to rounding, a cloud's features are the same alone
-    and in any batch (unless ``grid_origin="batch"``). Points that share a cell: see `.sparse_conv`.
+    and in any batch (unless ``grid_origin="batch"``). Points that share a cell: see `.sparse_conv`; the order of
+    a cloud's rows does not matter, but where rows are equal in ``coord`` and ``feat`` either may get the other's.
 
     Args:
         in_channels: C_in of ``feat``.

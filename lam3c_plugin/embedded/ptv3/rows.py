@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lam3c_plugin.embedded.geometry import sort_rows
 from lam3c_plugin.ops.device import true_rows
 
 
@@ -21,7 +22,7 @@ class Groups(NamedTuple):
     """N rows divided into G groups, none empty."""
 
     group: Tensor  # (N,) int64 group of each row
-    order: Tensor  # (N,) int64 rows sorted by group, the lowest row of a group first
+    order: Tensor  # (N,) int64 rows sorted by group
     starts: Tensor  # (G + 1,) int64 where each group starts in `order`
 
     @property
@@ -31,16 +32,19 @@ class Groups(NamedTuple):
 
     @property
     def first(self) -> Tensor:
-        """(G,) int64 lowest row of each group."""
+        """(G,) int64 first row of each group: the one that represents it."""
         return self.order[self.starts[:-1]]
 
 
-def group_by_key(keys: Tensor, num_groups: int | None = None) -> Groups:
-    """Rows with the same key (N,) int64 form a group; groups are sorted by key.
+def group_by_key(keys: Tensor, num_groups: int | None = None, within: Tensor | None = None) -> Groups:
+    """Rows with the same key form a group; groups are sorted by key.
 
-    Where ``num_groups`` is not known, a GPU is waited for to read it back.
+    Args:
+        keys: (N,) int64.
+        num_groups: G; where it is not known, a GPU is waited for to read it back.
+        within: (N,) int64 rows in the order that those of one group stand in; the lowest row first by default.
     """
-    keys, order = torch.sort(keys, stable=True)
+    keys, order = sort_rows(keys, within)
     is_first = F.pad(keys[1:] != keys[:-1], (1, 0), value=True)
     firsts = is_first.nonzero().flatten() if num_groups is None else true_rows(is_first, num_groups)
     starts = F.pad(firsts, (0, 1), value=keys.shape[0])

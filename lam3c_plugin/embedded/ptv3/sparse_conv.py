@@ -4,9 +4,10 @@ A submanifold convolution writes only where there is a point, so it is one small
 kernel entries, over the pairs of cells that lie at that offset. The pairs are found once a stage (`KernelMap`)
 and shared by its blocks; half of them are enough, since a pair seen from its other end is the opposite entry's.
 
-**Cells with several points.** One point represents a cell: the one with the lowest row. Neighbours read the
-representative's features, and every point reads the representatives around it, the centre entry that of its own cell.
-Points of one cell therefore get the same result, and the features of the others do not enter the convolution.
+**Cells with several points.** One point represents a cell: the first in the order of
+`CloudGeometry.within`, which is the nearest to the cell's centre where coordinates are known. Neighbours read
+the representative's features, and every point reads the representatives around it, the centre entry that of its own
+cell. Points of one cell therefore get the same result, and the features of the others do not enter the convolution.
 
 **Two ways of multiplying.** `_SubmanifoldConv` visits the 27 entries one after the other and multiplies the pairs that
 exist: the least arithmetic. `_GatheredConv` lays all 27 neighbours of a cell side by side, zeros where there is none,
@@ -98,7 +99,7 @@ def _candidates(geometry: CloudGeometry) -> tuple[Groups | None, Tensor, Tensor]
     keys, points = geometry.keys(), None
     if not geometry.cells_sorted:
         sizes = geometry.cells_by_factor.get(1)
-        points = group_by_key(keys, None if sizes is None else sum(sizes))
+        points = group_by_key(keys, None if sizes is None else sum(sizes), geometry.within())
         keys = keys[points.first]
     num_cells = keys.shape[0]
     # the sentinel answers searches that run past the end; no key equals it

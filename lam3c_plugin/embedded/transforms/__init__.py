@@ -10,7 +10,6 @@ from lam3c_plugin.embedded.transforms.color import (
     ChromaticJitter,
     ChromaticTranslation,
     NormalizeColor,
-    RandomColorGrayScale,
     RandomColorJitter,
     RandomDropColor,
     RandomDropNormal,
@@ -22,7 +21,6 @@ from lam3c_plugin.embedded.transforms.geometry import (
     ElasticDistortion,
     NormalizeCoord,
     PointClip,
-    PositiveShift,
     RandomFlip,
     RandomJitter,
     RandomRotate,
@@ -30,7 +28,7 @@ from lam3c_plugin.embedded.transforms.geometry import (
     RandomScale,
     RandomShift,
 )
-from lam3c_plugin.embedded.transforms.sampling import CropBoundary, GridSample, RandomDropout, ShufflePoint, SphereCrop
+from lam3c_plugin.embedded.transforms.sampling import GridSample, RandomDropout, ShufflePoint, SphereCrop
 from lam3c_plugin.embedded.transforms.views import ContrastiveViewsGenerator, MultiViewGenerator
 
 __all__ = [
@@ -42,7 +40,6 @@ __all__ = [
     "Compose",
     "ContrastiveViewsGenerator",
     "Copy",
-    "CropBoundary",
     "ElasticDistortion",
     "GridSample",
     "InstanceParser",
@@ -50,8 +47,6 @@ __all__ = [
     "NormalizeColor",
     "NormalizeCoord",
     "PointClip",
-    "PositiveShift",
-    "RandomColorGrayScale",
     "RandomColorJitter",
     "RandomDropColor",
     "RandomDropNormal",

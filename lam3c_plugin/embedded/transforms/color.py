@@ -78,20 +78,6 @@ class ChromaticJitter:
 
 
 @TRANSFORMS.register_module()
-class RandomColorGrayScale:
-    """With probability ``p`` replaces colours by their gray."""
-
-    def __init__(self, p: float) -> None:
-        self.p = p
-
-    def __call__(self, data_dict: Sample) -> Sample:
-        if "color" in data_dict and np.random.rand() < self.p:
-            gray = as_float32(data_dict["color"]) @ GRAY_WEIGHTS
-            data_dict["color"] = np.repeat(gray[:, None], 3, axis=1)
-        return data_dict
-
-
-@TRANSFORMS.register_module()
 class RandomColorJitter:
     """Brightness, contrast, saturation and hue changed by random factors, in random order, each with probability ``p``.
 

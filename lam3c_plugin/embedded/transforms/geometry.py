@@ -39,17 +39,6 @@ class CenterShift:
 
 
 @TRANSFORMS.register_module()
-class PositiveShift:
-    """Moves the origin to the lowest corner of the bounding box."""
-
-    def __call__(self, data_dict: Sample) -> Sample:
-        if "coord" in data_dict:
-            coord = as_float32(data_dict["coord"])
-            data_dict["coord"] = coord - bounding_box(coord)[0]
-        return data_dict
-
-
-@TRANSFORMS.register_module()
 class NormalizeCoord:
     """Centres the points on their mean and scales them into the unit ball."""
 

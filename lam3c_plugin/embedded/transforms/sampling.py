@@ -279,14 +279,3 @@ class ShufflePoint:
 
     def __call__(self, data_dict: Sample) -> Sample:
         return index_operator(data_dict, fast_rng().permutation(len(require_points(data_dict, "ShufflePoint"))))
-
-
-@TRANSFORMS.register_module()
-class CropBoundary:
-    """Drops points of the classes 0 and 1 (wall and floor)."""
-
-    def __call__(self, data_dict: Sample) -> Sample:
-        if "segment" not in data_dict:
-            raise DataError(f"{scene_name(data_dict)}: CropBoundary needs 'segment'")
-        segment = np.ravel(data_dict["segment"])
-        return index_operator(data_dict, (segment != 0) & (segment != 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -223,3 +224,52 @@ def test_written_manifest_reads_back(tmp_path):
     back = read_manifest(tmp_path / "m.csv")
     assert back == sources
     assert back[0].extra["title"] == 'a, "b"'
+
+
+IDS = ("AAAAAAAAAAA", "BBBBBBBBBBB", "CCCCCCCCCCC")
+
+
+@pytest.mark.parametrize("title", ["two\nlines", "a\u2028b", "a\x0bb", "\x85"])
+def test_titles_may_hold_line_breaks_of_any_kind(tmp_path, title):
+    rows = [{"video_id": name, "title": title} for name in IDS]
+    table, lines = tmp_path / "list.csv", tmp_path / "list.jsonl"
+    with table.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, ["video_id", "title"])
+        writer.writeheader()
+        writer.writerows(rows)
+    lines.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    for path in (table, lines):
+        found = scan_manifest(path)
+        assert [source.video_id for source in found.sources] == list(IDS)
+        assert {source.extra.get("title", "") for source in found.sources} == {title.strip()}
+        assert not found.problems
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"[" * 5000,
+        b'{"video_id": ' + b"9" * 5000 + b"}",
+        b'"\xff"',
+        b'{"video_id": "\\ud800.mp4"}',
+        b'{"path": "' + b"x" * 5000 + b'"}',
+    ],
+    ids=["brackets", "digits", "byte", "surrogate", "long name"],
+)
+def test_a_bad_line_is_named_and_the_others_go_on(tmp_path, bad):
+    path = tmp_path / "list.jsonl"
+    path.write_bytes(b'"AAAAAAAAAAA"\n' + bad + b'\n"BBBBBBBBBBB"\n')
+    found = scan_manifest(path)
+    assert [source.video_id for source in found.sources] == ["AAAAAAAAAAA", "BBBBBBBBBBB"]
+    assert len(found.problems) == 1
+    assert f"{path}:2" in found.problems[0]
+    assert "\n" not in found.problems[0]
+
+
+@pytest.mark.parametrize(("name", "data"), [("a.csv", b"video_id\nx" + b"y" * 200_000), ("a.json", b"[" * 100_000)])
+def test_a_file_beyond_its_readers_limits_is_one_line(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ManifestError) as raised:
+        scan_manifest(tmp_path / name)
+    assert name in str(raised.value)
+    assert "\n" not in str(raised.value)

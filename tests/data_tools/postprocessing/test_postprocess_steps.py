@@ -78,7 +78,7 @@ def test_screened_outliers_are_the_plain_ones():
     spacing = sampling.nearest_distance(coord, tree, rng)
     rule = outliers.OutlierRule(20, 2.0, 4, 6 * spacing, 0.01)
     fast = outliers.find_outliers(coord, tree, rule, spacing)
-    plain = outliers.plain_outliers(coord, tree, rule)
+    plain = outliers._judge(coord, np.arange(len(coord)), tree, rule, 1)
     both = (fast.outlier & plain.outlier).sum()
     assert both > 0.98 * plain.outlier.sum()
     assert fast.outlier.sum() <= 0.01 * len(coord)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_tools.reconstruction import ReconstructSettings
 from data_tools.reconstruction.frames import Still, choose, count_frames, frames_for, list_images, sharpness
@@ -23,14 +24,18 @@ def blur(image, length):
     return cv2.blur(image, (length, 1))
 
 
+def still(index, time, image, measured=True):
+    return Still(index, time, sharpness(image[..., 1]) if measured else 0.0, lambda: image)
+
+
 def test_sharpness_falls_with_motion_blur_not_with_exposure():
-    image = texture()
+    image = texture()[..., 1]
     assert sharpness(blur(image, 9)) < 0.6 * sharpness(image)
     assert sharpness(blur(image, 21)) < sharpness(blur(image, 9))
     darker = (image * 0.5).astype(np.uint8)
     assert sharpness(darker) == pytest.approx(sharpness(image), rel=0.1)
-    assert sharpness(np.full((50, 60, 3), 9, np.uint8)) == 0
-    assert sharpness(np.zeros((2, 2, 3), np.uint8)) == 0
+    assert sharpness(np.full((50, 60), 9, np.uint8)) == 0
+    assert sharpness(np.zeros((2, 2), np.uint8)) == 0
     large = cv2.resize(image, (640, 480), interpolation=cv2.INTER_CUBIC)
     noisy = np.clip(large + np.random.default_rng(1).normal(0, 12, large.shape), 0, 255).astype(np.uint8)
     blurred = np.clip(blur(large, 41) + np.random.default_rng(1).normal(0, 12, large.shape), 0, 255).astype(np.uint8)
@@ -46,21 +51,21 @@ def test_count_follows_rate_within_limits(length, limit, wanted):
 
 def test_blurred_frames_give_way_within_their_part():
     bad = {5, 15, 16, 25, 26, 27}
-    stills = [Still(i, i / 10, blur(texture(i), 15) if i in bad else texture(i)) for i in range(40)]
-    even = list(choose(stills, 0.0, 4.0, 4, replace=False))
+    images = [blur(texture(i), 15) if i in bad else texture(i) for i in range(40)]
+    even = list(choose([still(i, i / 10, image, False) for i, image in enumerate(images)], 0.0, 4.0, 4))
     assert [still.index for still, _ in even] == [5, 15, 25, 35]
-    chosen = list(choose(stills, 0.0, 4.0, 4, replace=True))
+    chosen = list(choose([still(i, i / 10, image) for i, image in enumerate(images)], 0.0, 4.0, 4))
     assert [flag for _, flag in chosen] == [True, True, True, False]
-    for part, (still, _) in enumerate(chosen):
-        assert still.index not in bad
-        assert 10 * part <= still.index < 10 * part + 10
+    for part, (kept, _) in enumerate(chosen):
+        assert kept.index not in bad
+        assert 10 * part <= kept.index < 10 * part + 10
     assert chosen[3][0].index == 35
 
 
 def test_no_more_frames_than_there_are():
-    stills = [Still(i, i / 10, texture(i)) for i in range(5)]
-    assert [s.index for s, _ in choose(stills, 0.0, 0.5, 200, replace=True)] == [0, 1, 2, 3, 4]
-    assert list(choose([], 0.0, 1.0, 5, replace=True)) == []
+    stills = [still(i, i / 10, texture(i)) for i in range(5)]
+    assert [s.index for s, _ in choose(stills, 0.0, 0.5, 200)] == [0, 1, 2, 3, 4]
+    assert list(choose([], 0.0, 1.0, 5)) == []
 
 
 def test_choice_holds_few_images():
@@ -79,10 +84,10 @@ def test_choice_holds_few_images():
             image = texture(i % 50).view(Counted)
             alive += 1
             most = max(most, alive)
-            yield Still(i, i / 10, image)
+            yield still(i, i / 10, image)
 
-    for still, _ in choose(stills(), 0.0, 20.0, 4, replace=False):
-        del still
+    for kept, _ in choose(stills(), 0.0, 20.0, 4):
+        del kept
     assert most <= 8
 
 
@@ -136,7 +141,7 @@ def test_folder_takes_times_from_names(tmp_path):
     assert frames.time.tolist() == [9.25, 10.5]
     cv2.imwrite(str(tmp_path / "last.jpg"), texture())
     entries = list_images(tmp_path)
-    assert [path.name for path, _ in entries] == ["10.5.png", "11.png", "9.25.png", "last.jpg"]
+    assert [path.name for path, _ in entries] == ["9.25.png", "10.5.png", "11.png", "last.jpg"]
     assert [time for _, time in entries] == [0, 1, 2, 3]
 
 
@@ -151,6 +156,80 @@ def test_folder_longer_than_the_limit_is_thinned_and_sharp(tmp_path):
     assert np.array_equal(found.frames.images[0], texture(int(found.frames.index[0])))
 
 
+def test_names_with_numbers_are_in_the_order_of_the_numbers(tmp_path):
+    for i in (10, 9, 2, 1, 100):
+        cv2.imwrite(str(tmp_path / f"frame_{i}.png"), texture(i))
+    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    assert [path.stem for path, _ in list_images(tmp_path)] == [f"frame_{i}" for i in (1, 2, 9, 10, 100)]
+    assert np.array_equal(found.frames.images[3], texture(10)[..., ::-1])
+    assert found.notes == []
+
+
+def test_what_cannot_be_used_of_a_folder_is_left_out_and_named(tmp_path):
+    for i in range(6):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), texture(i))
+    cv2.imwrite(str(tmp_path / "0.png"), texture(height=100))  # the first has the odd size
+    (tmp_path / "2.png").write_bytes(b"")
+    whole = (tmp_path / "3.png").read_bytes()
+    (tmp_path / "3.png").write_bytes(whole[: len(whole) // 2])
+    for name in ("a.heic", "b.txt", "c.txt", "d.txt", ".DS_Store", "._4.png"):
+        (tmp_path / name).write_bytes(b"something")
+    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    assert found.frames.index.tolist() == [1, 4, 5]  # numbers of the folder, as masks are named by
+    assert found.size == (128, 96)
+    assert found.notes == [
+        "4 left out, no image by its name: a.heic, b.txt, c.txt and 1 more",
+        "1 left out, of another size than 128x96: 0.png",
+        "2 left out, cannot be read as an image: 2.png, 3.png",
+    ]
+
+
+ROWS, COLUMNS = np.mgrid[:96, :128]
+GRADIENT = np.stack([COLUMNS * 2, ROWS * 2, 255 - COLUMNS], -1).astype(np.uint8)
+
+
+def saved(name, folder):
+    """A gradient as a file of this kind, and the picture that is to come back."""
+    picture, grey = Image.fromarray(GRADIENT), np.asarray(Image.fromarray(GRADIENT).convert("L"))
+    path, exif = folder / f"a{name[name.rindex('.') :]}", Image.Exif()
+    exif[0x112] = 6
+    turned = np.rot90(GRADIENT, -1)
+    if name == "16 bit.png":
+        cv2.imwrite(str(path), GRADIENT[..., ::-1].astype(np.uint16) * 257)
+    elif name == "16 bit grey.png":
+        cv2.imwrite(str(path), grey.astype(np.uint16) * 257)
+    elif name == "16 bit.tif":
+        cv2.imwrite(str(path), GRADIENT[..., ::-1].astype(np.uint16) * 257)
+    elif name.startswith("turned"):
+        picture.save(path, exif=exif, **({"lossless": True} if "webp" in name else {"quality": 98}))
+        return path, turned
+    elif name == "cmyk.jpg":
+        picture.convert("CMYK").save(path, quality=98)
+    elif name == "palette.png":
+        picture.quantize(256).save(path, transparency=3)
+        return path, np.asarray(picture.quantize(256).convert("RGB"))
+    elif name.startswith("grey"):
+        Image.fromarray(grey).save(path)
+    else:
+        Image.fromarray(np.dstack([GRADIENT, np.zeros_like(grey)])).save(path)
+    return path, np.repeat(grey[..., None], 3, -1) if "grey" in name else GRADIENT
+
+
+KINDS = ("16 bit.png", "16 bit grey.png", "16 bit.tif", "turned.jpg", "turned.png", "turned.webp", "turned.tif")
+KINDS += ("cmyk.jpg", "palette.png", "grey.png", "grey.jpg", "alpha.png")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_image_comes_back_as_shown(tmp_path, name):
+    path, wanted = saved(name, tmp_path)
+    path.with_name(f"b{path.suffix}").write_bytes(path.read_bytes())
+    found = frames_for(tmp_path, 0.0, None, SETTINGS)
+    assert found.size == wanted.shape[1::-1]
+    assert found.notes == []
+    image = found.frames.images[1]
+    assert np.abs(image.astype(int) - wanted).max() <= (6 if name.endswith("jpg") else 0)
+
+
 def test_bad_folders_are_told_in_one_line(tmp_path):
     with pytest.raises(StageError, match="no image in this folder"):
         frames_for(tmp_path, 0.0, None, SETTINGS)
@@ -158,8 +237,8 @@ def test_bad_folders_are_told_in_one_line(tmp_path):
     with pytest.raises(StageError, match="1 frame"):
         frames_for(tmp_path, 0.0, None, SETTINGS)
     cv2.imwrite(str(tmp_path / "b.png"), texture(height=100))
-    with pytest.raises(StageError, match=r"b\.png: 128x100, the first image 128x96"):
+    with pytest.raises(StageError, match=r"1 frame.*; 1 left out, of another size than 128x96: b\.png"):
         frames_for(tmp_path, 0.0, None, SETTINGS)
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(StageError, match=r"b\.png: cannot be read as an image"):
+    with pytest.raises(StageError, match=r"1 frame.*; 1 left out, cannot be read as an image: b\.png"):
         frames_for(tmp_path, 0.0, None, SETTINGS)

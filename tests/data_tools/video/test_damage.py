@@ -73,3 +73,21 @@ def test_decoded_and_missing_make_the_whole(tmp_path, suffix, fps):
         missing = sum(end - start for start, end in holes)
         assert missing > 1, name
         assert decoded + missing == pytest.approx(40, abs=0.5), name
+
+
+def test_a_lost_start_is_missing(tmp_path):
+    path = tmp_path / "a.mkv"
+    write_video(path, videos.pan(1, 40), videos.FPS)
+    content = path.read_bytes()
+    assert content.count(b"\x1f\x43\xb6\x75") > 2  # clusters: some seconds each
+    path.write_bytes(content.replace(b"\x1f\x43\xb6\x75", bytes(4), 1))
+    report = DecodeReport()
+    decoded = sum(1 for _ in raw_frames(path, report=report)) / videos.FPS
+    ((start, end),) = find_holes(
+        np.array(report.times), probe_video(path).duration, np.array(report.shown), report.packets
+    )
+    assert start == 0
+    assert end == report.times[0] > 2
+    assert decoded + end == pytest.approx(40, abs=0.5)
+    from_there = next(raw_frames(path, start=end + 5, packets=report.packets))
+    assert end <= from_there.time <= end + 5

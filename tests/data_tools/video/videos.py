@@ -191,20 +191,36 @@ def write_zeroed(path: Path, seconds: float = 40.0, size: int = 65536, at: float
     return path
 
 
-def write_hdr(path: Path, planes: np.ndarray, curve: int, frames: int = 3) -> Path:
-    """A 10-bit BT.2020 video of one picture.
+def write_hdr(
+    path: Path,
+    planes: np.ndarray,
+    curve: int,
+    frames: int = 3,
+    codec: str = "libx265",
+    primaries: int = 9,
+    matrix: int = 9,
+    rotation: int = 0,
+) -> Path:
+    """A 10-bit video of one picture, of BT.2020 unless told otherwise.
 
     Args:
         planes: (3, H, W) uint16 Y, Cb, Cr at full resolution; chroma is taken at every second pixel.
-        curve: FFmpeg's number of the transfer curve: 16 is PQ, 18 HLG.
+        curve: FFmpeg's number of the transfer curve: 16 is PQ, 18 HLG, 2 none told.
+        primaries, matrix: FFmpeg's numbers; 9 is BT.2020, 1 BT.709, 2 none told.
+        rotation: degrees counter-clockwise that players turn the pictures by.
     """
     import av
 
+    options = {"crf": "4", "x265-params": "log-level=none"} if codec == "libx265" else {}
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx265", rate=15, options={"crf": "4", "x265-params": "log-level=none"})
+        stream = container.add_stream(codec, rate=15, options=options)
         stream.width, stream.height, stream.pix_fmt = planes.shape[2], planes.shape[1], "yuv420p10le"
+        if rotation:
+            stream.set_display_rotation(rotation)
         context = stream.codec_context
-        context.color_trc, context.color_primaries, context.colorspace, context.color_range = curve, 9, 9, 1
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = (
+            curve, primaries, matrix, 1,
+        )  # fmt: skip
         flat = np.concatenate([planes[0].ravel(), planes[1, ::2, ::2].ravel(), planes[2, ::2, ::2].ravel()])
         for i in range(frames):
             frame = av.VideoFrame(planes.shape[2], planes.shape[1], "yuv420p10le")

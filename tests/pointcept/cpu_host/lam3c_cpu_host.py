@@ -106,7 +106,7 @@ def _identity(self, *args, **kwargs):
 
 
 def patch_torch(torch) -> None:
-    """Makes CUDA calls of the checkout land on the CPU."""
+    """Make CUDA calls of the checkout land on the CPU."""
     torch.Tensor.cuda = _identity
     torch.nn.Module.cuda = _identity
     torch.UntypedStorage.cuda = _identity
@@ -154,7 +154,7 @@ def patch_torch(torch) -> None:
 
 
 def patch_spconv(functional) -> None:
-    """Gives spconv's submanifold convolution one thread, eval mode and a backward (its pairs, torch's products)."""
+    """Give spconv's submanifold convolution one thread, eval mode and a backward (its pairs, torch's products)."""
     import torch
     from spconv.pytorch import ops
 
@@ -199,7 +199,7 @@ def patch_spconv(functional) -> None:
 
 
 def patch_options(defaults) -> None:
-    """Adds LAM3C_CPU_HOST_OPTIONS (`key=value` words) to `--options`, which `scripts/train.sh` does not pass on."""
+    """Add LAM3C_CPU_HOST_OPTIONS (`key=value` words) to `--options`, which `scripts/train.sh` does not pass on."""
     words = os.environ.get("LAM3C_CPU_HOST_OPTIONS", "").split()
     make_parser = defaults.default_argument_parser
 
@@ -236,7 +236,7 @@ class _Hidden(importlib.abc.MetaPathFinder):
 
 
 def activate() -> None:
-    """Registers the finders; called once, on import."""
+    """Register the finders, once, on import."""
     hidden = os.environ.get("LAM3C_CPU_HOST_HIDE", "").split()
     patches = {
         "torch": patch_torch,

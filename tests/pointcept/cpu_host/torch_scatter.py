@@ -14,19 +14,19 @@ def _reduce(src, index, size, reduce):
 
 
 def segment_csr(src, indptr, out=None, reduce="sum"):
-    """Reduces rows indptr[i]:indptr[i + 1]."""
+    """Reduce rows indptr[i]:indptr[i + 1]."""
     count = indptr.diff()
     index = torch.repeat_interleave(torch.arange(len(count), device=src.device), count)
     return _reduce(src, index, len(count), reduce)
 
 
 def segment_coo(src, index, out=None, dim_size=None, reduce="sum"):
-    """Reduces the rows that share a (sorted) index."""
+    """Reduce the rows that share a (sorted) index."""
     return _reduce(src, index, dim_size or int(index[-1]) + 1, reduce)
 
 
 def scatter(src, index, dim=0, out=None, dim_size=None, reduce="sum"):
-    """Reduces the rows that share an index."""
+    """Reduce the rows that share an index."""
     assert dim == 0
     return _reduce(src, index, dim_size or int(index.max()) + 1, reduce)
 
