@@ -159,7 +159,7 @@ def work(one: Step, run: Callable[[], None], time_taken: float, case: Case) -> N
 
     def count(_: nn.Module, args: tuple[Any, ...]) -> None:
         student, teacher = args[:2]
-        passes = 3 * student.embedding.shape[1] + (loss.num_iters + 1) * teacher.embedding.shape[1]
+        passes = 3 * student.embedding.shape[1] + teacher.embedding.shape[1]
         products[0] += 2e-9 * len(student.embedding) * len(student.prototypes) * passes
 
     handle = loss.register_forward_pre_hook(count)
@@ -175,11 +175,11 @@ def work(one: Step, run: Callable[[], None], time_taken: float, case: Case) -> N
     name = torch.cuda.get_device_name() if case.device == "cuda" else ""
     sheet = next((value for key, value in DATASHEET.items() if key in name), None)
     row["of the datasheet"] = None if sheet is None else total / time_taken / sheet
-    case.row("work of one step", **row, **{"clustering products, float32, TFLOP": products[0] / 1e3})
+    case.row("work of one step", **row, **{"clustering products, TFLOP": products[0] / 1e3})
     case.note(
         "work: matrix products only, a multiply-add as two; linear layers by their rows, convolution by the pairs of "
         "neighbouring cells, attention 4 L^2 C a sequence; the student's backward as twice its forward, the teacher's "
-        "forward once; what is made again in the backward is not counted, nor the clustering's float32 products"
+        "forward once; what is made again in the backward is not counted, nor the clustering's products"
     )
 
 

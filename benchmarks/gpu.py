@@ -45,9 +45,9 @@ class Section:
 
 
 SECTIONS = {
-    "tests": Section("pytest -m gpu", "_gpu_parts:run_tests", 22),
+    "tests": Section("pytest -m gpu", "_gpu_parts:run_tests", 36),
     "step": Section("Base, 12 scenes of full views, bfloat16", "_gpu_step:step", 16),
-    "ptv3": Section("PTv3 Base, 200,000 points, against spconv-triton", "_gpu_ptv3:ptv3", 18),
+    "ptv3": Section("PTv3 Base, 200,000 points, against spconv-triton", "_gpu_ptv3:ptv3", 16),
     "losses": Section("losses and neighbours against their plain forms", "_gpu_parts:compare_losses", 9),
     "memory": Section("memory of Base and Large by views and scenes", "_gpu_step:memory", 12),
     "loader": Section("the training loader", "_gpu_parts:loader", 9),
@@ -149,8 +149,8 @@ def warmers(args: argparse.Namespace, log: TextIO) -> Iterator[list[subprocess.P
         if not wanted or importlib.util.find_spec("spconv_triton") is None:
             yield []
             return
-        command = [sys.executable, __file__, "--warm"]
-        yield [stack.enter_context(process([*command, f"{part}/{WARMERS}"], log)) for part in range(WARMERS)]
+        command, threads = [sys.executable, __file__, "--warm"], {"OMP_NUM_THREADS": "1"}
+        yield [stack.enter_context(process([*command, f"{n}/{WARMERS}"], log, **threads)) for n in range(WARMERS)]
 
 
 def skipped(name: str, reason: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What this machine has, what a pre-training config needs, and how to fit the one to the other.
 
-The memory model counts what autograd keeps under bfloat16. Its constant was measured on the embedded PTv3 (43 bytes a
-channel and block, Base and Large alike); real peaks depend on the scenes, so take the result as a starting point.
+The memory model counts what autograd keeps under bfloat16 (`benchmarks/memory.py` counts it too) and adds what was
+measured beyond it on a card: on an H200 with the embedded engine, Base with 1 to 12 scenes of full views and Large with
+1 to 8, it is within 5 % of the peak from 2 scenes on. Smaller scenes give smaller views: the result is an upper bound.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any
 
 GIB = float(1 << 30)
 KEPT_BYTES = 43  # per point, channel and block: inputs of the linears, norms and activations
-TRANSIENT = 1.3  # buffers of the convolutions, gradients on their way, fragmentation
-WEIGHT_BYTES = 24  # student 4 + gradient 4 + Adam 8 + teacher 4 + bfloat16 copies 4
-CONTEXT_GIB = 1.5  # CUDA itself
+TRANSIENT = 1.42  # measured over kept: the teacher's pass, features of the losses, gradients on their way
+WEIGHT_BYTES = 22  # student 4 + gradient 4 + Adam 8 + teacher 4 + bfloat16 copies
+CONTEXT_GIB = 1.5  # CUDA itself and what its allocator holds beside
+_VIEW_SCALES = {"global_view_scale": (0.4, 1.0), "local_view_scale": (0.1, 0.4)}  # of MultiViewGenerator
 POINTS_LEFT = (1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256)  # surfaces: a stride of 2 keeps a quarter of the points
 
 
@@ -71,9 +73,9 @@ def estimate_need(cfg: Mapping[str, Any], flash: bool) -> Need:
         kept += sum(depth * heads * patch * left * 2 * 2 for depth, heads, patch, left in stages)
     head = model["head"]
     level = len(blocks) - 1 - model["up_cast_level"]
-    # similarities of student and teacher, targets and a gradient, in float32
-    kept += POINTS_LEFT[level] * 4 * (4 * head["num_prototypes"] + 2 * head["hidden_channels"])
-    points = max_view_points(cfg) * (model["num_global_view"] + model["num_local_view"])
+    kept += POINTS_LEFT[level] * 2 * 2 * head["hidden_channels"]  # before and behind the activation
+    largest, local = view_sizes(cfg)
+    points = model["num_global_view"] * largest + model["num_local_view"] * local
     return Need(
         fixed=CONTEXT_GIB + WEIGHT_BYTES * count_weights(model) / GIB,
         scene=TRANSIENT * kept * points / GIB,
@@ -91,14 +93,15 @@ def count_weights(model: Mapping[str, Any]) -> float:
     return blocks + 2 * (one_head + head["embed_channels"] * head["num_prototypes"])
 
 
-def max_view_points(cfg: Mapping[str, Any]) -> int:
-    """The largest number of points of a view: ``max_size`` of the config's MultiViewGenerator."""
-    train = cfg["data"]["train"]
+def view_sizes(cfg: Mapping[str, Any]) -> tuple[int, int]:
+    """Most points of a global and of a local view, by the config's MultiViewGenerator."""
+    train, settings = cfg["data"]["train"], {}
     for part in train.get("datasets", [train]):
         for step in part.get("transform", ()):
             if step.get("type") == "MultiViewGenerator":
-                return int(step.get("max_size", 65536))
-    return 65536
+                settings = step
+    shares = (settings.get(key, default)[1] for key, default in _VIEW_SCALES.items())
+    return tuple(int(share * settings.get("max_size", 65536)) for share in shares)
 
 
 def effective_batch(cfg: Mapping[str, Any]) -> int:

@@ -46,7 +46,7 @@ hooks = [
     dict(type="WeightDecayCosine", base_value=0.04, final_value=0.1),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
-    dict(type="CheckpointSaver", save_freq=5),
+    dict(type="CheckpointSaver", save_freq=25),
     dict(type="OnlineProbe"),
 ]
 

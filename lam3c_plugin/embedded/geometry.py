@@ -8,7 +8,7 @@ look at the same points: put it into the data dictionary under ``geometry``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -240,12 +240,13 @@ class CloudGeometry:
         """
         code = self._code("z").sort().values  # on a Morton curve the points of a coarser cell stand together too
         other = self.batch[1:] != self.batch[:-1]
-        counts = []
+        ends, counts = to_device([0, *accumulate(self.sizes)], code.device), []
         for factor in factors:
             coarse = code >> (3 * (factor.bit_length() - 1))
             first = torch.ones_like(self.batch)
             first[1:] = (coarse[1:] != coarse[:-1]) | other
-            counts.append(first.new_zeros(len(self.sizes)).index_add_(0, self.batch, first))
+            # by running sums: additions to a few counters would wait for each other
+            counts.append(F.pad(first.cumsum(0), (1, 0))[ends].diff())
         for factor, sizes in zip(factors, torch.stack(counts).tolist(), strict=True):
             self.cells_by_factor[factor] = sizes
 

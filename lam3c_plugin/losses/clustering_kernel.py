@@ -2,8 +2,8 @@
 
 Sinkhorn works as a diagonal scaling over blocks of rows, and a last pass turns each block into its part of the loss and
 of the gradients: the targets are never held. Of similarities (N, K) it stores one more matrix of that size, which is
-their gradient; of embeddings and prototypes it makes the similarities again for every pass (num_iters + 1 products for
-the teacher, one for the student) and stores none.
+their gradient; of embeddings and prototypes it makes the similarities as it needs them (num_iters + 1 products for the
+teacher, or one for the rows whose exponentials it may keep; one for the student).
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from lam3c_plugin.ops.distributed import all_reduce_sum
-from lam3c_plugin.ops.sinkhorn import RowKernel, row_blocks, sinkhorn_scaling
+from lam3c_plugin.ops.products import inner_pieces, multiply, pieces, product_float32, takes_pieces
+from lam3c_plugin.ops.sinkhorn import RowKernel, row_blocks, safe_range, sinkhorn_scaling
 
+# What the teacher's exponentials may take during the forward pass where the caller does not say.
 _CACHE_BYTES_CPU = 2**30
+_CACHE_BYTES_GPU = 2**31
 
 
 @dataclass
@@ -93,7 +96,7 @@ class Settings(NamedTuple):
     student_temp: float
     teacher_temp: float
     num_iters: int
-    largest: float | None = None
+    largest: tuple[float | None, float | None] = (None, None)  # of the student's and the teacher's similarities
     stats: ClusteringStats | None = None
     retain_graph: bool = False
     max_cache: int | None = None
@@ -120,11 +123,11 @@ class FusedClustering(torch.autograd.Function):
         with torch.autocast(device.type, enabled=False):
             shape = (len(teacher), teacher.shape[1] if teacher_prototypes is None else len(teacher_prototypes))
             grads, write, cache = gradients(student, prototypes, ctx.needs_input_grad[:2], dtype, settings.max_cache)
-            rows = _rows(teacher, teacher_prototypes, dtype)
-            kernel = RowKernel(rows, shape, settings.teacher_temp, dtype, device, cache)
-            scale = sinkhorn_scaling(kernel, settings.num_iters, settings.largest)
-            rows = _rows(student, prototypes, dtype)
-            loss = fused_cross_entropy(rows, kernel, scale, weight, settings.student_temp, write, settings.stats)
+            source = logits_of(teacher, teacher_prototypes, dtype, settings.teacher_temp, settings.largest[1])
+            kernel = RowKernel(source.rows, shape, source.temperature, dtype, device, cache, source.largest)
+            scale = sinkhorn_scaling(kernel, settings.num_iters)
+            source = logits_of(student, prototypes, dtype, settings.student_temp, settings.largest[0])
+            loss = fused_cross_entropy(source, kernel, scale, weight, settings.student_temp, write, settings.stats)
         ctx.grads, ctx.retain = grads, settings.retain_graph
         ctx.dtypes = student.dtype, None if prototypes is None else prototypes.dtype
         return loss
@@ -150,14 +153,35 @@ Write = Callable[[slice, Tensor], object]
 Gradients = tuple[tuple[Tensor | None, Tensor | None], Write | None, Tensor | None]
 
 
-def _rows(values: Tensor, prototypes: Tensor | None, dtype: torch.dtype) -> Callable[[slice], Tensor]:
-    """Similarities of a slice of rows; products come in one buffer and are valid until the next call."""
+class Logits(NamedTuple):
+    """Similarities / temperature: ``rows(slice) / temperature``, no similarity beyond ``largest`` where it is known."""
+
+    rows: Callable[[slice], Tensor]
+    temperature: float
+    largest: float | None
+
+
+def logits_of(
+    values: Tensor, prototypes: Tensor | None, dtype: torch.dtype, temperature: float, largest: float | None
+) -> Logits:
+    """Logits of similarities, or of embeddings and prototypes; their products are made with the temperature in them.
+
+    Products come in one buffer and are valid until the next call.
+    """
     if prototypes is None:
-        return lambda rows: values[rows]
-    turned = prototypes.to(dtype).t()
+        return Logits(lambda rows: values[rows], temperature, largest)
+    turned = prototypes.to(dtype).div(temperature).t()
     blocks = row_blocks(len(values), turned.shape[1], values.device)
     buffer = values.new_empty((blocks[0].stop if blocks else 0, turned.shape[1]), dtype=dtype)
-    return lambda rows: torch.mm(values[rows].to(dtype), turned, out=buffer[: rows.stop - rows.start])
+    split = takes_pieces(values.device, dtype)
+    if split:
+        turned = inner_pieces(turned, 0)
+
+    def product(rows: slice) -> Tensor:
+        left, out = values[rows].to(dtype), buffer[: rows.stop - rows.start]
+        return product_float32(inner_pieces(left, 1), turned, out) if split else torch.mm(left, turned, out=out)
+
+    return Logits(product, 1.0, None if largest is None else largest / temperature)
 
 
 def _gradient_of_matrix(
@@ -167,7 +191,9 @@ def _gradient_of_matrix(
     if not needed[0]:
         return (None, None), None, None
     grad = torch.empty(student.shape, dtype=student.dtype, device=student.device)
-    return (grad, None), lambda rows, block: grad[rows].copy_(block), grad if grad.dtype == dtype else None
+    if grad.dtype == dtype:  # a block is made where the exponentials were, which is its place
+        return (grad, None), lambda rows, block: None, grad
+    return (grad, None), lambda rows, block: grad[rows].copy_(block), None
 
 
 def _gradients_of_product(
@@ -175,23 +201,32 @@ def _gradients_of_product(
 ) -> Gradients:
     """Gradients (N, D) and (K, D), to which a block goes straight on; the teacher's exponentials get ``max_cache``.
 
-    Products are dear on a CPU, which keeps the exponentials during the forward pass for as many rows as fit.
+    The exponentials are kept during the forward pass for as many rows as fit: each pass that makes them again is a
+    product more.
     """
     wide = prototypes.to(dtype)
     grads = (
         torch.empty(student.shape, dtype=dtype, device=student.device) if needed[0] else None,
         torch.zeros_like(wide) if needed[1] else None,
     )
+    split = takes_pieces(student.device, dtype)
+    wide_pieces = pieces(wide, 2) if split else []
 
     def write(rows: slice, block: Tensor) -> None:
-        if grads[0] is not None:
+        own = student[rows].to(dtype)
+        parts = pieces(block, 2) if split else []
+        if grads[0] is not None and split:
+            grads[0][rows] = multiply(parts, wide_pieces)
+        elif grads[0] is not None:
             torch.mm(block, wide, out=grads[0][rows])
-        if grads[1] is not None:
-            grads[1].addmm_(block.t(), student[rows].to(dtype))
+        if grads[1] is not None and split:
+            grads[1].add_(multiply([part.t() for part in parts], pieces(own, 2)))
+        elif grads[1] is not None:
+            grads[1].addmm_(block.t(), own)
 
     shape = (len(student), len(prototypes))
     if max_cache is None:
-        max_cache = _CACHE_BYTES_CPU * (student.device.type == "cpu")
+        max_cache = _CACHE_BYTES_CPU if student.device.type == "cpu" else _CACHE_BYTES_GPU
     kept = _rows_kept(shape, student.device, max_cache // (shape[1] * dtype.itemsize))
     cache = torch.empty((kept, shape[1]), dtype=dtype, device=student.device) if kept else None
     return grads, write if any(needed) else None, cache
@@ -204,37 +239,43 @@ def _rows_kept(shape: tuple[int, int], device: torch.device, most: int) -> int:
 
 
 def fused_cross_entropy(
-    student: Callable[[slice], Tensor],
+    student: Logits,
     kernel: RowKernel,
     scale: Tensor,
     weight: Tensor,
     student_temp: float,
-    write: Callable[[slice, Tensor], object] | None,
+    write: Write | None,
     stats: ClusteringStats | None,
 ) -> Tensor:
     """The last pass: sum_i weight_i * cross_entropy_i, 0-d, with targets and softmax made block by block.
 
     Args:
-        student: gives the student's similarities (R, K) of a slice of rows.
+        student: the student's logits.
         kernel: of the teacher, after `sinkhorn_scaling`; its cache is used up.
         scale: what `sinkhorn_scaling` gave.
         weight: (N,) of the dtype of the computation.
-        write: called with each slice and its gradient (R, K), weight / temperature * (softmax - target), valid until
-            the next call; None: no gradient wanted.
+        student_temp: the temperature in the student's logits.
+        write: called with each slice and its gradient (R, K), weight / temperature * (softmax - target), which lies
+            where the kernel had its E and is valid until the next call; None: no gradient wanted.
     """
     loss = weight.new_zeros(())
     height = kernel.blocks[0].stop if kernel.blocks else 0
-    logits, work = weight.new_empty((2, height, kernel.num_prototypes))
+    bounded, inverse = safe_range(student.largest, student.temperature), 1 / student.temperature
+    work = weight.new_empty((height, kernel.num_prototypes))
+    logits = None if bounded else torch.empty_like(work)
     if stats is not None:
         stats.start(len(weight), kernel.num_prototypes, weight.dtype, weight.device)
     for rows in kernel.blocks:
         size = rows.stop - rows.start
         target = kernel(rows)
         teacher_best = kernel.best(rows, target) if stats is not None else None
-        target.mul_(scale)  # not yet divided by its row sum
-        norm = target.sum(1)
-        similarity = student(rows).to(weight.dtype)
-        logit = torch.sub(similarity, similarity.amax(1, keepdim=True), out=logits[:size]).mul_(1 / student_temp)
+        norm = target.mul_(scale).sum(1)  # not yet divided by it
+        logit = student.rows(rows).to(weight.dtype)
+        if not bounded:
+            peak = logit.amax(1, keepdim=True).mul_(-inverse)
+            logit = torch.add(peak, logit, alpha=inverse, out=logits[:size])
+        elif inverse != 1:
+            logit = logit * inverse
         cross = torch.mul(target, logit, out=work[:size]).sum(1) / norm
         if stats is not None:
             stats.add(logit, teacher_best, torch.div(target, norm[:, None], out=work[:size]))
@@ -244,5 +285,5 @@ def fused_cross_entropy(
         if write is not None:
             factor = weight[rows] / student_temp
             prob.mul_((factor / total)[:, None])
-            write(rows, torch.addcmul(prob, target, (factor / norm)[:, None], value=-1, out=work[:size]))
+            write(rows, torch.addcmul(prob, target, (factor / norm)[:, None], value=-1, out=target))
     return loss

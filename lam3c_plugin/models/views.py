@@ -25,8 +25,10 @@ def generate_mask(coord: Tensor, offset: Tensor, mask_size: float, mask_ratio: f
         (N,) bool, True where a point is masked.
     """
     batch = offset2batch(offset)
-    lowest = coord.new_full((len(offset), 3), torch.inf)
-    lowest.scatter_reduce_(0, batch.unsqueeze(1).expand(-1, 3), coord, "amin")
+    lowest = coord.new_zeros(len(offset), 3)
+    for cloud, (start, end) in enumerate(pairwise([0, *host_values(offset)])):
+        if end > start:
+            lowest[cloud] = coord[start:end].amin(0)
     cell = ((coord - lowest[batch]) / mask_size).long()
     # one integer a cell: unique over rows would sort row by row
     extent = cell.amax(dim=0) + 1 if len(cell) else cell.new_ones(3)
@@ -34,7 +36,7 @@ def generate_mask(coord: Tensor, offset: Tensor, mask_size: float, mask_ratio: f
     patches, patch_of_point = torch.unique(key, return_inverse=True)
     num_masked = int(len(patches) * mask_ratio)
     masked = torch.zeros(len(patches), dtype=torch.bool, device=coord.device)
-    masked[torch.randperm(len(patches), device=coord.device)[:num_masked]] = True
+    masked.index_fill_(0, torch.randperm(len(patches), device=coord.device)[:num_masked], True)
     return masked[patch_of_point]
 
 

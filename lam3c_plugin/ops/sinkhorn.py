@@ -30,6 +30,11 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def safe_range(largest: float | None, temperature: float) -> bool:
+    """Whether float32 holds exp(similarity / temperature) for all similarities that ``largest`` allows."""
+    return largest is not None and 2 * largest <= _SAFE_RANGE * temperature
+
+
 def row_blocks(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
     """Slices that cut ``num_rows`` rows into blocks of a bounded number of elements."""
     size = max(1, (_BLOCK_CPU if device.type == "cpu" else _BLOCK_CUDA) // max(1, num_columns))
@@ -49,6 +54,8 @@ class RowKernel:
         temperature: > 0.
         dtype: of the computation.
         device: of the result.
+        largest: no similarity is beyond it, if known. Where float32 holds the exponentials of all such similarities,
+            the rows stay undivided, and nobody asks for their range.
         cache: (M, K) of that dtype, keeps the first M rows of E after the first pass (of N: a quarter of the
             exponentials); M is N or a number of whole blocks. None: recompute all.
     """
@@ -61,11 +68,13 @@ class RowKernel:
         dtype: torch.dtype,
         device: torch.device,
         cache: Tensor | None = None,
+        largest: float | None = None,
     ) -> None:
         self.blocks = row_blocks(*shape, device)
         self.num_prototypes, self.temperature = shape[1], temperature
         self.cache = cache
-        self.peak = torch.empty(shape[0], dtype=dtype, device=device)
+        self.bounded = safe_range(largest, temperature)
+        self.peak = torch.zeros(shape[0], dtype=dtype, device=device)
         self._rows, self._inverse = rows, 1.0 / temperature
         self._kept = 0 if cache is None else len(cache)
         self._potential: Tensor | None = None
@@ -80,8 +89,8 @@ class RowKernel:
         """The first pass over all blocks: (rows, E of these rows); fills ``peak``, the rows' maxima / temperature."""
         for rows in self.blocks:
             similarity = self._rows(rows)
-            peak = torch.amax(similarity, dim=1).to(self.peak.dtype).mul_(self._inverse)
-            self.peak[rows] = peak
+            if not self.bounded:
+                self.peak[rows] = torch.amax(similarity, dim=1).to(self.peak.dtype).mul_(self._inverse)
             yield rows, self._exponential(similarity, rows)
 
     def __call__(self, rows: slice) -> Tensor:
@@ -93,6 +102,9 @@ class RowKernel:
 
     def _exponential(self, similarity: Tensor, rows: slice) -> Tensor:
         similarity = similarity.to(self.peak.dtype)
+        if self.bounded:
+            scaled = similarity if self._inverse == 1 else similarity * self._inverse
+            return torch.exp(scaled, out=self._out(rows))
         return torch.add(-self.peak[rows, None], similarity, alpha=self._inverse, out=self._out(rows)).exp_()
 
     def logits(self, rows: slice) -> Tensor:
@@ -108,7 +120,7 @@ class RowKernel:
         return block.argmax(1) if self._potential is None else self.logits(rows).argmax(1)
 
 
-def sinkhorn_scaling(kernel: RowKernel, num_iters: int, largest: float | None = None) -> Tensor:
+def sinkhorn_scaling(kernel: RowKernel, num_iters: int) -> Tensor:
     """The prototypes' factors u (K,) after ``num_iters`` iterations, the same on every rank.
 
     The assignment of row i is ``E[i] * u / (E[i] @ u)``: the iteration ends with the rows, which makes them sum to 1.
@@ -119,7 +131,6 @@ def sinkhorn_scaling(kernel: RowKernel, num_iters: int, largest: float | None = 
     Args:
         kernel: of this rank's rows.
         num_iters: iterations, >= 1.
-        largest: no similarity is beyond it, if known: a GPU need not be asked for the range where it suffices.
     """
     if num_iters < 1:
         raise ValueError(f"num_iters={num_iters}: Sinkhorn-Knopp needs at least one iteration (LAM3C: 3)")
@@ -133,7 +144,7 @@ def sinkhorn_scaling(kernel: RowKernel, num_iters: int, largest: float | None = 
         # What underflows in a row's or a column's sum is below 1e-8 of it as long as this holds.
         fits = fits & (column.amin() >= limits.tiny ** (2 / 3) * column.amax())
         scale = column.clamp_(min=limits.tiny).reciprocal_()
-    if (largest is None or 2 * largest > _SAFE_RANGE * kernel.temperature) and not _read_back(fits):
+    if not kernel.bounded and not _read_back(fits):
         kernel.absorb(_potentials(kernel, num_iters))
         return torch.ones_like(scale)
     return scale

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
+from lam3c_plugin.embedded.ptv3 import sparse_conv
 from lam3c_plugin.embedded.ptv3.rows import expand_rows, group_by_key, group_max, group_mean, group_sum
 from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map, submanifold_conv3d
 
@@ -54,6 +56,14 @@ def operands(rows, c_in, c_out, seed=0, dtype=torch.float64):
     return [t.requires_grad_() for t in (x, weight, bias)]
 
 
+@pytest.fixture(params=[False, True], ids=["by entry", "gathered"])
+def _way(request, monkeypatch):
+    """The way of a CPU, and that of half precision on a GPU, in chunks of a few cells."""
+    monkeypatch.setattr(sparse_conv, "_gathers", lambda x: request.param)
+    monkeypatch.setattr(sparse_conv, "_GATHERED_BYTES", 20_000)
+
+
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("sizes", [[60], [1], [40, 1, 25], [3, 90]])
 @pytest.mark.parametrize("unique", [True, False], ids=["unique", "shared"])
 def test_fast_equals_plain_in_values_and_gradients(sizes, unique):
@@ -70,12 +80,14 @@ def test_fast_equals_plain_in_values_and_gradients(sizes, unique):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.usefixtures("_way")
 def test_gradcheck():
     cells, batch = clouds([12, 7], extent=3)
     kmap = kernel_map(CloudGeometry.from_cells(cells, batch, [12, 7]))
     assert torch.autograd.gradcheck(lambda *inputs: submanifold_conv3d(*inputs, kmap), operands(19, 2, 3))
 
 
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("offset", [(1, 0, 0), (0, -1, 1), (-1, -1, -1), (1, 1, -1), (0, 0, 1)])
 def test_entry_meets_the_neighbour_at_its_offset(offset):
     cells = torch.tensor([[1, 1, 1], [1 + offset[0], 1 + offset[1], 1 + offset[2]]])
@@ -86,6 +98,7 @@ def test_entry_meets_the_neighbour_at_its_offset(offset):
     assert submanifold_conv3d(x, weight, None, kmap).flatten().tolist() == [10.0, 0.0]
 
 
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("extent", [2, 3, 7, 8])
 def test_rows_ends_and_cloud_ends_are_not_neighbours(extent):
     """Cells at opposite ends of rows, planes and clouds: the keys next to each other are not the cells."""
@@ -100,6 +113,7 @@ def test_rows_ends_and_cloud_ends_are_not_neighbours(extent):
     assert kmap.num_pairs == (len(cells) if extent > 2 else 2 * 64)
 
 
+@pytest.mark.usefixtures("_way")
 def test_without_coordinates_the_lowest_row_represents_a_cell():
     cells = torch.tensor([[0, 0, 1], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
     kmap = kernel_map(CloudGeometry.from_cells(cells, torch.zeros(4).long(), [4]))
@@ -112,6 +126,7 @@ def test_without_coordinates_the_lowest_row_represents_a_cell():
     assert x.grad.flatten().tolist() == [2.0 + 4.0, 2.0, 0.0, 0.0]
 
 
+@pytest.mark.usefixtures("_way")
 def test_bfloat16_is_summed_in_float32():
     cells, batch = clouds([200], extent=7)
     kmap = kernel_map(CloudGeometry.from_cells(cells, batch, [200]))
@@ -122,6 +137,7 @@ def test_bfloat16_is_summed_in_float32():
     torch.testing.assert_close(out.float(), wanted, atol=0.15, rtol=0.02)  # products are rounded once, sums up to 60
 
 
+@pytest.mark.usefixtures("_way")
 def test_runs_repeat_to_the_bit():
     cells, batch = clouds([400], extent=6)
     kmap = kernel_map(CloudGeometry.from_cells(cells, batch, [400]))
@@ -131,6 +147,15 @@ def test_runs_repeat_to_the_bit():
         out = submanifold_conv3d(*tensors, kmap)
         results.append([out, *torch.autograd.grad(out.square().sum(), tensors)])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_half_precision_on_a_gpu_gathers():
+    x = torch.empty(1, dtype=torch.bfloat16)
+    assert not sparse_conv._gathers(x)
+    with FakeTensorMode():
+        cuda = torch.empty(1, device="cuda")
+        assert sparse_conv._gathers(cuda.bfloat16())
+        assert not sparse_conv._gathers(cuda)  # float32 has no such tensor cores: the least arithmetic
 
 
 def test_group_reductions():

@@ -58,7 +58,7 @@ def test_rows_and_their_gradients(device, dtype):
     results = []
     for where in ("cpu", device):
         groups = group_by_key(keys.to(where), len(keys.unique()))
-        leaf = values.to(where).requires_grad_()
+        leaf = values.to(where, copy=True).requires_grad_()  # a copy: one leaf for each device
         most = group_max(leaf, groups)
         expand_rows(most, groups).float().square().sum().backward()
         sums = group_sum(leaf.detach(), groups), group_mean(leaf.detach(), groups)

@@ -12,7 +12,7 @@ from lam3c_plugin.losses import (
     clustering_loss_from_embeddings,
     clustering_loss_reference,
 )
-from lam3c_plugin.ops import sinkhorn
+from lam3c_plugin.ops import products, sinkhorn
 
 TEMPS = (0.1, 0.05)
 
@@ -129,7 +129,42 @@ def test_a_wide_range_equals_float64(largest, max_cache, monkeypatch):
 
 def test_a_known_range_changes_nothing_and_asks_for_nothing(monkeypatch):
     student, teacher, prototypes, other, batch = inputs([30, 10])
-    want = clustering_loss(Similarity(student, prototypes), Similarity(teacher, other), batch, *TEMPS)
+    leaf = student.clone().requires_grad_()
+    want = clustering_loss(Similarity(leaf, prototypes), Similarity(teacher, other), batch, *TEMPS)
+    want_grad = torch.autograd.grad(want, leaf)
     monkeypatch.setattr(sinkhorn, "_read_back", lambda flag: pytest.fail("asked for the range"))
-    got = clustering_loss(Similarity(student, prototypes), Similarity(teacher, other, 1.0), batch, *TEMPS)
-    assert torch.equal(got, want)
+    got = clustering_loss(Similarity(leaf, prototypes, 1.0), Similarity(teacher, other, 1.0), batch, *TEMPS)
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(got, leaf), want_grad, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("max_cache", [None, 0])
+def test_products_of_bfloat16_pieces_are_float32s(max_cache, monkeypatch):
+    """What a GPU does, its products emulated: bfloat16 factors, float32 sums."""
+    monkeypatch.setattr(clustering_kernel, "takes_pieces", lambda device, dtype: True)
+    monkeypatch.setattr(clustering_kernel, "product_float32", emulated)
+    monkeypatch.setattr(products, "product_float32", emulated)
+    student, teacher, prototypes, other, batch = inputs([900, 0, 300, 1, 799], prototypes=300)
+    ours = partial(clustering_loss_from_embeddings, max_cache=max_cache)
+    got = value_and_grads(ours, student, teacher, prototypes, other, batch)
+    exact = [tensor.double() for tensor in (student, teacher, prototypes, other)]
+    want = value_and_grads(reference, *exact, batch)
+    assert float(got[0]) == pytest.approx(float(want[0]), rel=1e-6)
+    for mine, theirs in zip(got[1:], want[1:], strict=True):
+        assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-5  # 2^-17 an element; the bar of tests/gpu
+
+
+def emulated(left, right, out=None):
+    assert left.dtype == right.dtype == torch.bfloat16
+    return torch.mm(left.float(), right.float(), out=out)
+
+
+def test_pieces_and_products_of_them():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (F.normalize(torch.randn(50, 200, generator=generator), dim=1) for _ in range(2))
+    for number, rest in ((1, 2**-9), (2, 2**-17), (3, 2**-25)):
+        assert float((sum(p.double() for p in products.pieces(a, number)) - a.double()).abs().max()) <= rest
+    exact = a.double() @ b.double().t()
+    found = emulated(products.inner_pieces(a, 1), products.inner_pieces(b.t(), 0))
+    assert float((found - exact).abs().max()) < 3e-7  # one bfloat16 product: 1e-3
+    assert not products.takes_pieces(torch.device("cpu"), torch.float32)

@@ -6,6 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from lam3c_plugin.embedded.ptv3 import patch_attention, submanifold_conv3d
+from lam3c_plugin.embedded.ptv3.blocks import BranchNorm
 from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock
 from lam3c_plugin.embedded.ptv3.rows import Groups, expand_rows, group_max, group_mean, take_rows
 from lam3c_plugin.embedded.ptv3.sparse_conv import KernelMap, Tap
@@ -51,6 +52,13 @@ def test_rows_and_convolution_keep_device_and_type(feat):
     for shape, values in results.items():
         for value in values:
             assert (tuple(value.shape), value.device.type, value.dtype) == (shape, "cuda", feat.dtype)
+
+
+def test_a_branch_ends_in_its_type_and_the_sum_in_float32(feat):
+    norm = BranchNorm(32, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        out = norm(feat)
+        assert (out.dtype, (feat.float() + out).dtype) == (feat.dtype, torch.float32)
 
 
 @pytest.mark.parametrize("upcast", [False, True])

@@ -118,7 +118,7 @@ hooks = [
     dict(type="InformationWriter"),
     dict(type="CollapseMonitor", interval=50),
     dict(type="FeaturePictures"),
-    dict(type="CheckpointSaver", save_freq=5),
+    dict(type="CheckpointSaver", save_freq=25),
     dict(type="OnlineProbe"),
 ]
 

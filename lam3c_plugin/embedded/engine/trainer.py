@@ -6,6 +6,7 @@ import inspect
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -246,17 +247,22 @@ class Trainer:
                     remember(batch[key], value.tolist())  # so that nobody has to wait for the GPU to tell
         if self.accumulated == 0:
             self.optimizer.zero_grad()
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=bool(self.cfg.enable_amp)):
-            output = self.model(batch)
-            loss = output["loss"] / self.cfg.gradient_accumulation_steps
-        (self.scaler.scale(loss) if self.scaler is not None else loss).backward()
+        last = self.accumulated + 1 >= self.cfg.gradient_accumulation_steps
+        alone = isinstance(self.model, DistributedDataParallel) and not last
+        with self.model.no_sync() if alone else nullcontext():  # ranks add up their gradients once a step
+            with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=bool(self.cfg.enable_amp)):
+                output = self.model(batch)
+                loss = output["loss"] / self.cfg.gradient_accumulation_steps
+            (self.scaler.scale(loss) if self.scaler is not None else loss).backward()
         self.accumulated += 1
-        if self.accumulated >= self.cfg.gradient_accumulation_steps:
+        if last:
             self._optimizer_step()
             self.accumulated = 0
         if self.cfg.empty_cache and self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.comm_info["model_output_dict"] = output
+        self.comm_info["model_output_dict"] = {
+            key: value.detach() if isinstance(value, torch.Tensor) else value for key, value in output.items()
+        }
 
     def _optimizer_step(self) -> None:
         if self.scaler is not None:

@@ -22,10 +22,17 @@ class HookBase:
         """At the start of every epoch."""
 
     def before_step(self) -> None:
-        """Before every micro-batch; ``trainer.comm_info["input_dict"]`` is the batch, still on the CPU."""
+        """Before every micro-batch; ``trainer.comm_info["input_dict"]`` is the batch, still on the CPU.
+
+        After a step that was left out, the next one comes with the same `trainer.step`.
+        """
 
     def after_step(self) -> None:
-        """After every micro-batch; ``trainer.comm_info["model_output_dict"]`` is what the model gave."""
+        """After every micro-batch; ``trainer.comm_info["model_output_dict"]`` is what the model gave, detached.
+
+        Also after a step that was left out (an overflow of float16): then neither `trainer.step` nor any schedule has
+        moved.
+        """
 
     def after_epoch(self) -> None:
         """At the end of every epoch."""

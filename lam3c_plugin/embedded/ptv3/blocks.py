@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lam3c_plugin.embedded.ptv3.attention import SerializedAttention
 from lam3c_plugin.embedded.ptv3.sparse_conv import SubmanifoldConv3d
@@ -21,6 +22,20 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
+
+
+class BranchNorm(nn.LayerNorm):
+    """LayerNorm at the end of a branch; on a GPU half precision stays half precision, its statistics are float32.
+
+    Autocast would read it as float32 and write float32, twice the bytes, for a sum that is float32 anyway: the features
+    that the branch is added to.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cuda or x.dtype == torch.float32:
+            return super().forward(x)
+        with torch.autocast("cuda", enabled=False):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 class DropPath(nn.Module):
@@ -85,7 +100,7 @@ class Block(PointModule):
         super().__init__()
         self.pre_norm = pre_norm
         self.cpe = PointSequential(
-            SubmanifoldConv3d(channels, channels), nn.Linear(channels, channels), nn.LayerNorm(channels)
+            SubmanifoldConv3d(channels, channels), nn.Linear(channels, channels), BranchNorm(channels)
         )
         self.norm1 = PointSequential(nn.LayerNorm(channels))
         self.ls1 = PointSequential(self._scale(channels, layer_scale))

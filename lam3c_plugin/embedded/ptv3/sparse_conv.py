@@ -8,11 +8,18 @@ and shared by its blocks; half of them are enough, since a pair seen from its ot
 `CloudGeometry.within`, which is the nearest to the cell's centre where coordinates are known. Neighbours read
 the representative's features, and every point reads the representatives around it, the centre entry that of its own
 cell. Points of one cell therefore get the same result, and the features of the others do not enter the convolution.
+
+**Two ways of multiplying.** `_SubmanifoldConv` visits the 27 entries one after the other and multiplies the pairs that
+exist: the least arithmetic. `_GatheredConv` lays all 27 neighbours of a cell side by side, zeros where there is none,
+and multiplies once: three times the arithmetic on a surface, which tensor cores do in less time than the other way
+needs to start its kernels and add its parts in float32. Half precision on a GPU takes the second, all else the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +35,7 @@ from lam3c_plugin.ops.device import true_rows
 CENTRE = 13  # of the 27 kernel entries, entry (a, b, c) being number 9 a + 3 b + c at offset (a - 1, b - 1, c - 1)
 # The offsets above the centre, number 14 to 26, in four columns along z and the upper half of the centre's own.
 _COLUMNS = ((0, 1), (1, -1), (1, 0), (1, 1))
+_GATHERED_BYTES = 2**28  # of neighbours side by side: enough to fill a GPU, little beside what a step keeps
 
 
 class Tap(NamedTuple):
@@ -38,7 +46,8 @@ class Tap(NamedTuple):
     upper: Tensor  # (P,) int32, each cell at most once
 
 
-class KernelMap(NamedTuple):
+@dataclass(frozen=True)
+class KernelMap:
     """Which cells a 3x3x3 kernel joins. Cells are numbered by cloud, x, y, z."""
 
     num_cells: int
@@ -49,6 +58,18 @@ class KernelMap(NamedTuple):
     def num_pairs(self) -> int:
         """Pairs over all 27 entries: the multiply-adds of the convolution are this times C_in times C_out."""
         return self.num_cells + 2 * sum(tap.lower.shape[0] for tap in self.taps)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """(cells, 27) int32: the cell that each entry meets, `num_cells` where there is none; needs a tap."""
+        lower, upper = (torch.cat(parts).long() for parts in zip(*[tap[1:] for tap in self.taps], strict=True))
+        entry = torch.cat([torch.full_like(tap.lower, tap.entry) for tap in self.taps])
+        table = torch.full((self.num_cells * 27,), self.num_cells, dtype=torch.int32, device=lower.device)
+        table.index_copy_(0, lower * 27 + entry, upper.int())
+        table.index_copy_(0, upper * 27 + 2 * CENTRE - entry, lower.int())
+        table = table.view(-1, 27)
+        table[:, CENTRE] = torch.arange(self.num_cells, device=lower.device)
+        return table
 
 
 def kernel_map(geometry: CloudGeometry) -> KernelMap:
@@ -164,6 +185,60 @@ class _SubmanifoldConv(Function):
         )
 
 
+class _GatheredConv(Function):
+    """Over cells: all neighbours of a chunk of cells side by side, (cells, 27 C), and one product.
+
+    The cell met at an entry meets this one at the opposite entry: the gradient of ``x`` is again such a convolution, of
+    the output's gradient, and the same gathered rows give the weight's. Nothing is scattered, every sum is a product's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kmap: KernelMap) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.kmap, ctx.bias_type = kmap, None if bias is None else bias.dtype
+        turned, out = weight.flatten(1).t(), x.new_empty(x.shape[0], weight.shape[0])
+        for rows, gathered in _gathered(x, kmap):
+            if bias is None:
+                torch.mm(gathered, turned, out=out[rows])
+            else:
+                torch.addmm(bias.to(x.dtype), gathered, turned, out=out[rows])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        want_x, want_w, want_b, _ = ctx.needs_input_grad
+        # entry by entry from the other end, (27 C_out, C_in)
+        turned = weight.flatten(1, 3).flip(1).transpose(0, 1).flatten(0, 1)
+        grad_x = torch.empty_like(x) if want_x else None
+        grad_w = torch.zeros(turned.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        for rows, gathered in _gathered(grad, ctx.kmap):
+            if want_x:
+                torch.mm(gathered, turned, out=grad_x[rows])
+            if want_w:
+                grad_w += gathered.t() @ x[rows]
+        return (
+            grad_x,
+            grad_w.unflatten(0, (27, -1)).transpose(0, 1).flip(1).to(weight.dtype).view_as(weight) if want_w else None,
+            grad.sum(0, dtype=ctx.bias_type) if want_b else None,
+            None,
+        )
+
+
+def _gathers(x: Tensor) -> bool:
+    return x.is_cuda and x.dtype in (torch.bfloat16, torch.float16)
+
+
+def _gathered(values: Tensor, kmap: KernelMap) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of cells and their neighbours' values side by side, (cells, 27 C), zeros where there is no neighbour."""
+    padded = torch.cat([values, values.new_zeros(1, values.shape[1])])
+    height = max(1, _GATHERED_BYTES // (27 * values.shape[1] * values.element_size()))
+    for start in range(0, kmap.num_cells, height):
+        rows = slice(start, min(start + height, kmap.num_cells))
+        yield rows, padded.index_select(0, kmap.neighbours[rows].view(-1)).view(rows.stop - start, -1)
+
+
 def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: KernelMap) -> Tensor:
     """Submanifold 3x3x3 convolution of point features.
 
@@ -176,10 +251,11 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
     Returns:
         (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias.
     """
+    convolve = _GatheredConv.apply if kmap.taps and _gathers(x) else _SubmanifoldConv.apply
     if kmap.points is None:
-        return _SubmanifoldConv.apply(x, weight, bias, kmap)
+        return convolve(x, weight, bias, kmap)
     representative = take_rows(x, kmap.points.first)
-    return expand_rows(_SubmanifoldConv.apply(representative, weight, bias, kmap), kmap.points)
+    return expand_rows(convolve(representative, weight, bias, kmap), kmap.points)
 
 
 class SubmanifoldConv3d(PointModule):

@@ -1,0 +1,89 @@
+"""What autograd keeps of a LAM3C training step, in bytes a point of its views; runs on a CPU.
+
+    python benchmarks/memory.py --config pretrain-lam3c-v1m1-0-base --points 2000
+
+`lam3c_plugin.machine` estimates the same from a config. A card needs more at its peak (`machine.TRANSIENT`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["LAM3C_ENGINE"] = "embedded"
+from benchmarks.lam3c_step import CONFIGS, make_batch
+from lam3c_plugin.host import Config, build_model
+from lam3c_plugin.machine import GIB, TRANSIENT, estimate_need, view_sizes
+
+LOCAL = 0.4  # points of a local view over those of a global one, at most
+
+
+def kept_bytes(run: Callable[[], object], parameters: set[int]) -> int:
+    """Bytes of the storages that autograd saves while ``run`` goes, each once.
+
+    Args:
+        run: builds the graph; what it returns is held until all is counted.
+        parameters: addresses of storages that do not count.
+    """
+    seen: dict[int, int] = {}
+    held = []  # a storage that is freed would lend its address to another
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            seen[storage.data_ptr()] = storage.nbytes()
+            held.append(tensor.detach())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held.append(run())
+    return sum(seen.values())
+
+
+def measure(name: str, points: int) -> tuple[float, int]:
+    """Bytes a point kept by a forward pass under bfloat16, and the points of a scene's views.
+
+    It is what a second scene adds: the weights' copies in bfloat16 are the same for one scene and for two.
+    """
+    torch.manual_seed(0)
+    config = Config.fromfile(str(CONFIGS / f"{name}.py"))
+    model = build_model(dict(config.model)).train()
+    model.set_step(0, 100)
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    found = []
+    for scenes in (1, 2):
+        batch = make_batch(scenes, points, "cpu", int(LOCAL * points))
+
+        def run(batch: dict[str, Tensor] = batch) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return model(batch)["loss"]
+
+        found.append((kept_bytes(run, own), len(batch["global_coord"]) + len(batch["local_coord"])))
+    (one, few), (two, many) = found
+    return (two - one) / (many - few), few
+
+
+def main() -> None:
+    """Print the count beside the estimate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="pretrain-lam3c-v1m1-0-base")
+    parser.add_argument("--points", type=int, default=2000, help="of a global view")
+    args = parser.parse_args()
+    kept, points = measure(args.config, args.points)
+    config = Config.fromfile(str(CONFIGS / f"{args.config}.py"))
+    largest, local = view_sizes(config)
+    full = config.model["num_global_view"] * largest + config.model["num_local_view"] * local
+    estimated = estimate_need(config, True).scene * GIB / TRANSIENT / full
+    print(f"{args.config}: {kept:,.0f} bytes a point kept ({points} points a scene), {estimated:,.0f} estimated")
+
+
+if __name__ == "__main__":
+    main()
