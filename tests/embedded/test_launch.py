@@ -93,6 +93,16 @@ def test_two_ranks_train_as_one(tmp_path):
     assert len(losses(tmp_path / "two")) == 2 * len(losses(tmp_path / "one"))  # every rank writes into it here
 
 
+def test_two_ranks_accumulate_as_one(tmp_path):
+    """Gradients of the micro-batches before the last are added up over the ranks with the last one's."""
+    settings = dict(FIXED, gradient_accumulation_steps=2)
+    run_rank(load_config(write_config(tmp_path / "one", **settings)))
+    run("--config-file", write_config(tmp_path / "two", **settings), "--num-gpus", 2)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for key, value in one.items():
+        torch.testing.assert_close(value, two[key], rtol=1e-5, atol=1e-6)
+
+
 def test_two_ranks_stop_together(tmp_path):
     """The launcher gets the signal; both ranks finish the same step and one checkpoint is written."""
     file = write_config(tmp_path, hooks=slow_hooks(tmp_path), epoch=12)
