@@ -44,7 +44,8 @@ def find_holes(
     holes = [(0.0, float(times[0]))] if times[0] > max(most, LEAST_HOLE) else []
     for start, stop, length in zip(times, after, covered, strict=True):
         if stop - start > max(most, 1.6 * length):
-            holes.append((float(start + max(step, length)), float(stop)))
+            stands_for = max(step, length) if known else length or step
+            holes.append((float(start + stands_for), float(stop)))
     return _within(holes, stated - len(times) * step) if is_regular and stated > 0 else holes
 
 
