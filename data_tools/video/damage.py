@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-REGULAR = 0.9  # share of the gaps that are about the usual one, where frames come regularly
+REGULAR = (
+    0.85  # share of the gaps (those that are no hole anyway) that are about the usual one, where frames come regularly
+)
 LEAST_HOLE = 0.5  # seconds, where they do not
 Hole = tuple[float, float]
 
@@ -32,8 +34,9 @@ def find_holes(
         return [(0.0, stated)] if stated > 0 else []
     gaps = np.diff(times if packets is None or len(packets) < len(times) else packets)
     step = float(np.median(gaps)) if len(gaps) else 0.0
-    is_regular = len(gaps) >= 3 and float(np.mean((gaps > 0.7 * step) & (gaps < 1.5 * step))) >= REGULAR
     known = len(gaps) >= 3  # else the step may be a hole itself
+    short = gaps[gaps <= max(LEAST_HOLE, 3 * step)]
+    is_regular = known and float(np.mean((short > 0.7 * step) & (short < 1.5 * step))) >= REGULAR
     most = 1.6 * step if is_regular else max(LEAST_HOLE, (3 if known else 1.6) * step)
     end = max(stated, float(times[-1]) + step)
     after = np.append(times[1:], end)
@@ -41,7 +44,8 @@ def find_holes(
     holes = [(0.0, float(times[0]))] if times[0] > max(most, LEAST_HOLE) else []
     for start, stop, length in zip(times, after, covered, strict=True):
         if stop - start > max(most, 1.6 * length):
-            holes.append((float(start + max(step, length)), float(stop)))
+            stands_for = max(step, length) if known else length or step
+            holes.append((float(start + stands_for), float(stop)))
     return _within(holes, stated - len(times) * step) if is_regular and stated > 0 else holes
 
 

@@ -25,6 +25,8 @@ def test_holes_of_a_regular_video():
     ]
     assert find_holes(np.zeros(0), 4.0) == [(0.0, 4.0)]
     assert find_holes(times[:1], 0.0) == []
+    # of two pictures the gap tells little: they stand for as long as the file shows them
+    assert find_holes(times[:5:4], 12.0, np.full(2, 0.1)) == [(pytest.approx(0.5), 12.0)]
 
 
 def test_pictures_lost_one_by_one_are_counted_by_their_packets():
