@@ -164,7 +164,6 @@ def kill_workers(left, stop):
                 left[0] -= 1
 
 
-@pytest.mark.slow
 def test_a_run_whose_last_gpu_is_lost_ends_with_what_it_could_do(tmp_path, monkeypatch, calls, capsys):
     monkeypatch.setattr(ray_executor.RayExecutor, "__init__", _impatient(ray_executor.RayExecutor.__init__))
     videos, out = make_videos(tmp_path / "videos", a="room 3 1 hang:1"), tmp_path / "out"
