@@ -96,6 +96,7 @@ class RayExecutor:
         self._retried: set[tuple[str, str]] = set()
         self._count = itertools.count()
         self._cpus = self._gpus = 0
+        self._has_gpus = bool(gpus)  # or had: what GPUs began is not gone on with on CPUs
         self._looked = -LOOK_SECONDS
         self._alive = dict.fromkeys(self._queues, time.monotonic())  # when a kind last had a worker
         self._had: set[str] = set()
@@ -143,7 +144,7 @@ class RayExecutor:
         """Actors of a kind to have: one more than there are GPUs, for a cluster grows when something waits for it."""
         if kind == "net":
             return 1
-        if self._gpus or self._most_gpus:
+        if self._has_gpus:
             return self._gpus + 1 if self._most_gpus is None else min(self._gpus + 1, self._most_gpus)
         return max(1, self._cpus // 2) if self._cpus else 0  # their model is what takes long to load
 
@@ -154,6 +155,7 @@ class RayExecutor:
             return
         self._looked, resources = now, self.ray.cluster_resources()
         self._cpus, self._gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        self._has_gpus = self._has_gpus or self._gpus > 0
         for kind, queue in self._queues.items():
             if self._workers(kind):
                 self._alive[kind] = now
@@ -175,7 +177,7 @@ class RayExecutor:
         """An actor; it is given calls as soon as it has its place."""
         share: dict[str, Any] = {"num_cpus": self._share if kind == "gpu" else 0}
         environment = self._environment
-        if kind == "gpu" and self._gpus:
+        if kind == "gpu" and self._has_gpus:
             share["num_gpus"] = 1
             environment = {"env_vars": {**environment["env_vars"], GPU_SLOT: "of Ray"}}
         actor = self.ray.remote(max_restarts=0, max_task_retries=0, runtime_env=environment, **share)(_Holder).remote()
