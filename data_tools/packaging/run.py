@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,8 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
         names = ", ".join(map(str, paths))
         raise ValueError(f"{names}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
     listed = [file for path, found in inside.items() for file in found or [path]]
-    return sorted({file.resolve(): file for file in reversed(listed)}.values(), key=lambda p: str(p.resolve()))
+    by_place = {os.path.realpath(file): file for file in reversed(listed)}  # which bears links to themselves
+    return [file for _, file in sorted(by_place.items())]
 
 
 def plan(paths: Sequence[Path], out: Path, split: str, val_share: float) -> list[Job]:
