@@ -10,7 +10,6 @@ from pathlib import Path
 
 from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
-from data_tools.clouds.notes import grouped_notes
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
 from data_tools.stages.record import StageRecord
@@ -164,6 +163,4 @@ def print_table(records: Sequence[StageRecord]) -> int:
         points = f"{row['points']:,}" if row["points"] else "-"
         state = "as before" if record.skipped else record.status
         print(f"{record.item:32} {state:9} {points:>9}  {size:18} {row['unit']:9} {row['up']:20} {notes}")
-    for line in grouped_notes((record.item, record.notes) for record in records):
-        print(f"note: {line}")
-    return print_records(records)
+    return print_records(records, "cloud")

@@ -143,6 +143,10 @@ def test_wrong_arguments(tmp_path):
     assert done.returncode == 2
     assert "holds no cloud" in done.stderr
     assert cli(tmp_path, "--out", tmp_path / "out", "--val-share", "2").returncode == 2
+    for split in ("../elsewhere", "", "a/b", ".hidden"):
+        refused = cli(tmp_path, "--out", tmp_path / "out", "--split", split)
+        assert refused.returncode == 2
+        assert "must be the plain name of a folder" in refused.stderr
     help_text = cli("--help").stdout
     assert "--val-share" in help_text
     assert "python data_tools/package.py" in help_text
