@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lam3c_plugin.errors import ConfigError
 from lam3c_plugin.host import LOSSES, MODELS, Point, PointModel, build_model
 from lam3c_plugin.losses import ClusteringStats, Similarity, SinkhornClusteringLoss
 from lam3c_plugin.models.sinkhorn_head import SinkhornHead
@@ -264,7 +263,7 @@ class LAM3C(PointModel):
                 grid_size=data_dict["grid_size"].view(-1)[0],
             )
         except KeyError as error:
-            raise ConfigError(
+            raise KeyError(
                 f"the batch has no {error}: the pre-training transform must end with MultiViewGenerator, ToTensor, "
                 f"Update(grid_size) and Collect (see configs/lam3c/_base_); it has {sorted(data_dict)}"
             ) from error

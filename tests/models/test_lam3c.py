@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
-from lam3c_plugin.errors import ConfigError
 from lam3c_plugin.host import LOSSES, MODELS, Config, build_model
 from lam3c_plugin.losses import SinkhornClusteringLoss, clustering_loss
 from lam3c_plugin.models import SinkhornHead
@@ -292,7 +291,7 @@ def test_bad_arguments(changes, message):
 
 def test_incomplete_batch_names_what_is_missing(batch):
     del batch["local_feat"]
-    with pytest.raises(ConfigError, match="local_feat"):
+    with pytest.raises(KeyError, match="local_feat"):
         make_model()(batch)
 
 
