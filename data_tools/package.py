@@ -26,6 +26,7 @@ if not __package__:
 from data_tools.packaging.clouds import LICENSES, UNITS, UPS, PackageSettings, package_cloud
 from data_tools.packaging.run import find_clouds, print_table, run_all
 from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.splits import check_split
 
 __all__ = ["PackageSettings", "main", "package_cloud"]
 
@@ -76,6 +77,7 @@ def _run(args: argparse.Namespace) -> int:
         )
         if not 0 <= args.val_share < 1:
             raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
+        check_split(args.split)
         found = find_clouds(args.clouds, args.out)
     license_note = LICENSES.get(args.license.lower(), args.license)
     jobs = max(1, args.jobs)

@@ -105,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
     records = run_items("segment", videos, work, lambda item: item[0], max(1, args.jobs), "video")
     scenes = sum(record.result.get("scenes", 0) for record in records)
     print(f"{scenes} scenes in {args.work / 'segments'}")
-    return print_records(records)
+    return print_records(records, "video")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,9 @@ case $OVERWRITE in true | false) ;; *) fail "-o $OVERWRITE: true or false" ;; es
 [ "$RESUME$OVERWRITE" != truetrue ] || fail "-r goes on with a run and -o deletes it: give one of them"
 choose_engine
 find_config
+case /$DATASET/$EXP_NAME/ in # -o true deletes the folder: never exp, never one outside
+    *//* | */./* | */../*) fail "-d '$DATASET' -n '$EXP_NAME': names of folders are needed" ;;
+esac
 EXP_DIR=exp/$DATASET/$EXP_NAME
 LAST=$EXP_DIR/model/model_last.pth
 

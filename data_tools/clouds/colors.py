@@ -10,6 +10,8 @@ BEYOND = 1.5  # times full brightness; nearer values are overshoot of a filter o
 GROSS = 10.0  # times full brightness: more than strays there belong to a wider range
 OVEREXPOSED_SHARE = 0.25  # of the values may be beyond the range where next to none is grossly so
 SAMPLE = 3_000_000
+DARK = 16  # of 255: a channel with hardly a value above this is told
+SIGNED = {1: "unsigned bytes 0..255", 2: "unsigned 16 bit"}  # what signed integers of so many bytes are taken as
 
 
 def color_span(values: np.ndarray) -> tuple[float, float]:
@@ -57,12 +59,28 @@ def color_to_uint8(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
         values: (N, 3) of any numeric type: 0..255, 0..1, -1..1 (floats) or 0..65535.
 
     Returns:
-        (N, 3) uint8, and notes in words: the range taken, values clipped, values that are not finite (now 0).
+        (N, 3) uint8, and notes in words: the range taken, values clipped, values that are not finite (now 0), and
+        channels that are all but black, since then the range may be another.
     """
+    color, notes = _to_uint8(values)
+    top = np.quantile(color[:: max(1, len(color) // 100_000)], 0.99, axis=0) if len(color) else np.full(3, 255)
+    dark = [name for name, value in zip(("red", "green", "blue"), top, strict=True) if value < DARK]
+    if dark:
+        words = "colour" if len(dark) == 3 else " and ".join(dark)
+        notes.append(
+            f"{words} all but black (99 % up to {max(top[top < DARK]):.0f} of 255): check the range in the file"
+        )
+    return color, notes
+
+
+def _to_uint8(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if values.dtype == np.uint8 or values.size == 0:
         return values.astype(np.uint8), []
-    if values.dtype == np.int8 and (values < 0).any():
-        return values.view(np.uint8), ["colour is declared signed, taken as unsigned bytes 0..255"]
+    if values.dtype.kind == "i" and values.dtype.itemsize in SIGNED:
+        negative = (values < 0).sum()
+        if negative > (0 if values.dtype.itemsize == 1 else STRAY_SHARE * values.size):
+            color, notes = _to_uint8(values.astype(values.dtype.newbyteorder("=")).view(f"u{values.dtype.itemsize}"))
+            return color, [f"colour is declared signed, taken as {SIGNED[values.dtype.itemsize]}", *notes]
     number = values.astype(np.float64)
     notes: list[str] = []
     bad = int((~np.isfinite(number)).sum())

@@ -62,7 +62,11 @@ def pick(names: Mapping[str, str], wanted: Sequence[str], what: str, notes: list
 
 def unused(names: Mapping[str, str], known: Iterable[str], beginnings: tuple[str, ...] = ()) -> list[str]:
     """A note of the file's names that no rule knows (a misspelt label column, perhaps), or none."""
-    left = [name for plain, name in names.items() if plain not in set(known) and not plain.startswith(beginnings)]
+    left = [
+        name or "(a column without a name)"
+        for plain, name in names.items()
+        if plain not in set(known) and not plain.startswith(beginnings)
+    ]
     more = f" and {len(left) - 6} more" if len(left) > 6 else ""
     return [f"not used: {', '.join(left[:6])}{more}"] if left else []
 
@@ -70,7 +74,8 @@ def unused(names: Mapping[str, str], known: Iterable[str], beginnings: tuple[str
 def whole_labels(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray | None:
     """Labels (N,) int32 of any numeric type; None, with a note, where more than a few hold fractions.
 
-    Values that are no whole numbers, or beyond int32 (such as an unsigned -1), become -1, counted in a note.
+    Values that are no whole numbers, below -1 (an ignored -100) or beyond int32 (an unsigned -1) become -1, counted in
+    a note.
     """
     number = np.asarray(values, dtype=np.float64).reshape(-1)
     with np.errstate(invalid="ignore"):
@@ -78,7 +83,8 @@ def whole_labels(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray 
     if fraction.sum() > 0.05 * number.size:
         notes.append(f"{name!r} holds fractions: not taken for labels")
         return None
-    known = np.isfinite(number) & (np.abs(number) <= np.iinfo(np.int32).max) & ~fraction
+    with np.errstate(invalid="ignore"):
+        known = (number > -1.5) & (number <= np.iinfo(np.int32).max) & ~fraction
     if not known.all():
         notes.append(f"{int((~known).sum())} values of {name!r} are no labels: now -1, unknown")
     return np.where(known, np.rint(np.where(known, number, -1)), -1).astype(np.int32)
@@ -160,13 +166,32 @@ def _centred(coord: np.ndarray, notes: list[str]) -> tuple[np.ndarray, np.ndarra
 def _step(value: np.ndarray, reach: float, kind: type[np.floating]) -> float:
     """The step of a number type so far from zero where the points (N, 3) were of that type and it is coarse, else 0."""
     some = value[:: max(1, len(value) // 100_000)]
-    size = np.ptp(np.quantile(some, [0.01, 0.99], axis=0), axis=0).max()
+    size = _size(some)
     with np.errstate(over="ignore"):
         step = float(np.spacing(kind(min(reach, float(np.finfo(kind).max)))))
         was_kind = bool((some.astype(kind) == some).all())
     if step < 1 and (some == np.rint(some)).all():
         was_kind = False  # whole numbers, as of a file in millimetres
     return step if was_kind and step > COARSE * size else 0.0
+
+
+def tell_coarse(cloud: Cloud, step: float, source: str) -> None:
+    """Note that a file keeps its coordinates in steps that are coarse for the cloud, and set the cloud's ``step``.
+
+    Args:
+        cloud: changed in place.
+        step: in the file's unit.
+        source: what in the file says so.
+    """
+    size = _size(cloud.coord[np.isfinite(cloud.coord).all(axis=1)])
+    if step > max(cloud.step, COARSE * size):
+        cloud.step = step
+        cloud.notes.append(f"coordinates in steps of {step:g} ({source}): export them finer")
+
+
+def _size(points: np.ndarray) -> float:
+    """Longest side of the box of (N, 3) finite points without the strays, 0 of no point."""
+    return float(np.ptp(np.quantile(points, [0.01, 0.99], axis=0), axis=0).max()) if len(points) else 0.0
 
 
 def _stacked(columns: Mapping[str, np.ndarray], names: Mapping[str, str], group: Sequence[str]) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.clouds.columns import cloud_from_columns
+from data_tools.clouds.columns import cloud_from_columns, tell_coarse
 from data_tools.clouds.types import Cloud, CloudError
 
 
@@ -43,7 +43,9 @@ def read_las(path: Path) -> Cloud:
         for name, value in values
         if value.ndim == 1 and name not in empty and (name != "classification" or value.any())
     ]
-    return cloud_from_columns(path, columns)
+    cloud = cloud_from_columns(path, columns)
+    tell_coarse(cloud, float(max(las.header.scales)), "the header's scale")
+    return cloud
 
 
 def _check_header(path: Path) -> None:

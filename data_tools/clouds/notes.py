@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 NUMBER = re.compile(r"\d[\d.,]*(e[-+]?\d+)?")
 
 
-def grouped_notes(by_cloud: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+def grouped_notes(by_cloud: Iterable[tuple[str, Sequence[str]]], unit: str = "cloud") -> list[str]:
     """One line per kind of note: how many clouds have it, its words, and which cloud had it first.
 
     Args:
         by_cloud: names and notes of the clouds; notes that differ in their numbers alone are of one kind.
+        unit: what they are, where they are no clouds.
 
     Returns:
         lines, most frequent first, such as "3 clouds: dropped 12 repeated (hall; numbers differ)".
@@ -29,7 +30,7 @@ def grouped_notes(by_cloud: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     lines = []
     for kind in sorted(clouds, key=lambda kind: -len(clouds[kind])):
         (name, note), count = first[kind], len(clouds[kind])
-        where = name if count == 1 else f"{count} clouds"
+        where = name if count == 1 else f"{count} {unit}s"
         example = f" ({name}; numbers differ)" if len(texts[kind]) > 1 else ""
         lines.append(f"{where}: {note}{example}")
     return lines

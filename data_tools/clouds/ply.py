@@ -32,7 +32,7 @@ PLY_TYPES = {
     "float64": "f8",
 }
 PLY_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-END_HEADER = re.compile(rb"[\r\n]end_header[ \t\r]*\n")
+END_HEADER = re.compile(rb"(\r\n|\r|\n)end_header[ \t\r]*\n")
 MAX_HEADER_BYTES = 1 << 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -334,4 +335,4 @@ def scene_stem(path: Path) -> str:
 
 def path_id(path: Path) -> str:
     """Six hexadecimal digits of the folder a cloud lies in, to tell equal names apart."""
-    return hashlib.blake2b(str(path.resolve()).encode(errors="surrogateescape"), digest_size=3).hexdigest()
+    return hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=3).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,6 @@ from pathlib import Path
 
 from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
-from data_tools.clouds.notes import grouped_notes
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
 from data_tools.stages.record import StageRecord
@@ -44,7 +44,8 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
         names = ", ".join(map(str, paths))
         raise ValueError(f"{names}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
     listed = [file for path, found in inside.items() for file in found or [path]]
-    return sorted({file.resolve(): file for file in reversed(listed)}.values(), key=lambda p: str(p.resolve()))
+    by_place = {os.path.realpath(file): file for file in reversed(listed)}  # which bears links to themselves
+    return [file for _, file in sorted(by_place.items())]
 
 
 def plan(paths: Sequence[Path], out: Path, split: str, val_share: float) -> list[Job]:
@@ -162,6 +163,4 @@ def print_table(records: Sequence[StageRecord]) -> int:
         points = f"{row['points']:,}" if row["points"] else "-"
         state = "as before" if record.skipped else record.status
         print(f"{record.item:32} {state:9} {points:>9}  {size:18} {row['unit']:9} {row['up']:20} {notes}")
-    for line in grouped_notes((record.item, record.notes) for record in records):
-        print(f"note: {line}")
-    return print_records(records)
+    return print_records(records, "cloud")

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
 
+from data_tools.clouds.notes import grouped_notes
 from data_tools.stages.record import STATES, StageRecord
 
 Item = TypeVar("Item")
@@ -84,8 +85,18 @@ def _alone(item: Item, work: Callable[[Item], Result], died: Callable[[Item], Re
         return died(item)
 
 
-def print_records(records: Sequence[StageRecord]) -> int:
-    """One line of counts; returns the exit code: 1 if an item failed, else 0 (rejected is not failed)."""
+def print_records(records: Sequence[StageRecord], unit: str = "scene") -> int:
+    """A line a kind of note, and a line of counts; returns the exit code.
+
+    Args:
+        records: of this run.
+        unit: what they are of.
+
+    Returns:
+        1 if an item failed, else 0 (rejected is not failed).
+    """
+    for line in grouped_notes(((record.item, record.notes) for record in records), unit):
+        print(f"note: {line}")
     counts = {state: sum(r.status == state and not r.skipped for r in records) for state in STATES}
     before = sum(r.skipped for r in records)
     print(", ".join(f"{count} {state}" for state, count in counts.items()) + f", {before} as before")

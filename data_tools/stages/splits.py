@@ -21,6 +21,16 @@ def split_of(key: str, split: str, val_share: float) -> str:
     return "val" if number < val_share else split
 
 
+def check_split(split: str) -> None:
+    """Refuse a split that is no plain folder of the data set.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not split or split != Path(split).name or split.startswith((".", "_")):
+        raise ValueError(f"--split {split!r} must be the plain name of a folder, for example train or val")
+
+
 def written_splits(out: Path, name: str) -> list[str]:
     """Splits of a data set that hold a scene of that name; it stays where it is, whatever share is asked for later."""
     if not out.is_dir():

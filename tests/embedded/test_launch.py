@@ -16,6 +16,8 @@ from lam3c_plugin.checkpoints import keys
 from lam3c_plugin.checkpoints.keys import read_checkpoint
 from lam3c_plugin.embedded import train
 from lam3c_plugin.embedded.engine import load_config, run_rank
+from lam3c_plugin.embedded.engine.defaults import read_config
+from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import run_main
 from tests.embedded.fake_run import write_config
 
@@ -176,6 +178,12 @@ def call(capsys, *arguments):
         ({}, ["--options", "weight=none.pth"], "checkpoint not found: none.pth"),
         ({}, ["--options", "save_path=/dev/null/run"], "cannot write the run folder /dev/null/run"),
         ({}, ["--options", "epoch"], "is not of the form key=value"),
+        ({}, ["--options", "optimizer=None"], "optimizer=None must be a group of settings"),
+        ({}, ["--options", "data.train=None"], "data.train=None must be a group of settings"),
+        ({}, ["--options", "hooks=3"], "hooks=3 must be a list"),
+        ({}, ["--options", "save_path="], "save_path='' must be the path of a folder"),
+        ({}, ["--options", "optimizer.lr=None"], "optimizer.lr=None must be a number above 0"),
+        ({}, ["--options", "clip_grad=-1"], "clip_grad=-1 must be a number above 0"),
     ],
 )
 def test_errors_are_one_line(tmp_path, capsys, changes, arguments, words):
@@ -183,6 +191,13 @@ def test_errors_are_one_line(tmp_path, capsys, changes, arguments, words):
     assert code == 1
     assert last.startswith("error: ")
     assert words in last
+
+
+def test_an_override_that_nothing_knows_is_told(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(get_root_logger(), "warning", said.append)
+    read_config(write_config(tmp_path), {"nosuch.key": 3})
+    assert said == ["override nosuch.key: neither the config nor the engine knows 'nosuch'"]
 
 
 @pytest.mark.parametrize(

@@ -177,3 +177,15 @@ def test_several_machines_under_slurm(checkout, host, tmp_path):
 )
 def test_says_what_is_wrong(checkout, arguments, code, words, environment):
     assert words in sh(checkout, *arguments, code=code, **environment)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../elsewhere", "a/../.."])
+def test_a_name_that_would_delete_other_runs_is_refused(checkout, name):
+    other = checkout / "exp/fake/other/model/model_last.pth"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    (checkout / "exp/fake/model").mkdir()
+    (checkout / "exp/fake/model/model_last.pth").touch()
+    said = sh(checkout, "-c", "fake/tiny", "-n", name, "-o", "true", "-g", "1", code=1)
+    assert "names of folders are needed" in said
+    assert other.exists()

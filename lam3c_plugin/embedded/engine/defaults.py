@@ -63,6 +63,12 @@ _LEAST = {  # of settings that are whole numbers
     **{"gradient_accumulation_steps": 1, "max_steps": 1, "stop_after_steps": 1, "num_worker": 0, "seed": 0},
 }
 _REQUIRED = ("model", "data", "optimizer", "scheduler")
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {  # of settings whose parts are read everywhere
+    **dict.fromkeys((*_REQUIRED, "data.train", "train"), ((Mapping,), "a group of settings, dict(...)")),
+    "hooks": ((list, tuple), "a list"),
+    "param_dicts": ((list, tuple, type(None)), "a list, or None"),
+    "save_path": ((str, os.PathLike), "the path of a folder"),
+}
 EMPTY_EVENTS = 128  # bytes: TensorBoard's file without a value has 88 and the host's name
 # Settings of one launch that a resumed run must not inherit.
 _NOT_DUMPED = ("stop_after_steps", "stretch_schedule")
@@ -79,7 +85,7 @@ def read_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     """Read a config for a run, apply overrides and defaults.
 
     Raises:
-        ConfigError: see `Config`; an override looks like a slip; a required part is missing.
+        ConfigError: see `Config`; an override looks like a slip; a required part is missing or of another kind.
     """
     cfg = Config.fromfile(path)
     _warn_of_slips(cfg)
@@ -93,6 +99,7 @@ def read_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     missing = [key for key in _REQUIRED if key not in cfg]
     if missing:
         raise ConfigError(f"{path} has no {' and no '.join(missing)}")
+    _check_kinds(cfg)
     if cfg.seed is None:
         cfg.seed = random_seed()
     _settle_epochs(cfg)
@@ -158,6 +165,23 @@ def _refuse_slips(cfg: Config, options: Mapping[str, Any]) -> None:
         near = near_names(key, list(cfg.keys()), limit=1) if key not in cfg else []
         if near:
             raise ConfigError(f"override {full_key}: there is no setting {key!r}; did you mean {near[0]!r}?")
+        if key not in cfg:
+            get_root_logger().warning(f"override {full_key}: neither the config nor the engine knows {key!r}")
+
+
+def _check_kinds(cfg: Config) -> None:
+    for name, (kinds, words) in _KINDS.items():
+        value: Any = cfg
+        for part in name.split("."):
+            value = value.get(part)
+        if not isinstance(value, kinds) or value == "":
+            raise ConfigError(f"{name}={value!r:.60} must be {words}")
+    positive = {"optimizer.lr": cfg.optimizer.get("lr", 1)}
+    if cfg.clip_grad is not None:
+        positive["clip_grad"] = cfg.clip_grad  # a norm below 0 would turn the gradients round
+    for name, value in positive.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise ConfigError(f"{name}={value!r:.60} must be a number above 0")
 
 
 def _settle_epochs(cfg: Config) -> None:

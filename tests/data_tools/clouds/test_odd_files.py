@@ -90,6 +90,7 @@ STRAY_1 = np.where(np.arange(300).reshape(100, 3) == 5, 1.004, RGB / 255)
         ),
         (np.minimum(RGB, 1).astype(np.uint16), np.minimum(RGB, 1), 0),
         (RGB.astype(np.uint8).view(np.int8), RGB, 0),
+        ((RGB * 257).astype(np.uint16).view(np.int16), RGB, 0),
     ],
 )
 def test_the_colour_range_is_where_the_values_lie(values, wanted, clipped):
@@ -98,6 +99,20 @@ def test_the_colour_range_is_where_the_values_lie(values, wanted, clipped):
     assert [note for note in notes if "clipped" in note] == (
         [] if not clipped else [next(n for n in notes if n.startswith(f"{clipped} colour values beyond"))]
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((RGB * 4).astype(np.uint16), "colour all but black"),  # 10 bit, as some scanners write
+        (np.minimum(RGB, 1).astype(np.uint8), "colour all but black"),
+        (RGB * [1, 1, 1 / 255], "blue all but black"),  # columns of two ranges
+        (RGB.astype(np.uint8), ""),
+    ],
+)
+def test_a_cloud_never_turns_black_in_silence(values, words):
+    notes = color_to_uint8(values)[1]
+    assert any(note.startswith(words) for note in notes) if words else notes == []
 
 
 def test_a_colour_that_is_no_number_is_counted():
@@ -162,10 +177,10 @@ def test_a_second_label_column_and_odd_labels_are_noted(tmp_path):
     two = write_binary(tmp_path / "a.ply", **axes(XYZ), label=LABEL.astype("i4"), scalar_Class=LABEL.astype("f4"))
     assert "segment taken from 'label'; 'scalar_Class' left out" in said(read_cloud(two))
     odd = LABEL.astype(np.float64)
-    odd[:2] = np.nan, 4294967295
+    odd[:3] = np.nan, 4294967295, -100
     cloud = read_cloud(write_binary(tmp_path / "b.ply", **axes(XYZ), label=odd))
-    assert cloud.segment[:2].tolist() == [-1, -1]
-    assert "2 values of 'label' are no labels" in said(cloud)
+    assert cloud.segment[:3].tolist() == [-1, -1, -1]
+    assert "3 values of 'label' are no labels" in said(cloud)
     cloud = read_cloud(write_binary(tmp_path / "c.ply", **axes(XYZ), label=LABEL + 0.5))
     assert cloud.segment is None
     assert "holds fractions" in said(cloud)
@@ -305,6 +320,29 @@ def test_coordinates_in_half_precision_are_told(tmp_path):
     cloud = read_cloud(tmp_path / "a.npz")
     assert cloud.step == 2**-9
     assert "in float16, which keeps steps of 0.00195312" in said(cloud)
+
+
+def test_coarse_steps_of_las_are_told(tmp_path):
+    laspy = pytest.importorskip("laspy")
+    las = laspy.create(point_format=2, file_version="1.2")
+    las.header.scales = [0.1] * 3
+    las.x, las.y, las.z = XYZ.T
+    las.write(str(tmp_path / "a.las"))
+    cloud = read_cloud(tmp_path / "a.las")
+    assert cloud.step == 0.1
+    assert "steps of 0.1" in said(cloud)
+    assert not read_cloud(write_las(tmp_path / "b.las", XYZ)).step
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_line_ends_of_windows_are_no_damage(tmp_path, text):
+    rows = b"".join(b"%d %d %d\r\n" % tuple(row) for row in RGB) if text else RGB.astype("<f4").tobytes()
+    kind = "ascii" if text else "binary_little_endian"
+    head = ["ply", f"format {kind} 1.0", "element vertex 100", *(f"property float {n}" for n in "xyz"), "end_header"]
+    (tmp_path / "a.ply").write_bytes("\r\n".join([*head, ""]).encode() + rows)
+    cloud = read_cloud(tmp_path / "a.ply")
+    assert (cloud.coord == RGB).all()
+    assert cloud.notes == []
 
 
 def test_map_coordinates_in_double_keep_their_millimetres(tmp_path):

@@ -105,6 +105,7 @@ def test_command_line_with_bad_items_and_resume(tmp_path, room):
     write_ply(source / "room 1.ply", room)
     write_ply(source / "b" / "room 1.ply", Cloud(room.coord[::2], room.color[::2]))
     (source / "text.ply").write_text("no cloud")
+    (source / "self.ply").symlink_to("self.ply")
     (tmp_path / "nothing").mkdir()
     np.savetxt(source / "b" / "Küche.xyz", room.coord[:5000])
     out = tmp_path / "out"
@@ -112,20 +113,21 @@ def test_command_line_with_bad_items_and_resume(tmp_path, room):
         source, tmp_path / "gone.ply", tmp_path / "nothing", "--out", out, "--jobs", 2, "--up", "z", "--license", "pi3"
     )
     assert first.returncode == 1, first.stderr
-    assert "3 done, 0 rejected, 3 failed, 0 as before" in first.stdout
+    assert "3 done, 0 rejected, 4 failed, 0 as before" in first.stdout
     assert "not a PLY" in first.stdout
     assert "Traceback" not in first.stderr
     names = sorted(p.name for p in (out / "train").iterdir())
     assert {"Küche", "room 1"} <= set(names)
     assert len([n for n in names if n.startswith("room 1")]) == 2
     failures = json.loads((out / "package_failures.json").read_text(encoding="utf-8"))
-    assert sorted(Path(row["source"]).name for row in failures) == ["gone.ply", "nothing", "text.ply"]
+    assert sorted(Path(row["source"]).name for row in failures) == ["gone.ply", "nothing", "self.ply", "text.ply"]
     card = (out / "dataset_card.md").read_text(encoding="utf-8")
     assert "CC BY-NC 4.0" in card
     assert json.loads((out / "stats.json").read_text())["splits"]["train"]["scenes"] == 3
     assert sorted(p.name for p in out.iterdir()) == ["dataset_card.md", "package_failures.json", "stats.json", "train"]
     stamp = {n: (out / "train" / n / "coord.npy").stat().st_mtime_ns for n in names}
     (source / "text.ply").unlink()
+    (source / "self.ply").unlink()
     second = cli(source, "--out", out, "--up", "z")
     assert second.returncode == 0, second.stderr
     assert "0 done, 0 rejected, 0 failed, 3 as before" in second.stdout
@@ -141,6 +143,10 @@ def test_wrong_arguments(tmp_path):
     assert done.returncode == 2
     assert "holds no cloud" in done.stderr
     assert cli(tmp_path, "--out", tmp_path / "out", "--val-share", "2").returncode == 2
+    for split in ("../elsewhere", "", "a/b", ".hidden"):
+        refused = cli(tmp_path, "--out", tmp_path / "out", "--split", split)
+        assert refused.returncode == 2
+        assert "must be the plain name of a folder" in refused.stderr
     help_text = cli("--help").stdout
     assert "--val-share" in help_text
     assert "python data_tools/package.py" in help_text

@@ -124,3 +124,12 @@ def test_items_keep_their_order_and_a_dead_process_takes_only_its_item():
     assert "killed" in records[1].reason
     assert print_records(records) == 1
     assert print_records(run_items("segment", ["a", "bad"], make)) == 0
+
+
+def test_notes_reach_the_person_once_a_kind(capsys):
+    notes = (["cut off: 2 s of 8.0 s are missing"], ["cut off: 3 s of 9.0 s are missing"], [])
+    print_records([StageRecord("segment", f"v{i}", notes=value) for i, value in enumerate(notes)], "video")
+    assert capsys.readouterr().out.splitlines() == [
+        "note: 2 videos: cut off: 2 s of 8.0 s are missing (v0; numbers differ)",
+        "3 done, 0 rejected, 0 failed, 0 as before",
+    ]
