@@ -220,22 +220,21 @@ def up_error(alignment: Similarity, transform: np.ndarray) -> float:
 
 
 def boundary_errors(
-    scenes: list[dict[str, Any]], truth: Truth, duration: float, dropped: list[dict[str, Any]] | None = None
+    scenes: list[dict[str, Any]], truth: Truth, dropped: list[dict[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
-    """For every true room: the found scene that overlaps it most, and by how many seconds its ends are off.
+    """For every true visit of a room: the found scene that overlaps it most, and by how many seconds its ends are off.
 
     What was cut off on purpose as a margin (``dropped`` spans of the reason "margin" beside a scene) counts as the
     scene's: its boundary was found there.
 
     Returns:
         Rows of label, start, end (true), found (the scene's name or None), label_found, start_error, end_error, share
-        of the room's time that the scene covers.
+        of the visit's time that the scene covers.
     """
-    edges, rows = [0.0, *truth.boundaries, duration], []
-    for zone in range(1, len(edges) - 1):
-        start, end = edges[zone], edges[zone + 1]
+    rows = []
+    for label, start, end in truth.scenes:
         shared = [max(0.0, min(end, float(s["end"])) - max(start, float(s["start"]))) for s in scenes]
-        row: dict[str, Any] = {"label": truth.labels[zone], "start": start, "end": end, "found": None}
+        row: dict[str, Any] = {"label": label, "start": start, "end": end, "found": None}
         if shared and max(shared) > 0:
             scene = _with_margins(scenes[int(np.argmax(shared))], dropped or [])
             row.update(
@@ -346,7 +345,7 @@ def print_figures(figures: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     args = parse_args(argv)
-    return run_main(lambda: _run(args), "evaluate", (TruthError, CloudError, ValueError, OSError, KeyError))
+    return run_main(lambda: _run(args), "sfm_walkthrough", (TruthError, CloudError, ValueError, OSError, KeyError))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -39,6 +39,7 @@ from data_tools.chain.trouble import ALIKE
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
+from data_tools.stages.splits import check_split
 
 STAGES = StageTable(FUNCTIONS, read_scenes)
 
@@ -90,8 +91,9 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         gpus = words.gpu_slots(args.gpus, words.visible_gpus())
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
-    if args.split in ("", ".", "..", "report") or args.split.startswith((".", "_")) or "/" in args.split:
-        raise ValueError(f"--split {args.split!r}: give a plain folder name, such as train")
+    check_split(args.split)
+    if args.split == "report":
+        raise ValueError("--split report: OUT/report holds the report; take another name, such as train")
     stages = stage_settings(args, places, gpus)
     backend, labels = stages.stages["reconstruct"].backend, stages.stages["segment"].labels
     wants = {"reconstruct"} if backend in words.PACKAGES else set()

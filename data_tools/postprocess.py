@@ -28,7 +28,7 @@ from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import write_summary
-from data_tools.stages.splits import written_splits
+from data_tools.stages.splits import check_split, written_splits
 
 __all__ = ["Limits", "PostprocessSettings", "main", "postprocess_cloud", "postprocess_scene"]
 
@@ -106,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     with usage_errors():
+        check_split(args.split)
         settings = settings_of(args)
         scenes = find_scenes(args.clouds)
         args.out.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from data_tools.clouds.io import Cloud, estimate_normals
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.files import clean_partial
 from data_tools.stages.scene_folder import is_done, settings_hash, write_scene, write_summary
+from data_tools.stages.splits import check_split
 from data_tools.synthetic.rooms.build import build_room
 from data_tools.synthetic.rooms.noise import NOISE_LEVELS, NoiseLevel, blur_colors, disturb, thin_out
 from data_tools.synthetic.rooms.palette import CLASSES
@@ -219,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     with usage_errors():
+        check_split(args.split)
         settings = SyntheticSettings(
             args.seed, args.noise, args.points, args.density, args.views, args.kind, not args.all_surfaces, args.normals
         )

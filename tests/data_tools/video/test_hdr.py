@@ -135,7 +135,7 @@ def test_only_chosen_frames_are_tone_mapped(tmp_path, monkeypatch):
     path = videos.write_hdr(tmp_path / "a.mp4", planes(pq(PATCHES @ TO_2020.T)), 16, frames=60)
     converted, to_sdr = [], hdr.to_sdr
     monkeypatch.setattr(hdr, "to_sdr", lambda *given: converted.append(1) or to_sdr(*given))
-    found = frames_for(path, 0, None, ReconstructSettings(backend="sfm", min_frames=5, max_frames=5))
+    found = frames_for(path, [(0, None)], ReconstructSettings(backend="sfm", min_frames=5, max_frames=5))
     assert (found.seen, len(found.frames), len(converted)) == (60, 5, 5)
 
 
