@@ -138,7 +138,8 @@ def _draw_scenes(axes: Axes, duration: float, result: Segmentation, colors: dict
     for span in result.dropped:
         axes.axvspan(span.start, span.end, facecolor="#eceff1", edgecolor="#b0bec5", hatch="////", lw=0)
     for number, span in enumerate(result.scenes, start=1):
-        axes.axvspan(span.start, span.end, color=colors.get(span.label, GREY[""]), lw=0)
+        for start, end in span.intervals:
+            axes.axvspan(start, end, color=colors.get(span.label, GREY[""]), lw=0)
         text = f"{number:03d}\n{span.label or 'shot'}"
         if span.length > 0.045 * duration:
             probability = "" if span.probability is None else f"\np {span.probability:.2f}"

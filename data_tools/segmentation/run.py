@@ -66,6 +66,15 @@ class Scene:
         """End of the last interval."""
         return self.intervals[-1][1]
 
+    def time_at(self, share: float) -> float:
+        """Seconds in the video where a share (0..1) of the scene has passed."""
+        left = share * sum(end - start for start, end in self.intervals)
+        for start, end in self.intervals:
+            if left <= end - start:
+                return start + left
+            left -= end - start
+        return self.end
+
 
 def read_scenes(folder: Path) -> list[Scene]:
     """Scenes of a segment folder, in order of time.
@@ -304,7 +313,7 @@ def _write(
     scenes = []
     for number, span in enumerate(result.scenes, start=1):
         probability = None if span.probability is None else round(span.probability, 4)
-        times = ((round(span.start, 3), round(span.end, 3)),)
+        times = tuple((round(start, 3), round(end, 3)) for start, end in span.intervals)
         scene = Scene(f"{video_id}_{number:03d}", times, span.label, probability)
         scenes.append(asdict(scene))
         _write_thumbs(partial / "thumbs", scene, scan)
@@ -340,5 +349,5 @@ def _write_thumbs(folder: Path, scene: Scene, scan: Scan) -> None:
         raise StageError("thumbnails need Pillow: pip install pillow", permanent=False) from error
     folder.mkdir(exist_ok=True)
     for i in range(THUMBS_PER_SCENE):
-        time = scene.start + (i + 0.5) / THUMBS_PER_SCENE * (scene.end - scene.start)
+        time = scene.time_at((i + 0.5) / THUMBS_PER_SCENE)
         Image.fromarray(scan.thumbs.nearest(time)).save(folder / f"{scene.scene_id}_{i}.jpg", quality=85)

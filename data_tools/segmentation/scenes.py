@@ -20,6 +20,7 @@ from data_tools.segmentation.settings import NO_ROOM, SegmentSettings
 STAY = 20.0  # seconds in a room before the next
 FLOOR = 1e-3  # least probability of a label in a frame: what one frame may say against it
 LEAST_OBSERVATION = 0.25  # seconds, where smoothing is off
+PIECE = 1.0  # seconds: a shorter glimpse of a room joins no scene
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Span:
         label: room type, "outdoor", "other", or "" where nothing was labelled.
         probability: mean of the label's smoothed probability, or None.
         reason: why it is dropped; empty for a scene.
+        parts: (start, end) of the shots that were joined to it; empty where it is one stretch.
     """
 
     start: float
@@ -39,11 +41,17 @@ class Span:
     label: str = ""
     probability: float | None = None
     reason: str = ""
+    parts: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def intervals(self) -> tuple[tuple[float, float], ...]:
+        """(start, end) of each stretch, in order of time."""
+        return self.parts or ((self.start, self.end),)
 
     @property
     def length(self) -> float:
-        """Seconds."""
-        return self.end - self.start
+        """Seconds, without what lies between the parts."""
+        return sum(end - start for start, end in self.intervals)
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,8 @@ def find_scenes(
         for run in kept:
             scenes += [part for span in _merge_short(run, settings.min_room) for part in _split(span, settings)]
     if shares is not None:
+        joined, dropped = _join_shots(scenes, dropped, settings)
+        scenes = sorted([*scenes, *joined], key=lambda span: span.start)
         scenes = [_with_probability(span, times, shares, names) for span in scenes]
     return Segmentation(scenes, sorted(dropped, key=lambda span: span.start), boundaries, shares)
 
@@ -196,8 +206,45 @@ def _keep_rooms(spans: list[Span], settings: SegmentSettings) -> tuple[list[list
             kept.append([span for span in clipped if span.length > 0])
         elif high > low:
             reason = f"{high - low:.1f} s of room, shorter than {settings.min_indoor:g} s"
-            dropped.append(Span(low, high, first[1].label, reason=reason))
+            clipped = [replace(span, start=max(low, span.start), end=min(high, span.end)) for _, span in run]
+            dropped += [replace(span, reason=reason) for span in clipped if span.length > 0]
     return kept, dropped
+
+
+def _join_shots(scenes: list[Span], dropped: list[Span], settings: SegmentSettings) -> tuple[list[Span], list[Span]]:
+    """Join rooms that are too short shot by shot: those of one label that follow one another, over cuts.
+
+    A tour edited into shots of some seconds has no scene otherwise. Outdoor frames, titles and glimpses between them do
+    not part them; a scene or another room does. (The release of arXiv 2512.23042 joins all indoor frames of a video.)
+
+    Returns:
+        The scenes made so, and what stays dropped.
+    """
+    pieces = {id(span) for span in dropped if span.label and span.label not in NO_ROOM and span.length >= PIECE}
+    line = sorted([*scenes, *(span for span in dropped if id(span) in pieces)], key=lambda span: span.start)
+    joined: list[Span] = []
+    for (is_piece, _), group in groupby(line, key=lambda span: (id(span) in pieces, span.label)):
+        run = list(group)
+        if is_piece and sum(span.length for span in run) >= max(settings.min_indoor, settings.min_room):
+            joined += _joined(run, settings)
+        else:
+            pieces -= {id(span) for span in run}
+    return joined, [span for span in dropped if id(span) not in pieces]
+
+
+def _joined(run: list[Span], settings: SegmentSettings) -> list[Span]:
+    """Scenes of about even length, ``max_length`` or little more, parted between shots."""
+    total, done = sum(span.length for span in run), 0.0
+    count = int(np.ceil(total / settings.max_length - 1e-9)) if settings.max_length else 1
+    groups: list[list[Span]] = [[] for _ in range(max(1, count))]
+    for span in run:
+        groups[int((done + span.length / 2) / total * len(groups))].append(span)
+        done += span.length
+    return [
+        Span(spans[0].start, spans[-1].end, spans[0].label, parts=tuple((s.start, s.end) for s in spans))
+        for spans in groups
+        if spans
+    ]
 
 
 def _merge_short(run: list[Span], shortest: float) -> list[Span]:
@@ -227,7 +274,7 @@ def _split(span: Span, settings: SegmentSettings) -> list[Span]:
 
 
 def _with_probability(span: Span, times: NDArray, shares: NDArray, names: Sequence[str]) -> Span:
-    inside = (times >= span.start) & (times <= span.end)
+    inside = np.any([(times >= start) & (times <= end) for start, end in span.intervals], axis=0)
     if not inside.any():
         return span
     return replace(span, probability=float(shares[inside, list(names).index(span.label)].mean()))

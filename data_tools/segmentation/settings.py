@@ -8,7 +8,7 @@ from pathlib import Path
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.scene_folder import settings_hash
 
-VERSION = 2  # part of the settings hash: raise it when the same video gives other scenes
+VERSION = 3  # part of the settings hash: raise it when the same video gives other scenes
 DEFAULT_ROOMS = (
     "living room",
     "bedroom",

@@ -227,3 +227,42 @@ def test_settings_hash_changes_with_what_touches_the_result():
     assert SegmentSettings(labels="none", device="cpu", batch=3, temperature=2.0).digest() == usual
     assert SegmentSettings(labels="none", margin=2.0).digest() != usual
     assert SegmentSettings(temperature=2.0).digest() != SegmentSettings().digest()
+
+
+@pytest.mark.parametrize("every", [4, 8])
+def test_a_tour_edited_into_short_shots_gives_scenes_in_all_of_them(every):
+    cuts = [Cut(float(t), float(t), "cut") for t in range(every, 300, every)]
+    result = scenes_of([("kitchen", 300)], cuts)
+    assert [span.label for span in result.scenes] == ["kitchen"] * 3
+    assert sum(span.length for span in result.scenes) == pytest.approx(300 - 0.2 * len(cuts))
+    parts = [interval for span in result.scenes for interval in span.intervals]
+    assert len(parts) == len(cuts) + 1
+    assert parts[1] == pytest.approx((every + 0.1, 2 * every - 0.1))
+    assert all(span.length <= 120 + every for span in result.scenes)
+    assert result.scenes[0].probability == pytest.approx(0.9, abs=0.02)
+    assert result.dropped == []
+
+
+def test_short_shots_join_by_room_and_not_past_a_scene_or_another_room():
+    plan = [
+        ("kitchen", 6),
+        ("outdoor", 4),
+        ("kitchen", 8),
+        ("bedroom", 6),
+        ("kitchen", 9),
+        ("bedroom", 20),
+        ("kitchen", 9),
+    ]
+    edges = np.cumsum([seconds for _, seconds in plan])[:-1]
+    result = scenes_of(plan, [Cut(float(t), float(t), "cut") for t in edges])
+    assert found(result) == [
+        ("kitchen", 0.0, pytest.approx(17.9)),  # the outdoor shot between does not part them
+        ("bedroom", pytest.approx(33.1), pytest.approx(52.9)),
+    ]
+    assert result.scenes[0].intervals == (pytest.approx((0, 5.9)), pytest.approx((10.1, 17.9)))
+    assert [span.label for span in result.dropped if "shorter" in span.reason] == ["bedroom", "kitchen", "kitchen"]
+
+
+def test_a_glimpse_joins_no_scene():
+    cuts = [Cut(float(t), float(t), "cut") for t in np.arange(0.9, 30, 0.9)]
+    assert scenes_of([("kitchen", 30)], cuts).scenes == []
