@@ -95,6 +95,9 @@ def clear_attempts(places: Places, run: str) -> None:
     for area in (area for stage in SCENE_STAGES for area in places.areas(stage)):
         for scrap in area.glob(f".*{GONE}"):
             shutil.rmtree(scrap, ignore_errors=True)
+    for stage in SCENE_STAGES:
+        with suppress(OSError):  # not empty: what was refused and is not done yet
+            places.refused(stage, "").rmdir()
 
 
 def discard(scene: str, places: Places) -> None:
