@@ -157,11 +157,11 @@ class Engine(Steps):
 
     def _advance(self, flow: Flow, row: Row | None) -> None:
         """Go on to the next call of a flow, after the row that came of the one before."""
-        end: Row | None = None
+        end: Row | None
         try:
             call = flow.send(row)  # type: ignore[arg-type]  # None starts it
         except StopIteration:
-            pass
+            end = None  # the flow came to its end
         except EndedError as error:
             end = self._noted(error.row)
             if end.status == "failed":
