@@ -182,8 +182,8 @@ def call(capsys, *arguments):
         ({}, ["--options", "data.train=None"], "data.train=None must be a group of settings"),
         ({}, ["--options", "hooks=3"], "hooks=3 must be a list"),
         ({}, ["--options", "save_path="], "save_path='' must be the path of a folder"),
-        ({}, ["--options", "optimizer.lr=None"], "optimizer.lr=None must be a number above 0"),
-        ({}, ["--options", "clip_grad=-1"], "clip_grad=-1 must be a number above 0"),
+        ({}, ["--options", "optimizer.lr=None"], "optimizer.lr=None must be a number, 0 or above"),
+        ({}, ["--options", "clip_grad=-1"], "clip_grad=-1 must be a number, 0 or above"),
     ],
 )
 def test_errors_are_one_line(tmp_path, capsys, changes, arguments, words):

@@ -176,12 +176,12 @@ def _check_kinds(cfg: Config) -> None:
             value = value.get(part)
         if not isinstance(value, kinds) or value == "":
             raise ConfigError(f"{name}={value!r:.60} must be {words}")
-    positive = {"optimizer.lr": cfg.optimizer.get("lr", 1)}
+    numbers = {"optimizer.lr": cfg.optimizer.get("lr", 1)}  # 0 keeps the weights as they are
     if cfg.clip_grad is not None:
-        positive["clip_grad"] = cfg.clip_grad  # a norm below 0 would turn the gradients round
-    for name, value in positive.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise ConfigError(f"{name}={value!r:.60} must be a number above 0")
+        numbers["clip_grad"] = cfg.clip_grad  # a norm below 0 would turn the gradients round
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise ConfigError(f"{name}={value!r:.60} must be a number, 0 or above")
 
 
 def _settle_epochs(cfg: Config) -> None:
