@@ -95,7 +95,7 @@ class Settings:
 
 PRESETS = {
     "gpu": Settings(),
-    "cpu": Settings(view_points=4096, steps=100),
+    "cpu": Settings(steps=100),
     # proves that every part runs; its figures mean nothing
     "smoke": Settings(
         seeds=(("pi3", 2), ("worse", 1)),

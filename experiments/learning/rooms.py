@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def _path(folder: Path, room: Room) -> Path:
     return folder / "labelled" / f"{room.part}-{room.index}-{room.version}.npz"
 
 
-@lru_cache(maxsize=None)
+@cache
 def read(room: Room, work: Path, settings: Settings) -> Labelled:
     """A labelled cloud; a process keeps what it read, since every row is probed on the same rooms."""
     with np.load(_path(root(work, settings), room)) as file:

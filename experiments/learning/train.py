@@ -91,7 +91,7 @@ class Run:
             self.model.update_teacher()
         self.scheduler.step()
         if self.model.collect_diagnostics:
-            self.health.append({**self._measure(), "finite": is_finite, "loss": float(losses["loss"])})
+            self.health.append({**self._measure(), "finite": is_finite, "loss": float(losses["loss"].detach())})
         return {key: value.detach() for key, value in losses.items()}
 
     def _measure(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import signal
@@ -32,6 +33,7 @@ def serve(connection: Connection, work: Path, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes through the parent, once
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
+    logging.disable(logging.INFO)  # of the engine: a line for every group of every optimiser
     while (task := connection.recv()) is not None:
         name, given = task
         try:
