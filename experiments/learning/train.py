@@ -7,6 +7,7 @@ between two rows of a seed comes from their loss terms. Model, transforms, optim
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ from lam3c_plugin.recipes.pretrain import view_transforms
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py"
 DECAY = WarmupCosine(0.04, 0.04, 0.1)  # the recipe's weight decay
-SAVE_EVERY = 20  # steps, with a folder to save in
+SAVE_EVERY = 120.0  # seconds
 VIEWS, MASKS = 1, 2  # purposes of a step's random numbers
 
 
@@ -170,12 +171,14 @@ class Runs:
 
     def train(self) -> None:
         """All steps that are left."""
+        saved = time.monotonic()
         while self.done < self.job.steps:
             batch = self.batch(self.done)
             for run in self.rows.values():
                 run.step(self.done, batch)
             self.done += 1
-            if self.save is not None and (self.done % SAVE_EVERY == 0 or self.done == self.job.steps):
+            if self.save is not None and time.monotonic() - saved > SAVE_EVERY:
+                saved = time.monotonic()
                 state = {row: run.state() for row, run in self.rows.items()}
                 save_atomic({"digest": self.job.digest, "step": self.done, "rows": state}, self.save)
 

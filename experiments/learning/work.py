@@ -22,7 +22,7 @@ from experiments.learning.measure import Probing, encoded, raw
 from experiments.learning.plan import RANDOM, RAW, TRAINED, Job, Settings
 from experiments.learning.train import Run, Runs, collapsed
 
-WARM_UP, TRIAL = 2, 6  # steps of the trial: the first do not count
+WARM_UP, TRIAL = 3, 6  # steps of the trial: the first do not count
 TRIAL_ROOMS = 3  # of its probe, one room in so many
 ORPHANED = 2.0  # seconds between looks for the parent
 Task = tuple[str, Any]  # a name of `TASKS` and what it is given
