@@ -313,6 +313,7 @@ def run_as_typed(command: list[str]) -> int:
 def inputs(folder: Path) -> None:
     """What a reader brings: two clouds, a folder of them, a data set, a checkpoint."""
     room = box_room(4000, (4.0, 3.0, 2.5))
+    room.coord -= (2.0, 1.5, 0.0)  # the middle of the floor at 0
     for name in ("room.ply", "scan.ply", "my_scans/room.ply"):
         (folder / name).parent.mkdir(exist_ok=True)
         write_ply(folder / name, room)
