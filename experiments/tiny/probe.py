@@ -20,6 +20,7 @@ GRID_SIZE = 0.04
 NEIGHBOURS = 16
 POINTS = {"train": 1024, "val": 2048, "test": 2048}  # labelled points of a room
 DECAYS = (1e-5, 1e-4, 1e-3)
+ROWS = ("raw inputs", "random weights", "student", "teacher")  # of the tables
 PAIRS = 4  # of training rooms, for the probe with the labels of two rooms
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 Describe = Callable[[Columns], tuple[np.ndarray, np.ndarray]]
@@ -112,7 +113,8 @@ def table(rows: Mapping[str, Mapping[str, Any]], split: str) -> str:
         "| features | channels | clean rooms | noisy rooms | both | noisy, labels of two rooms |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, row in rows.items():
+    for name in (name for name in ROWS if name in rows):
+        row = rows[name]
         values = [row[kind][split]["m_iou"] for kind in ("clean", "noisy", "mixed")]
         values.append(float(np.mean([pair[split]["m_iou"] for pair in row["two_rooms"]])))
         lines.append(f"| {name} | {row['channels']} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")

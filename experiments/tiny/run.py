@@ -236,7 +236,6 @@ def evaluate(args: argparse.Namespace, out: Path, sets: dict[tuple[str, str], li
             del found["head"]
         rows[name] = row
         write_json(result / f"{NAME}.json", {**card, "classes": list(CLASSES)})
-    rows = {name: rows[name] for name in describers}  # the file has them by their names
     title = f"mIoU in percent after {card['steps']} steps, probes chosen on the validation rooms"
     tables = (
         f"{title}; on those rooms:\n\n{probe.table(rows, 'val')}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def test_raw_inputs_tell_a_plane_from_a_line():
     assert (spread[: len(floor), 0] < 1e-3).all()
     assert np.median(spread[: len(floor), 1]) > 0.03
     assert (spread[len(floor) + 20 :, 1] < 1e-3).all()
+
+
+def test_card_says_what_the_committed_scores_say():
+    folder = Path(run.__file__).parent
+    scores = json.loads((folder / "lam3c-tiny.json").read_text(encoding="utf-8"))["scores"]
+    page = (folder.parents[1] / "docs/lam3c-tiny.md").read_text(encoding="utf-8")
+    assert probe.table(scores, "test") in page
 
 
 @pytest.mark.slow
