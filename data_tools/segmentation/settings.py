@@ -93,8 +93,8 @@ class SegmentSettings:
         if not self.temperature > 0 or self.batch < 1:
             raise ValueError(f"temperature {self.temperature}, batch {self.batch}: both must be above 0")
         priors = (self.prior_outdoor, self.prior_other)
-        if min(priors) <= 0 or sum(priors) >= 1:
-            raise ValueError(f"priors {priors}: give shares above 0 that leave some to rooms")
+        if min(priors) < 0 or sum(priors) >= 1:
+            raise ValueError(f"priors {priors}: give shares, 0 or more, that leave some to rooms")
         if not self.rooms or len(set(self.rooms)) < len(self.rooms) or set(self.rooms) & set(NO_ROOM):
             raise ValueError(f"rooms {self.rooms}: give different names, none of {', '.join(NO_ROOM)}")
         if self.precision not in ("auto", "fp16", "fp32"):
