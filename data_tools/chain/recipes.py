@@ -18,6 +18,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "release": {
         "segment": {
             "labels": "clip",
+            "rule": "joined",
             "rooms": ("living room", "bedroom", "bathroom"),
             "rate": 5.0,  # of the rooms
             "margin": 0.2,
@@ -25,12 +26,15 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "prior_outdoor": 0.5,  # indoor against outdoor, nothing else
             "prior_other": 0.0,
         },
-        "reconstruct": {"backend": "pi3", "replace_blurred": False},
+        "reconstruct": {"backend": "pi3", "replace_blurred": False, "skip_start": 10.0, "resize": "lanczos"},
         "postprocess": {
             "outlier_neighbours": 50,
             "outlier_ratio": 4.0,
             "radius_points": 1,
             "radius_factor": 10.0,
+            "up": "planes",
+            "scale": "fixed",  # by 1.753, whatever is drawn; "diagonal" is the draw
+            "thin_limit": 0.3,
             "normal_cell": 0.0,  # a plane per point
             "limits": NO_LIMITS,
         },
