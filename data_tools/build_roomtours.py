@@ -29,7 +29,7 @@ if not __package__:
 
 from data_tools.chain import options as words
 from data_tools.chain import preflight, recorded
-from data_tools.chain.items import ORDER, Places
+from data_tools.chain.items import STAGES, Places
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recipes import RECIPES
 from data_tools.chain.recorded import Settings
@@ -43,7 +43,7 @@ from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 from data_tools.stages.splits import check_split
 
-STAGES = StageTable(FUNCTIONS, read_scenes)
+TABLE = StageTable(FUNCTIONS, read_scenes)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
-    add("--redo", choices=list(ORDER), default="", help="do a stage, and what follows, again with new settings")
+    add("--redo", choices=list(STAGES), default="", help="do a stage, and what follows, again with new settings")
     add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
     add("--retry-failed", action="store_true", help="try again what failed for good")
     add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
@@ -152,7 +152,7 @@ def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) ->
     return found
 
 
-def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
+def main(argv: list[str] | None = None, stages: StageTable = TABLE) -> int:
     """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
     args = parse_args(argv)
     return run_main(lambda: _run(args, stages), "build_roomtours", (BusyError, OSError, StageError), args.out)

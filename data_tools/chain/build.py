@@ -90,7 +90,7 @@ class Steps:
         return True
 
     def reconstruct(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
-        """The scene's frames to a cloud."""
+        """The scene's frames to a cloud; where a GPU does it, they are decoded in a CPU slot before."""
         last = self.planner.look("postprocess", video, source, scene)
         if last is None:  # else it is rejected for good: its cloud may be gone
             yield from self._step("reconstruct", video, source, scene)
@@ -116,7 +116,10 @@ class Steps:
         if row is None:
             if stage in ("segment", "reconstruct") and source is not None and not source.path.exists():
                 source = yield from self._fetch_again(video, source)
-            row = yield self.planner.call(stage, video, source, scene)
+            call = self.planner.call(stage, video, source, scene)
+            if call.frames is not None:
+                yield call.ahead()  # what goes wrong there is done, and told, by the stage itself
+            row = yield call
         if row.status != "done":
             raise EndedError(row)
 
