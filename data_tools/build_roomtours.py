@@ -29,6 +29,7 @@ if not __package__:
 
 from data_tools.chain import options as words
 from data_tools.chain import preflight, recorded
+from data_tools.chain.estimate import Estimate
 from data_tools.chain.items import STAGES, Places
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recipes import RECIPES
@@ -75,6 +76,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
     add("--retry-failed", action="store_true", help="try again what failed for good")
     add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
+    add("--estimate", type=int, default=0, metavar="N", help="do N of the videos; say what all will take")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
     add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
@@ -97,6 +99,8 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         gpus = [str(number) for number in range(int(args.gpus))]
     else:
         gpus = words.gpu_slots(args.gpus, words.visible_gpus())
+    if args.estimate < 0:
+        raise ValueError(f"--estimate {args.estimate}: give a number of videos")
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
     check_split(args.split)
@@ -173,6 +177,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             videos = in_shard(videos, run.shard)
         for problem in problems:
             print(f"build_roomtours: {problem}", file=sys.stderr)
+        estimate = Estimate(videos, places, args.estimate) if args.estimate else None
+        videos = estimate.chosen if estimate else videos
         if args.dry_run:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
@@ -184,7 +190,12 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
         missing = [line for stage, lines in found.items() if stage in wanted for line in lines]
     for line in missing:
         print(f"build_roomtours: {line}", file=sys.stderr)
-    return 2 if missing else run_chain(videos, places, settings, run, stages) or bool(problems)
+    if missing:
+        return 2
+    code = run_chain(videos, places, settings, run, stages)
+    if estimate and code in (0, 1):
+        print(estimate.text(settings.gpu_stages))
+    return code or bool(problems)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = 
         source = yield from run.collect(video)
         scenes = yield from run.segment(video, source)
         for scene in scenes:
-            run.begin(room(video, source, scene), scene)
+            run.begin(room(video, source, scene), video, scene)
 
     def room(video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         if not run.is_finished(video, source, scene):  # a finished scene needs no inputs
@@ -57,8 +57,8 @@ class Steps:
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
-        """Start a flow: go to its first call."""
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
+        """Start the flow of a video or of one of its scenes: go to its first call."""
         raise NotImplementedError
 
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:

@@ -94,13 +94,14 @@ class Engine(Steps):
         self.downloads.patience.remember(self._unended_answers())
         self.rooms = Rooms(lambda: executor.rooms, self._give)
         self._flows: dict[Item, list[Flow]] = {}  # those that wait for a call
+        self._whose: dict[Flow, tuple[str, bool]] = {}  # the video, and whether it is a scene's
         self._tour: Callable[[VideoItem], Flow] | None = None
         self._scenes: dict[str, set[str]] | None = None
 
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
         """Begin the tour of every video as workers have time, and see all flows through, or until it is stopped."""
         self._tour, left = tour, iter(videos)
-        self.bar.add(len(videos))
+        self.bar.begin(videos)
         is_planned = False
         while not self.is_stopped():
             if not is_planned and not self._has_enough:
@@ -137,7 +138,7 @@ class Engine(Steps):
             if video is None:
                 return True
             self.tally.videos += 1
-            self.begin(self._tour(video))
+            self.begin(self._tour(video), video)
         self.journal.save()
         return False
 
@@ -156,11 +157,12 @@ class Engine(Steps):
             self._take(0.2)
             self.executor.drop_waiting()
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
-        """Start a flow: go to its first call."""
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
+        """Start the flow of a video or of one of its scenes: go to its first call."""
         if scene is not None:
             self.tally.scenes += 1
-            self.bar.add(1)
+            self.bar.scene(video.video_id)
+        self._whose[flow] = video.video_id, scene is not None
         self._advance(flow, None)
 
     def _advance(self, flow: Flow, row: Row | None) -> None:
@@ -180,7 +182,7 @@ class Engine(Steps):
                 self._submit(call)
             return
         self.tally.before += row is None
-        self.bar.end(end, is_new=row is not None)
+        self.bar.end(*self._whose.pop(flow), end, is_new=row is not None)
 
     def _submit(self, call: Call) -> None:
         if call.stage == "collect":
@@ -212,6 +214,7 @@ class Engine(Steps):
         if call.stage == "collect" and not self._counts(outcome):
             return
         if call.stage == FRAMES:
+            self.journal.note(FRAMES, name=call.name, seconds=round(outcome.seconds, 3))
             self._go_on(call, None)
             return
         row = self._keep(outcome)
@@ -225,7 +228,7 @@ class Engine(Steps):
         if call.stage != "collect":
             self._break(row)
         if not flows and self._tour is not None:  # a download that was asked again after its flow had ended
-            self.begin(self._tour(call.video))
+            self.begin(self._tour(call.video), call.video)
 
     def _go_on(self, call: Call, row: Row | None) -> list[Flow]:
         """Let the flows go on that wait for a call."""
@@ -350,9 +353,9 @@ class DryRun(Steps):
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
         """Look at every video."""
         for video in videos:
-            self.begin(tour(video))
+            self.begin(tour(video), video)
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
         """Count the call that a flow comes to, and what follows it."""
         try:
             call: Call = next(flow)
