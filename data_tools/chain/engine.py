@@ -138,6 +138,7 @@ class Engine(Steps):
             if video is None:
                 return True
             self.tally.videos += 1
+            self.journal.put_origin(video.video_id, video.origin)
             self.begin(self._tour(video), video)
         self.journal.save()
         return False

@@ -28,6 +28,7 @@ class VideoItem:
         ranges: (start, end) seconds that are asked for; empty is the whole video.
         extra: facts for meta.json (title, channel), JSON types.
         labels: a file of frame labels for this video, or None.
+        origin: the set that it comes from, for the report, or "".
     """
 
     video_id: str
@@ -36,6 +37,7 @@ class VideoItem:
     ranges: tuple[tuple[float, float], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     labels: Path | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

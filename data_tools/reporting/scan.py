@@ -112,7 +112,10 @@ def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
             report.states[stage][folder.name] = state
             result = record.get("result")
             facts = report.videos.setdefault(folder.name, {})
-            facts.update(result if isinstance(result, dict) and stage == "collect" else {})
+            result = result if isinstance(result, dict) else {}
+            facts.update(result if stage == "collect" else {})
+            if "duration" in result:
+                facts.setdefault("duration", result["duration"])
             if stage == "segment" and state.status == "done":
                 _scan_scenes(folder, facts, scenes)
 
@@ -126,7 +129,15 @@ def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow
         name = str(scene.get("scene_id", "")) if isinstance(scene, dict) else ""
         if name:
             scenes[name] = SceneRow(name, video=folder.name, label=str(scene.get("label") or ""))
+            scenes[name].seconds = _seconds(scene.get("intervals"))
             scenes[name].picture = next(iter(find_pictures(folder / "thumbs")), None)
+
+
+def _seconds(intervals: object) -> float:
+    try:
+        return float(sum(end - start for start, end in intervals))  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _scan_stage(
@@ -173,6 +184,7 @@ def _scan_packaged(
             known = scenes.get(folder.name, SceneRow(folder.name))
             stage = "postprocess" if (folder / RECORD).is_file() else "package"
             row = SceneRow(folder.name, split.name, known.video, stage, "done", label=known.label, cloud=folder)
+            row.seconds = known.seconds
             _take_facts(row, meta)
             digests[folder.name].append(data)
             row.picture = folder / PREVIEW if (folder / PREVIEW).is_file() else None  # the cloud says more than a frame
@@ -208,4 +220,5 @@ def _scan_logs(report: Report, scenes: dict[str, SceneRow]) -> None:
         for name, state in report.states[stage].items():
             if name in scenes and state.status in ("rejected", "failed"):
                 scenes[name].stage, scenes[name].status, scenes[name].reason = stage, state.status, state.reason
+    report.origins = journal.origins
     report.seconds = {stage: round(value, 1) for stage, value in journal.seconds.items() if value > 0}

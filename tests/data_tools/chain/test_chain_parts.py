@@ -115,6 +115,17 @@ def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
     assert [video.video_id for video in twice] == ["tour"]
 
 
+def test_videos_know_the_set_they_come_from(tmp_path):
+    folder = make_videos(tmp_path / "tours", a="one")
+    (tmp_path / "roomtours.csv").write_text("video_id,url\nabcdefghijk,https://www.youtube.com/watch?v=abcdefghijk\n")
+    (tmp_path / "camera").mkdir()
+    line = "1000000 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0"
+    (tmp_path / "camera/0a.txt").write_text(f"https://www.youtube.com/watch?v=bbbbbbbbbbb\n{line}\n{line}\n")
+    inputs = [folder, tmp_path / "roomtours.csv", tmp_path / "camera", make_videos(tmp_path / "x", b="two") / "b.mp4"]
+    videos, _ = read_videos([str(path) for path in inputs])
+    assert [video.origin for video in videos] == ["tours", "roomtours", "RealEstate10K", ""]
+
+
 def test_a_name_that_another_file_has_is_not_taken_over(tmp_path):
     first = make_videos(tmp_path / "x", tour="one") / "tour.mp4"
     second = make_videos(tmp_path / "y", tour="two") / "tour.mp4"
