@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -211,6 +212,7 @@ class Engine(Steps):
         call = outcome.call
         if not outcome.is_last:
             self.journal.note("killed", stage=call.stage, name=call.name, seconds=round(outcome.seconds, 3))
+            self.rooms.end(call.name)  # it is tried again when nothing else runs
             return
         if call.stage == "collect" and not self._counts(outcome):
             return
@@ -222,7 +224,8 @@ class Engine(Steps):
         if row is None:
             return
         if call.frames is not None:
-            call.frames.unlink(missing_ok=True)
+            with suppress(OSError):
+                call.frames.unlink()
         is_as_before = outcome.record is not None and outcome.record.skipped
         self.tally.ran[call.stage, "as before" if is_as_before else row.status] += 1
         flows = self._go_on(call, row)

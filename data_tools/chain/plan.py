@@ -199,7 +199,10 @@ class Planner:
 def _labels_print(video: VideoItem) -> str:
     if video.labels is None:
         return ""
-    return fingerprint(video.labels) if video.labels.is_file() else "missing"
+    try:
+        return fingerprint(video.labels)
+    except OSError:
+        return "missing"  # the stage says so
 
 
 def fingerprint_of(source: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
+import itertools
 from collections.abc import Callable
 
 from data_tools.chain.items import Call
@@ -22,7 +23,8 @@ class Rooms:
     def __init__(self, most: Callable[[], int], submit: Callable[[Call], bool]) -> None:
         self.most, self.submit = most, submit
         self.inside: set[str] = set()
-        self._outside: deque[Call] = deque()
+        self._outside: list[tuple[int, int, Call]] = []
+        self._count = itertools.count()
 
     @property
     def waiting(self) -> int:
@@ -34,11 +36,11 @@ class Rooms:
         if call.name in self.inside:
             self.submit(call)
         else:
-            self._outside.append(call)
+            heapq.heappush(self._outside, (call.priority, next(self._count), call))
             self._let_in()
 
     def end(self, scene: str) -> None:
-        """A scene came to its end, or is given up."""
+        """A scene came to its end, is given up, or has to wait for a long time."""
         self.inside.discard(scene)
         self._let_in()
 
@@ -48,6 +50,6 @@ class Rooms:
 
     def _let_in(self) -> None:
         while self._outside and len(self.inside) < max(1, self.most()):
-            call = self._outside.popleft()
+            call = heapq.heappop(self._outside)[2]
             if self.submit(call):
                 self.inside.add(call.name)

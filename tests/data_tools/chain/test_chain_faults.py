@@ -102,9 +102,10 @@ def test_the_second_signal_ends_it_at_once_and_a_second_run_is_told_to_wait(tmp_
         command(videos, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
     wait_for(lambda: list((out / "_work/.attempts").rglob("a_000*")), process)
-    other = run_process(videos, "--out", out)
-    assert other.returncode == 1
-    assert f"process {process.pid} is at work here" in other.stderr
+    for part in ((), ("--shard", "0/2")):
+        other = run_process(videos, "--out", out, *part)
+        assert other.returncode == 1
+        assert f"process {process.pid} is at work here" in other.stderr
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)

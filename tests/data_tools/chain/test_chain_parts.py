@@ -11,6 +11,7 @@ from data_tools.chain.journal import Journal, Print, Row, read_events
 from data_tools.chain.local import LocalExecutor
 from data_tools.chain.plan import within
 from data_tools.chain.recorded import differences, restored
+from data_tools.chain.run import _overlap
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
 from data_tools.stages.locks import BusyError, run_lock
 from data_tools.stages.splits import split_of
@@ -264,6 +265,15 @@ def test_a_lock_names_its_holder(tmp_path):
         raise AssertionError("both hold it")
     with run_lock(tmp_path / "a.lock"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [("all", "0_of_4", True), ("0_of_4", "all", True), ("0_of_4", "1_of_4", False), ("0_of_4", "1_of_2", True)],
+)
+def test_shards_of_one_division_do_not_overlap(one, other, overlap):
+    assert _overlap(one, other) == overlap
+    assert not _overlap(one, one)  # its own lock
 
 
 def test_counts_and_reasons_without_names():

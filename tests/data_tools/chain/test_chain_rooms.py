@@ -2,17 +2,22 @@
 
 import heapq
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from data_tools.chain import engine, run
-from data_tools.chain.items import Places
+from data_tools.chain import engine, run, stages
+from data_tools.chain.items import Call, Places, SceneItem, VideoItem
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recorded import Settings
 from data_tools.chain.run import RunOptions, run_chain
 from data_tools.chain.sources import read_videos
 from data_tools.chain.worker import execute
+from data_tools.reconstruction.base import ReconstructSettings
+from data_tools.reconstruction.frames import frames_for
 from data_tools.stages.record import StageError
+from data_tools.video.sampling import write_video
 from tests.data_tools.chain.chain_fakes import CALLS, FAKES, fake_settings
 from tests.data_tools.chain.chain_run import make_videos
 
@@ -78,6 +83,23 @@ def overlap(tmp_path, monkeypatch, *texts, functions=FAKES.functions, **seconds)
 def ahead(tmp_path):
     """Scenes whose reconstruction found its frames."""
     return {path.name.split("~")[1] for path in (tmp_path / "calls").glob("ahead~*")}
+
+
+def test_frames_decoded_ahead_are_those_that_the_stage_would_decode(tmp_path):
+    video = tmp_path / "v.mp4"
+    write_video(video, [np.full((48, 64, 3), 8 * i, np.uint8) for i in range(30)], fps=10)
+    settings = ReconstructSettings(backend="pi3", min_frames=5, max_frames=5)
+    scene, folder = SceneItem("v_001", ((0.0, 1.0), (2.0, 3.0))), tmp_path / "clouds/v_001"
+    frames = tmp_path / "attempts/frames/v_001.pickle"
+    call = Call("reconstruct", "v_001", VideoItem("v"), scene, folder, tmp_path, video, None, settings, "key", True)
+    ahead = replace(call, frames=frames).ahead()
+    assert (ahead.kind, call.kind) == ("cpu", "gpu")
+    assert execute(stages.FUNCTIONS, ahead).record.status == "done"
+    found, plain = stages._read_frames(frames), frames_for(video, scene.intervals, settings)
+    assert np.array_equal(found.frames.images, plain.frames.images)
+    assert np.array_equal(found.frames.time, plain.frames.time)
+    assert (found.size, found.seen, found.notes) == (plain.size, plain.seen, plain.notes)
+    assert not folder.exists()
 
 
 def at_once(begins, ends):
