@@ -42,7 +42,7 @@ def _by_size(video: VideoItem) -> float | None:
         return None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Part:
     """A video's part of the whole, and how far it is."""
 
