@@ -22,20 +22,22 @@ FLEETS = (1, 8, 64)  # GPUs, or CPU workers, that days are told for
 
 def lengths_of(videos: Sequence[VideoItem]) -> dict[str, float]:
     """Seconds by video: as the manifest states, else as the file's header does, else as expected of the others."""
+    from tqdm import tqdm
+
     from data_tools.video.decode import open_video, stated_duration
     from data_tools.video.sampling import VideoError
 
     found = expected_seconds(videos)
-    for video in videos:
-        if stated_seconds(video) is None and video.path is not None and video.path.is_file():
-            try:
-                container, stream = open_video(video.path)
-            except VideoError:
-                continue  # the run says what is wrong with it
-            try:
-                found[video.video_id] = stated_duration(container, stream) or found[video.video_id]
-            finally:
-                container.close()
+    files = [v for v in videos if stated_seconds(v) is None and v.path is not None and v.path.is_file()]
+    for video in tqdm(files, desc="lengths", unit="video", delay=2):
+        try:
+            container, stream = open_video(video.path)
+        except (VideoError, OSError):
+            continue  # the run says what is wrong with it
+        try:
+            found[video.video_id] = stated_duration(container, stream) or found[video.video_id]
+        finally:
+            container.close()
     return found
 
 
@@ -106,7 +108,11 @@ def _sizes(folder: Path) -> Iterator[int]:
     """Bytes on the disk of a folder and of everything in it."""
     for root, _, files in os.walk(folder):
         for path in (root, *(os.path.join(root, name) for name in files)):
-            yield os.lstat(path).st_blocks * 512
+            try:
+                size = os.lstat(path).st_blocks * 512
+            except OSError:  # another run took it away just now
+                continue
+            yield size
 
 
 def spread(seconds: Mapping[str, float], lengths: Mapping[str, float], names: Sequence[str]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +81,8 @@ class Stop:
         if self.is_set:
             raise KeyboardInterrupt
         self.is_set, self.name = True, signal.Signals(number).name
-        print(f"\n{self.name}: no new items; running ones may end. Once more ends it at once.", file=sys.stderr)
+        text = f"\n{self.name}: no new items; running ones may end. Once more ends it at once.\n"
+        os.write(2, text.encode())  # a print may be on its way in the code that the signal interrupts
 
 
 @contextlib.contextmanager
