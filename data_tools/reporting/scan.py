@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_tools.chain.items import folders_in
 from data_tools.chain.journal import Journal
 from data_tools.reporting.measures import extent_of, label_of, points_of, score_of, spacing_of
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
+from data_tools.stages.record import RECORD
 from data_tools.stages.scene_folder import META
 
 FAILURES = "package_failures.json"
-RECORD = "record.json"
 VERSION = 1  # of thumbnails: raise it when the same scene gives another picture
 SCENES = "scenes.json"
 PREVIEW = "preview.png"
 PICTURES = (".jpg", ".jpeg", ".png")
-
-
-def folders_in(area: Path) -> list[Path]:
-    """Sub-folders by name, without hidden ones; none where the area is missing."""
-    try:
-        with os.scandir(area) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError:
-        return []
-    return [area / name for name in sorted(names)]
 
 
 def _read(path: Path) -> bytes:
