@@ -35,7 +35,7 @@ def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = 
         source = yield from run.collect(video)
         scenes = yield from run.segment(video, source)
         for scene in scenes:
-            run.begin(room(video, source, scene), scene)
+            run.begin(room(video, source, scene), video, scene)
 
     def room(video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         if not run.is_finished(video, source, scene):  # a finished scene needs no inputs
@@ -57,8 +57,8 @@ class Steps:
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
-        """Start a flow: go to its first call."""
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
+        """Start the flow of a video or of one of its scenes: go to its first call."""
         raise NotImplementedError
 
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
@@ -90,7 +90,7 @@ class Steps:
         return True
 
     def reconstruct(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
-        """The scene's frames to a cloud."""
+        """The scene's frames to a cloud; where a GPU does it, they are decoded in a CPU slot before."""
         last = self.planner.look("postprocess", video, source, scene)
         if last is None:  # else it is rejected for good: its cloud may be gone
             yield from self._step("reconstruct", video, source, scene)
@@ -116,7 +116,10 @@ class Steps:
         if row is None:
             if stage in ("segment", "reconstruct") and source is not None and not source.path.exists():
                 source = yield from self._fetch_again(video, source)
-            row = yield self.planner.call(stage, video, source, scene)
+            call = self.planner.call(stage, video, source, scene)
+            if call.frames is not None:
+                yield call.ahead()  # what goes wrong there is done, and told, by the stage itself
+            row = yield call
         if row.status != "done":
             raise EndedError(row)
 

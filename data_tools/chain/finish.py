@@ -89,9 +89,11 @@ def refresh_report(places: Places, jobs: int = 1) -> None:
     """
     from data_tools.report import ReportSettings, build, scan
     from data_tools.reporting.model import ReportError
+    from data_tools.reporting.yields import yield_line, yields
 
     try:
         found = scan(places.out, places.work)
     except ReportError:
         return  # not one scene, record or row: the table of counts has said why
     build(found, places.out / "report", ReportSettings(title=TITLE), jobs)
+    print(yield_line(yields(found)))

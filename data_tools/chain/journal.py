@@ -89,6 +89,7 @@ class Journal:
         self.file = None if run is None else folder / f"{run}~{socket.gethostname()}.jsonl"
         self.rows: dict[Item, Row] = {}
         self.prints: dict[str, Print] = {}
+        self.origins: dict[str, str] = {}  # of videos
         self.seconds: Counter[str] = Counter()
         self.ended = 0.0  # when a run last came to its end
         self.fresh: set[Item] = set()  # tried in this run: once is enough
@@ -109,6 +110,8 @@ class Journal:
             elif "fingerprint" in line:
                 found = Print(**line)
                 self.prints[found.path] = found
+            elif "origin" in line:
+                self.origins[line["video"]] = line["origin"]
             elif line.get("event") == END:
                 self.ended = max(self.ended, line["time"])
             elif "gone" in line:
@@ -145,6 +148,12 @@ class Journal:
         """Remember a file's fingerprint."""
         self.prints[found.path] = found
         self._unsaved.append(asdict(found))
+
+    def put_origin(self, video: str, origin: str) -> None:
+        """Remember the set that a video comes from."""
+        if origin and self.origins.get(video) != origin:
+            self.origins[video] = origin
+            self._unsaved.append({"video": video, "origin": origin})
 
     def note(self, event: str, **facts: Any) -> None:
         """Something that is no outcome: a run, a kill, folders that were moved."""

@@ -54,6 +54,8 @@ def run_here(monkeypatch, *argv: object) -> int:
 class InProcess:
     """An executor without processes, first come, first served."""
 
+    rooms = 1
+
     def __init__(self, functions):
         self.functions, self.calls, self.stopped = functions, [], {}
 
