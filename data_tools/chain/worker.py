@@ -60,7 +60,8 @@ def _put_key(call: Call, record: StageRecord, folder: Path) -> None:
     """The call's key goes into the record, there too where the stage wrote it."""
     record.key = call.key
     stored = read_record(folder)
-    if stored is not None and (stored.status, stored.reason) == (record.status, record.reason):
+    is_same = stored is not None and (stored.status, stored.reason) == (record.status, record.reason)
+    if is_same and stored.key != call.key:
         write_record(folder, record)
 
 
