@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.chain import run as chain
-from data_tools.chain.items import STAGES, Call, Outcome, Places, SceneItem
+from data_tools.chain.items import Call, Outcome, Places, SceneItem
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recorded import Settings
 from data_tools.chain.run import RunOptions, StageTable
