@@ -20,6 +20,7 @@ from data_tools.stages.files import replacing_folder, write_json
 
 FORMAT_VERSION = 1
 META = "meta.json"
+SEPARATORS = str.maketrans('/\\:*?"<>|', "_" * 9)
 ARRAY_TYPES = {"coord": np.float32, "color": np.uint8, "normal": np.float32, "segment": np.int32, "instance": np.int32}
 
 
@@ -32,7 +33,10 @@ def settings_hash(settings: dict[str, Any]) -> str:
 def safe_name(name: str) -> str:
     """A folder name of any text: unicode and blanks stay, separators, control characters and leading dots/dashes go."""
     text = unicodedata.normalize("NFC", name)
-    text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text).strip()
+    text = text.translate(SEPARATORS)
+    if not text.isprintable():
+        text = "".join("_" if unicodedata.category(c)[0] == "C" else c for c in text)
+    text = text.strip()
     text = text.lstrip(".-").rstrip(". ")
     while len(text.encode()) > 180:  # file systems end at 255 bytes; temporary names add to it
         text = text[:-1]

@@ -30,9 +30,7 @@ def test_too_little_shared_memory_is_one_line_before_the_start(monkeypatch, capl
     before = np.random.get_state()[1].copy()  # 4 workers x 2 batches x 4 samples x 6 MB = 192 MB
     with caplog.at_level(logging.WARNING):
         if outcome == "raises":
-            with pytest.raises(
-                ConfigError, match=r"0\.1 GB free, 4 workers need some 0\.2 GB.*--shm-size="
-            ):
+            with pytest.raises(ConfigError, match=r"0\.1 GB free, 4 workers need some 0\.2 GB.*--shm-size="):
                 data.build_loader(Samples(range(9)), batch_size=4, num_workers=4, **OPTIONS)
         else:
             data.build_loader(Samples(range(9)), batch_size=4, num_workers=4, **OPTIONS)
