@@ -5,7 +5,7 @@ What is done is skipped, a data set keeps the settings it was begun with, and th
 
     python data_tools/build_roomtours.py tour.mp4 --out data/roomtours
     python data_tools/build_roomtours.py tours/ --backend sfm --labels none --jobs 4
-    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1 --discard
+    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1
     python data_tools/build_roomtours.py roomtours.csv --shard ${SLURM_ARRAY_TASK_ID}/64
     python data_tools/build_roomtours.py roomtours.csv --executor ray --ray-address auto
     python data_tools/build_roomtours.py tour.mp4 --set postprocess.limits.min_score=0.1 --set segment.rate=5
@@ -73,7 +73,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
     add("--redo", choices=list(STAGES), default="", help="do a stage, and what follows, again with new settings")
-    add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
+    add("--keep-clouds", action="store_true", help="keep the clouds as reconstructed, 150 MB a scene")
     add("--retry-failed", action="store_true", help="try again what failed for good")
     add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
     add("--estimate", type=int, default=0, metavar="N", help="do N of the videos; say what all will take")
@@ -116,7 +116,7 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         args.val_share,
         {"backend": backend},
         frozenset(wants) if gpus or is_ray else frozenset(),
-        args.discard,
+        args.keep_clouds,
         args.retry_failed,
     )
     jobs = args.jobs if args.jobs > 0 else words.default_jobs()

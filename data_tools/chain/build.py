@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 
 from data_tools.chain.folders import discard
-from data_tools.chain.items import Call, SceneItem, Source, VideoItem
+from data_tools.chain.items import STAGES, Call, SceneItem, Source, VideoItem
 from data_tools.chain.journal import Row
 from data_tools.chain.plan import Planner
+from data_tools.reporting.model import ReportSettings
 
+CLOUD, FRAMES = STAGES["reconstruct"].needs, "frames"
+PAGES = ReportSettings().pages or 0
 Flow = Generator[Call, Row, None]
 
 
@@ -56,6 +59,7 @@ class Steps:
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
+        self.left = 0  # scenes settled so far
 
     def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
         """Start the flow of a video or of one of its scenes: go to its first call."""
@@ -97,12 +101,26 @@ class Steps:
 
     def postprocess(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         """The cloud to a scene folder of the data set."""
-        yield from self._step("postprocess", video, source, scene)
+        try:
+            yield from self._step("postprocess", video, source, scene)
+        except EndedError as error:
+            if error.row.status == "rejected":
+                self.leave(scene, is_finished=False)
+            raise
 
-    def leave(self, scene: SceneItem) -> None:
-        """What happens to the work of a finished scene."""
-        if self.planner.settings.discard:
-            discard(scene.scene_id, self.planner.places)
+    def leave(self, scene: SceneItem, is_finished: bool = True) -> None:
+        """What happens to the work of a settled scene, where it was not made to be kept.
+
+        The cloud of a finished one goes. Of scenes beyond those that the report has pages of, the frames go too, and
+        the clouds of rejected ones.
+        """
+        self.left += 1
+        row = self.planner.journal.get("reconstruct", scene.scene_id)
+        if row is None or not row.passing or self.planner.settings.keep_clouds:
+            return
+        has_page = self.left <= PAGES
+        names = ([] if has_page else [FRAMES]) + ([CLOUD] if is_finished or not has_page else [])
+        discard(scene.scene_id, self.planner.places, names)
 
     def _source(self, video: VideoItem) -> Source:
         try:

@@ -301,7 +301,8 @@ class Engine(Steps):
             reason = f"{call.folder}: {error.strerror or error}; check space and rights, then start it again"
             record = StageRecord(call.stage, call.name, "failed", reason)
         row = row_of_record(record, call.name, call.video.video_id, mark_of(place))
-        row = replace(row, key=call.key, seconds=round(outcome.seconds, 3), host=outcome.host)
+        is_passing = call.stage == "reconstruct" and not (self.planner.settings.keep_clouds or record.skipped)
+        row = replace(row, key=call.key, seconds=round(outcome.seconds, 3), host=outcome.host, passing=is_passing)
         return self.journal.put(row)
 
     def _sweep(self, outcome: Outcome) -> None:
@@ -370,5 +371,5 @@ class DryRun(Steps):
         following = SCENE_STAGES[SCENE_STAGES.index(stage) :] if call.scene is not None else [stage]
         self.counts.update(following)
 
-    def leave(self, scene: SceneItem) -> None:
+    def leave(self, scene: SceneItem, is_finished: bool = True) -> None:
         """Nothing is thrown away."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,9 +102,10 @@ def clear_attempts(places: Places, run: str) -> None:
             area.rmdir()
 
 
-def discard(scene: str, places: Places) -> None:
-    """Throw away the cloud of a finished scene's reconstruction; record, cameras and pictures stay."""
-    (places.folder("reconstruct", scene) / STAGES["reconstruct"].needs).unlink(missing_ok=True)
+def discard(scene: str, places: Places, names: Sequence[str]) -> None:
+    """Throw away files and folders of a scene's reconstruction that nobody needs; record and cameras stay."""
+    for path in (places.folder("reconstruct", scene) / name for name in names):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def list_scenes(places: Places) -> dict[str, set[str]]:

@@ -46,7 +46,7 @@ class ChainSettings:
         val_share: share of the videos, by name, whose scenes go to OUT/val.
         facts: of the run, for meta.json (the backend's name).
         gpu_stages: stages that want a GPU slot.
-        discard: throw away the clouds of finished scenes' reconstructions.
+        keep_clouds: keep the clouds of reconstructions from now on, which else go when their scene is settled.
         retry_failed: try again what failed for good.
     """
 
@@ -55,7 +55,7 @@ class ChainSettings:
     val_share: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     gpu_stages: frozenset[str] = frozenset()
-    discard: bool = False
+    keep_clouds: bool = False
     retry_failed: bool = False
 
 

@@ -13,6 +13,7 @@ from data_tools.chain.plan import within
 from data_tools.chain.recorded import differences, restored
 from data_tools.chain.run import _overlap
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
+from data_tools.packaging.card import license_of
 from data_tools.stages.locks import BusyError, run_lock
 from data_tools.stages.splits import split_of
 from tests.data_tools.chain.chain_fakes import FAKES
@@ -286,8 +287,8 @@ def test_counts_and_reasons_without_names():
     assert "0.50" in text
     assert "     3  postprocess rejected: …: score # is under #" in text
     assert "     1  segment failed: …: broken" in text
-    assert "CC BY-NC" in finish.license_note(["pi3", "sfm"])
-    assert "CC BY-NC" not in finish.license_note(["sfm"])
+    assert "CC BY-NC" in license_of(["pi3", "sfm"])
+    assert "CC BY-NC" not in license_of(["sfm"])
 
 
 def test_gpu_workers_see_one_gpu_and_the_others_none():
