@@ -111,7 +111,7 @@ run_engine() {
     tool=$1
     shift
     ulimit -n 65536 2>/dev/null || true
-    export LAM3C_ENGINE="$ENGINE"
+    export LAM3C_ENGINE="$ENGINE" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" # why: see setup_env.sh
     if [ "$ENGINE" = pointcept ]; then
         export PYTHONPATH="$POINTCEPT:$ROOT_DIR${PYTHONPATH:+:$PYTHONPATH}"
         exec "$PYTHON" "$POINTCEPT/tools/$tool.py" "$@"

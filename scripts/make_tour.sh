@@ -8,7 +8,7 @@ PY=${PY:-python}
 CHECKPOINT=${CHECKPOINT:-exp/quickstart/run/model/model_last.pth}
 OUT=${OUT:-out/tour}
 IMAGES=${IMAGES:-docs/images}
-LAM3C="$PY -m lam3c_plugin.cli"
+LAM3C="$PY -m lam3c_main"
 room=synthetic_09000_00000_clean
 encoder="--checkpoint $CHECKPOINT --grid-size 0.04 --size 300x225"
 
