@@ -53,9 +53,6 @@ def run(args: argparse.Namespace) -> int:
         format=args.format,
         per=args.per,
     )
-    print(f"{encoder.info.source}: {encoder.channels(level)} channels on {encoder.device}")
-    for note in encoder.info.notes:
-        print(f"note: {note}")
     counts = encode_files(
         encoder, items, args.out, settings, overwrite=args.overwrite, progress=_bar, say=_say_beside_bar
     )

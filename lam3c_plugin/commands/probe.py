@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     result = run_probes(train, val, len(names), args.shares, args.few, seeds, k=args.neighbours)
     _report(args, encoder, result, names, (len(train), len(val)))
     if args.save_head:
-        write_head(args.save_head, result.head.weight, result.head.bias, names)
+        write_head(args.save_head, result.head.weight, result.head.bias, names, encoder.grid_size)
         print(f"head: {args.save_head}")
     _picture(args, encoder, val_scenes[0], result, names)
     return 0

@@ -29,11 +29,7 @@ def run_list(args: argparse.Namespace) -> int:
     """Print the entries of all indexes."""
     from lam3c_plugin.zoo import entries, store
 
-    rows = []
-    for entry in entries():
-        lock = store.read_lock(entry.name)
-        here = bool(lock and Path(lock.path).exists())
-        rows.append((entry, lock if here else None))
+    rows = [(entry, store.on_machine(entry)) for entry in entries()]
     if args.json:
         listed = [{**entry.to_json(), "here": lock.path if lock else None} for entry, lock in rows]
         print(json.dumps(listed, indent=1))
@@ -86,7 +82,7 @@ def run_verify(args: argparse.Namespace) -> int:
     """Compare files with their hashes and read them; the exit code is 1 if one is wrong."""
     from lam3c_plugin.zoo import entries, store
 
-    names = args.names or [entry.name for entry in entries() if store.read_lock(entry.name)]
+    names = args.names or [entry.name for entry in entries() if store.on_machine(entry)]
     if not names:
         print("nothing is downloaded; `lam3c zoo verify FILE` checks a file")
     failed = 0
@@ -117,8 +113,8 @@ def _verify(name: str) -> str:
     from lam3c_plugin.zoo import publish, store
 
     path, entry = _place(name)
-    lock = store.read_lock(entry.name) if entry else None
-    if entry and (lock is None or not Path(lock.path).exists()):
+    lock = store.on_machine(entry) if entry else None
+    if entry and lock is None:
         raise CheckpointError(f"it is not on this machine; run `lam3c zoo download {entry.name}`")
     path = Path(lock.path) if lock else path
     said = []
@@ -145,8 +141,8 @@ def run_info(args: argparse.Namespace) -> int:
     if entry is None and not path.exists():
         find(args.name, entries())  # says so, and what is like it
     if entry:
-        lock = store.read_lock(entry.name)
-        if lock is None or not Path(lock.path).exists():
+        lock = store.on_machine(entry)
+        if lock is None:
             content = {**entry.to_json(), "here": None}
             _print_facts(content, args.json)
             if not args.json:

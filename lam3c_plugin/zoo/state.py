@@ -12,7 +12,7 @@ from lam3c_plugin.checkpoints.opening import open_safetensors, sniff
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.resolve import resolve
-from lam3c_plugin.zoo.store import entries, read_lock
+from lam3c_plugin.zoo.store import entries, on_machine
 
 
 def read_state(name_or_path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -31,8 +31,7 @@ def read_state(name_or_path: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(text).expanduser()
     if not path.exists():
         entry = next((entry for entry in entries() if text.lower() in entry.spellings()), None)
-        lock = read_lock(entry.name) if entry else None
-        if entry and not entry.path and (lock is None or not Path(lock.path).exists()):
+        if entry and not entry.path and on_machine(entry) is None:
             raise CheckpointError(
                 f"{text} is not on this machine, and a run does not download; `lam3c zoo download {entry.name}` does"
             )

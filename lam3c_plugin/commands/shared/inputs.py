@@ -18,28 +18,33 @@ if TYPE_CHECKING:
 
 
 def open_encoder(args: argparse.Namespace) -> Encoder:
-    """The encoder that the options ask for.
+    """The encoder that the options ask for, said in one line; ``args.grid_size`` becomes the cell that it takes.
 
     Raises:
-        ConfigError: neither a checkpoint nor ``--random``, or both; a wrong level, chunk or grid size.
+        ConfigError: both a checkpoint and ``--random``; a wrong level, chunk or grid size.
         CheckpointError: the checkpoint cannot be used.
     """
     import lam3c_plugin.encode as encode
+    from lam3c_plugin.encode.api import other_grid
 
     parse_chunk(args.chunk)
-    if not 0 < args.grid_size < float("inf"):
+    if args.grid_size is not None and not 0 < args.grid_size < float("inf"):
         raise ConfigError(f"--grid-size {args.grid_size}: give metres, for example 0.02")
     if args.checkpoint and args.random:
         raise ConfigError("--checkpoint and --random exclude each other; give one of them")
-    if not args.checkpoint and not args.random:
-        raise ConfigError(
-            "give --checkpoint NAME_OR_FILE (`lam3c zoo list` has names) or --random tiny to try it without weights"
-        )
     if args.random:
         encoder = encode.Encoder.random(args.random, args.seed, device=args.device)
     else:
         encoder = encode.load(args.checkpoint, device=args.device, student=not args.teacher)
     encoder.channels(parse_level(args.level))  # a wrong level ends here, not at the first cloud
+    own = encoder.info.grid_size
+    if args.grid_size is not None and own is not None and args.grid_size != own:
+        print(f"warning: --grid-size {args.grid_size:g}: {other_grid(own)}", file=sys.stderr)
+    encoder.grid_size = args.grid_size = args.grid_size or encoder.grid_size
+    default = "" if args.checkpoint or args.random else "no --checkpoint given: the small weights of this package, "
+    print(f"{default}{encoder!r}")
+    for note in encoder.info.notes:
+        print(f"note: {note}")
     return encoder
 
 
@@ -120,7 +125,6 @@ def cell_features(encoder: Encoder, cloud: Cloud, args: argparse.Namespace) -> E
         cloud.color,
         cloud.normal,
         level=parse_level(args.level),
-        grid_size=args.grid_size,
         chunk=parse_chunk(args.chunk),
         normals=args.normals,
         color_range=255,
