@@ -218,7 +218,7 @@ def _room_pictures(results: Results, room: Path, encoders: dict[str, Any]) -> tu
 
     coord, color, normal, segment = (np.load(room / f"{name}.npy") for name in ("coord", "color", "normal", "segment"))
     segment = segment.reshape(-1)
-    colors = [color, label_colors(segment, len(results.classes))]
+    colors = [color, label_colors(segment, results.classes)]
     for encoder in encoders.values():
         feat = encoder.encode(coord, color, normal, level=2, grid_size=GRID_SIZE, color_range=255)
         colors.append(pca_colors(feat))
@@ -230,6 +230,6 @@ def _add_legend(figure: Figure, classes: Sequence[str], occurring: Sequence[int]
 
     from lam3c_plugin.analysis.classes import palette
 
-    table = palette(len(classes)) / 255.0
+    table = palette(classes) / 255.0
     patches = [Patch(color=table[i], label=classes[i]) for i in occurring]
     figure.legend(handles=patches, loc="outside lower center", ncols=12, fontsize=8, frameon=False)

@@ -13,8 +13,8 @@ from lam3c_plugin.commands.shared.options import parse_chunk, parse_level
 from lam3c_plugin.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from data_tools.clouds.io import Cloud
     from lam3c_plugin.encode import Encoded, Encoder
+    from lam3c_plugin.encode.upright import Input
 
 
 def open_encoder(args: argparse.Namespace) -> Encoder:
@@ -48,12 +48,13 @@ def open_encoder(args: argparse.Namespace) -> Encoder:
     return encoder
 
 
-def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
-    """Call ``work(cloud, name)`` for every input; one that cannot be used is said, and the rest goes on.
+def for_each(args: argparse.Namespace, paths: Sequence[Path], work: Callable[[Input, str], None]) -> int:
+    """Call ``work(item, name)`` for every input; one that cannot be used is said, and the rest goes on.
 
     Args:
+        args: the command line's.
         paths: of the inputs.
-        work: takes a cloud and the stem for its results.
+        work: takes an input and the stem for its results.
 
     Returns:
         exit code: 0, or 1 where an input of several failed.
@@ -62,6 +63,7 @@ def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
         DataError: the only input cannot be used.
     """
     from lam3c_plugin.encode.files import naming, read_input
+    from lam3c_plugin.encode.upright import upright
 
     code = 0
     noted: list[tuple[str, list[str]]] = []
@@ -70,7 +72,7 @@ def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
             with naming(path):
                 cloud = read_input(path)
                 noted.append((name, cloud.notes))
-                work(cloud, name)
+                work(upright(cloud, args.no_level), name)
         except DataError as error:
             if len(paths) == 1:
                 raise
@@ -112,8 +114,8 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def cell_features(encoder: Encoder, cloud: Cloud, args: argparse.Namespace) -> Encoded:
-    """A cloud's features at one point a cell, encoded as the options say.
+def cell_features(encoder: Encoder, item: Input, args: argparse.Namespace) -> Encoded:
+    """An input's features at one point per cell, encoded as the options say.
 
     Raises:
         PointCloudError: (a ``DataError``) the cloud or an option cannot be used.
@@ -121,9 +123,9 @@ def cell_features(encoder: Encoder, cloud: Cloud, args: argparse.Namespace) -> E
     from lam3c_plugin.encode.files import full_coord
 
     return encoder.encode_cells(
-        full_coord(cloud),
-        cloud.color,
-        cloud.normal,
+        full_coord(item.level),
+        item.level.color,
+        item.level.normal,
         level=parse_level(args.level),
         chunk=parse_chunk(args.chunk),
         normals=args.normals,

@@ -23,6 +23,7 @@ def add_encoder_options(parser: argparse.ArgumentParser, level: str = "full") ->
         "--level", default=level, help=f"stages joined, 0 (coarsest) to 4, or full (default {level}); docs/encode.md"
     )
     group.add_argument("--grid-size", type=float, help="metres of a cell (default: as the weights were trained)")
+    group.add_argument("--no-level", action="store_true", help="take z as up, also where a cloud lies on its side")
     group.add_argument("--normals", choices=("estimate", "zero"), default="estimate", help="where a cloud has none")
     group.add_argument("--chunk", default="auto", help="cells a pass may take: a number, auto (default), none")
 
