@@ -60,6 +60,8 @@ def run_download(args: argparse.Namespace) -> int:
                 raise
             print(f"error: {error}", file=sys.stderr)
             failed += 1
+    if failed < len(args.names):  # stdout has paths alone, for scripts
+        print(f"next: `lam3c pca CLOUD --checkpoint {args.names[0]} --view` shows features", file=sys.stderr)
     return int(bool(failed))
 
 
@@ -212,6 +214,7 @@ def run_convert(args: argparse.Namespace) -> int:
     _say(weights)
     for path in publish.write(weights, target, layout, _card(args, target)):
         print(path)
+    print(f"next: `lam3c zoo info {target}` tells what is in it", file=sys.stderr)
     return 0
 
 
