@@ -61,18 +61,11 @@ def counts_table(rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
         if any(counts[stage, state] for state in STATES):
             hours = seconds.get(stage, 0.0) / 3600
             lines.append(f"{stage:12} " + " ".join(f"{counts[stage, s]:>9}" for s in STATES) + f" {hours:>7.2f}")
-    reasons: Counter[tuple[str, str, str]] = Counter()
-    first: dict[tuple[str, str, str], str] = {}  # in its own words: the cure in it may hold a number
-    for row in rows:
-        if row.status != "done":
-            kind = (row.stage, row.status, general_reason(row))
-            reasons[kind] += 1
-            first.setdefault(kind, row.reason)
+    reasons = Counter((row.stage, row.status, general_reason(row)) for row in rows if row.status != "done")
     if reasons:
         lines += ["", "why not:"]
-        for kind, count in reasons.most_common(SHOWN_REASONS):
-            like = " (the first of them)" if count > 1 else ""
-            lines.append(f"{count:>6}  {kind[0]} {kind[1]}: {first[kind]}{like}")
+        for (stage, status, reason), count in reasons.most_common(SHOWN_REASONS):
+            lines.append(f"{count:>6}  {stage} {status}: {reason}")
         if len(reasons) > SHOWN_REASONS:
             lines.append(f"        and {len(reasons) - SHOWN_REASONS} others; --status names all")
     return "\n".join(lines)

@@ -68,7 +68,7 @@ def heat_colors(similarity: np.ndarray, low: float | None = None) -> np.ndarray:
 
 def mark_radius(coord: np.ndarray) -> float:
     """Metres around a pick that are painted, so that it is seen in a picture of the whole cloud."""
-    return max(0.04, 0.015 * float(np.linalg.norm(np.ptp(coord, axis=0))))
+    return max(0.04, 0.02 * float(np.linalg.norm(np.ptp(coord, axis=0))))
 
 
 def mark_points(color: np.ndarray, coord: np.ndarray, picked: np.ndarray) -> np.ndarray:

@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     made = [*_report(args, encoder, result, names, (len(train), len(val)))]
     made += _picture(args, encoder, val_scenes[0], result, names)
     option = args.save_head or "head.pth"
-    use = f"`lam3c segment CLOUD --head {option}` labels other clouds with this probe"
+    weights = "".join(f" --{name} {value}" for name in ("checkpoint", "random") if (value := getattr(args, name)))
+    use = f"`lam3c segment CLOUD --head {option}{weights}` labels other clouds with this probe"
     say_made([*made, *filter(None, [args.save_head])], use if args.save_head else f"--save-head {option}, then {use}")
     return 0
 

@@ -182,6 +182,7 @@ def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
         "parameters": weights.parameters or None,
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
         "keys": weights.keys_report() if weights.backbone else None,
+        "inputs": weights.inputs,
         "head": weights.head_config,
         "sha256": store.sha256_of(source) if source.is_file() else None,
         "tensors": convert.tensors_digest(weights),

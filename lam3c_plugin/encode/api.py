@@ -128,7 +128,7 @@ class Encoder:
 
     def __repr__(self) -> str:
         """Where its weights are from, their size, the channels of its features, the cells it takes."""
-        own = {None: "assumed: the weights do not say", self.grid_size: "as they were trained"}
+        own = {None: "the weights do not say", self.grid_size: "as they were trained"}
         where = own.get(self.info.grid_size, f"they were trained on {self.info.grid_size} m")
         return (
             f"Encoder({self.info.source}: {self.info.parameters / 1e6:.1f} M parameters, {self.channels()} channels, "
@@ -340,10 +340,12 @@ def load(
         if name_or_path is not None:
             raise ConfigError(f"load({os.fspath(name_or_path)!r}, random={random!r}): give one of them")
         return Encoder.random(random, device=device)
-    weights = find_weights(TINY if name_or_path is None else name_or_path, student)
+    wanted = TINY if name_or_path is None else os.fspath(name_or_path)
+    weights = find_weights(wanted, student)
+    source = str(weights.source) if os.path.exists(os.path.expanduser(wanted)) else wanted  # a name says it better
     backbone = build_encoder(weights.backbone_config, weights.backbone)
     return Encoder(
-        backbone, device, source=str(weights.source), kind=weights.kind, config=weights.backbone_config,
+        backbone, device, source=source, kind=weights.kind, config=weights.backbone_config,
         notes=weights.notes, inputs=weights.inputs,
     )  # fmt: skip
 
