@@ -60,7 +60,7 @@ def run_download(args: argparse.Namespace) -> int:
                 raise
             print(f"error: {error}", file=sys.stderr)
             failed += 1
-    if failed < len(args.names):  # stdout has paths alone, for scripts
+    if not failed:  # stdout has paths alone, for scripts
         print(f"next: `lam3c pca CLOUD --checkpoint {args.names[0]} --view` shows features", file=sys.stderr)
     return int(bool(failed))
 
