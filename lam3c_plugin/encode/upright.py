@@ -10,6 +10,8 @@ from data_tools.clouds.gravity import rotation_to_z, up_of
 from data_tools.clouds.io import Cloud
 
 CLEAR_TILT = 5.0  # degrees; a smaller one may be the estimate's own error, and a network sees past it
+CLEAR_LEAD = 0.2  # of the direction over the next; below it, parts of rooms that are upright were turned too
+ROOM = (1.2, 1.8, 1.8)  # metres, sorted: of smaller things, seen from outside, a room's rules tell the wrong way
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,15 @@ def upright(cloud: Cloud, keep: bool = False) -> Input:
     plain = Input(cloud, cloud, np.eye(3))
     if keep:
         return plain
-    guess = up_of(cloud)
-    if not guess.found:
-        cloud.notes.append(f"which way is up is not clear ({guess.reason}): z is taken as up")
+    extent = np.sort(np.ptp(np.quantile(cloud.coord, [0.01, 0.99], axis=0), axis=0))
+    guess = up_of(cloud) if (extent >= ROOM).all() else None
+    tilt = 0.0 if guess is None else float(np.degrees(np.arccos(np.clip(guess.up[2], -1, 1))))
+    if guess is not None and guess.found and tilt < CLEAR_TILT:
         return plain
-    tilt = float(np.degrees(np.arccos(np.clip(guess.up[2], -1, 1))))
-    if tilt < CLEAR_TILT:
+    if guess is None or not guess.found or guess.margin < CLEAR_LEAD:
+        reason = "it is smaller than a room" if guess is None else guess.reason
+        perhaps = f"perhaps {tilt:.0f} degrees from z, " if tilt else ""
+        cloud.notes.append(f"which way is up is not clear ({perhaps}{reason}): z is taken as up")
         return plain
     cloud.notes.append(f"tilted: turned by {tilt:.0f} degrees to z-up ({guess.reason}); --no-level keeps it as it is")
     turn = rotation_to_z(guess.up)
