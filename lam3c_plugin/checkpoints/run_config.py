@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,27 +29,18 @@ def run_config(checkpoint: Path) -> dict[str, Any]:
     return {}
 
 
-def backbone_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arguments of the PTv3 under ``model.backbone``; ``None`` where there is none."""
-    model = config.get("model")
-    backbone = model.get("backbone") if isinstance(model, Mapping) else None
-    return dict(backbone) if isinstance(backbone, Mapping) and "enc_channels" in backbone else None
-
-
 def inputs_of(config: Any) -> dict[str, Any]:
     """What a config (of either engine, or a dictionary) feeds its model with; only what it says.
 
     Returns:
         ``grid_size`` (metres) and ``features`` (of `FEATURES`) by the training transforms, ``class_names`` by
-        ``data.names``.
+        ``data.names``, and ``backbone``, the arguments of the PTv3 under ``model.backbone``.
     """
-    data = config.get("data")
-    if not isinstance(data, Mapping):
-        return {}
+    model, data = (value if isinstance(value, Mapping) else {} for value in map(config.get, ("model", "data")))
     train = data.get("train") or {}
     while isinstance(train, Mapping) and train.get("datasets"):
         train = train["datasets"][0]
-    found: dict[str, Any] = {"class_names": data.get("names")}
+    found: dict[str, Any] = {"class_names": data.get("names"), "backbone": model.get("backbone")}
     steps = train.get("transform") if isinstance(train, Mapping) else None
     for step in steps if isinstance(steps, list | tuple) else ():
         if not isinstance(step, Mapping):
@@ -72,6 +64,9 @@ def checked_inputs(found: Any) -> dict[str, Any]:
         checked["features"] = [name for name in FEATURES if name in features]
     if isinstance(names, list | tuple) and names:
         checked["class_names"] = [str(name) for name in names]
+    backbone = found.get("backbone")
+    if isinstance(backbone, Mapping) and "enc_channels" in backbone:
+        checked["backbone"] = json.loads(json.dumps(backbone, default=str))
     return checked
 
 

@@ -20,7 +20,7 @@ from lam3c_plugin.checkpoints.architecture import (
 )
 from lam3c_plugin.checkpoints.keys import LoadReport, backbone_state, is_encoder, layout_of, state_dict_of, strip_module
 from lam3c_plugin.checkpoints.opening import open_pickle, open_safetensors, sniff
-from lam3c_plugin.checkpoints.run_config import FEATURES, backbone_of, checked_inputs, inputs_of, run_config
+from lam3c_plugin.checkpoints.run_config import FEATURES, checked_inputs, inputs_of, run_config
 from lam3c_plugin.errors import CheckpointError, near_names
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -177,8 +177,8 @@ def _sort(
     kind: str | None = None,
 ) -> Weights:
     """Tell backbone and head apart, find the config, and check one against the other."""
-    run = run_config(path)
-    inputs = {**inputs_of(run), **checked_inputs(inputs)}
+    inputs = {**inputs_of(run_config(path)), **checked_inputs(inputs)}
+    run = inputs.pop("backbone", None)  # what the run was configured with
     head, head_config = _head_of(state, path)
     names = inputs.get("class_names", ())
     if head_config and len(names) == head_config["num_classes"]:
@@ -193,7 +193,7 @@ def _sort(
         notes.append(f"there is no {part} in the file: the other's weights were taken")
     # copies, so that a training checkpoint's optimizer is not kept, nor the file held open
     backbone = {key: value.detach().clone() for key, value in backbone_state(rest, part).items()}
-    chosen = _choose_config(backbone, stored, config, backbone_of(run), path, notes)
+    chosen = _choose_config(backbone, stored, config, run, path, notes)
     inputs.setdefault("features", _features(backbone["embedding.stem.linear.weight"].shape[1], notes))
     report = check_backbone(chosen, backbone, path)
     name = kind or {"pretrain": "training", "downstream": "finetuned", "backbone": "inference"}[layout]
@@ -228,7 +228,7 @@ def _choose_config(
     whole = next((config for config in (given, stored) if config and complete <= config.keys()), None)
     if whole is None:
         if run is not None:
-            notes.append("heads, patches and curves are those of the run's config.py")
+            notes.append("heads, patches and curves are those of the run's config")
             whole = {**guess, **run, **{key: guess[key] for key in ("mask_token", "enc_mode")}}
         else:
             known = heads_are_known(guess)

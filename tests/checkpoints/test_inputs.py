@@ -134,5 +134,11 @@ def test_weights_of_the_package_are_there_by_name(tmp_path, monkeypatch, capsys)
 
 def test_a_pretraining_checkpoint_carries_it(tmp_path):
     content = training(tiny_state(), tiny_state(1))
-    torch.save({**content, "inputs": {"grid_size": 0.04}}, tmp_path / "copied.pth")
-    assert read(tmp_path / "copied.pth").inputs == {"grid_size": 0.04, "features": ALL}
+    carried = inputs_of(
+        {"model": {"backbone": {**TINY, "type": "PT-v3m2"}}, "data": {"train": {"transform": TRANSFORM}}}
+    )
+    torch.save({**content, "inputs": carried}, tmp_path / "copied.pth")
+    weights = read(tmp_path / "copied.pth")  # away from its run: patches and curves leave no trace in tensors
+    assert weights.inputs == {"grid_size": 0.04, "features": ALL}
+    assert weights.backbone_config["enc_patch_size"] == list(TINY["enc_patch_size"])
+    assert weights.backbone_config["order"] == list(TINY["order"])
