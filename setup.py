@@ -42,7 +42,7 @@ setup(
         "huggingface_hub>=0.26",
         "filelock>=3.12",
     ],
-    package_data={"data_tools.reporting": ["assets/*"]},
+    package_data={"data_tools.reporting": ["assets/*"], "lam3c_plugin": ["weights/*"]},
     extras_require={
         "pointcept": [
             # the cu120 wheels end at Python 3.11

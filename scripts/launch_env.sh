@@ -100,9 +100,18 @@ choose_ranks() {
     fi
 }
 
+# WEIGHT NAME: of -w a file, a folder (of the Hub, or of a run: its checkpoint NAME) or a zoo name, as a path
+find_weight() {
+    WEIGHT=$(caller_path "$1")
+    if [ -f "$WEIGHT/model/$2.pth" ]; then WEIGHT=$WEIGHT/model/$2.pth; fi
+    [ ! -e "$WEIGHT" ] || return 0
+    case $1 in */* | *.pth | *.safetensors) fail "-w $1: no such file or folder" ;; esac
+    WEIGHT=$(PYTHONPATH="$ROOT_DIR${PYTHONPATH:+:$PYTHONPATH}" LAM3C_ENGINE=embedded "$PYTHON" -m lam3c_plugin.zoo.state "$1") || exit 1
+}
+
 # PATH: as the caller, who may stand in another folder, sees it
 caller_path() {
-    case $1 in /*) ;; *) if [ -f "$CALLER_DIR/$1" ]; then echo "$CALLER_DIR/$1"; return; fi ;; esac
+    case $1 in /*) ;; *) if [ -e "$CALLER_DIR/$1" ]; then echo "$CALLER_DIR/$1"; return; fi ;; esac
     echo "$1"
 }
 

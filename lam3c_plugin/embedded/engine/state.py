@@ -20,6 +20,7 @@ from lam3c_plugin.checkpoints.keys import (
     state_dict_of,
     strip_module,
 )
+from lam3c_plugin.checkpoints.run_config import inputs_of
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.engine.defaults import checkpoint_path
 from lam3c_plugin.embedded.hooks.default import unwrap
@@ -47,6 +48,7 @@ def capture(trainer: Any) -> dict[str, Any]:
         "scheduler": trainer.scheduler.state_dict(),
         "scaler": _scaler_state(trainer),
         "best_metric_value": float(trainer.best_metric_value),
+        "inputs": inputs_of(trainer.cfg),
         EXTRAS: {
             "version": 1,
             "iter_in_epoch": 0 if finished else done,
