@@ -231,17 +231,14 @@ def evaluate(args: argparse.Namespace, out: Path, sets: dict[tuple[str, str], li
         row = probe.measure(describe, sets, out / "rooms", str(student.device))
         if name == "student":
             head = row["mixed"]["head"]
-            write_head(result / "head.pth", head.weight, head.bias, CLASSES)
+            write_head(result / "head.pth", head.weight, head.bias, CLASSES, probe.GRID_SIZE)
         for found in (row["clean"], row["noisy"], row["mixed"], *row["two_rooms"]):
             del found["head"]
         rows[name] = row
         write_json(result / f"{NAME}.json", {**card, "classes": list(CLASSES)})
     title = f"mIoU in percent after {card['steps']} steps, probes chosen on the validation rooms"
-    tables = (
-        f"{title}; on those rooms:\n\n{probe.table(rows, 'val')}",
-        f"On test rooms:\n\n{probe.table(rows, 'test')}",
-    )
-    write_text(result / "table.md", "\n".join(tables))
+    val, test = (probe.table(rows, split) for split in ("val", "test"))
+    write_text(result / "table.md", f"{title}; on those rooms:\n\n{val}\nOn test rooms:\n\n{test}")
 
 
 def say(begun: float, text: str) -> None:
