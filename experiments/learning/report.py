@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def parts(jobs: Jobs, why: Mapping[str, Any]) -> dict[str, str]:
     return {
         "answers": answers(jobs),
         "runs": runs_table(jobs),
-        **{f"scores_{noise}": scores_table(jobs, noise) for noise in NOISES},
-        **{f"differences_{noise}": differences_table(jobs, noise) for noise in NOISES},
+        "scores": scores_table(jobs),
+        "differences": differences_table(jobs),
         "others": others_table(jobs),
         "spread": spread_table(jobs),
         "map": map_table(jobs),
@@ -148,28 +149,29 @@ def runs_table(jobs: Jobs) -> str:
     return grid(("what", "seeds", "jobs", "steps", "machine", "commit"), lines)
 
 
-def scores_table(jobs: Jobs, noise: str) -> str:
-    """Mean and standard deviation over the seeds, every row and measure."""
+def scores_table(jobs: Jobs) -> str:
+    """Mean and standard deviation over the seeds, every noise, row and measure."""
     lines = []
-    for row in ROWS:
+    for noise, row in product(NOISES, ROWS):
         values = [np.array(list(figures_of(jobs, noise, row, measure).values())) for measure in MEASURES]
         if len(values[0]) > 1:
-            lines.append([NAMES[row], *(f"{value.mean():.1f} ± {value.std(ddof=1):.1f}" for value in values)])
-    return grid(("row", *MEASURES.values()), lines)
+            scores = [f"{value.mean():.1f} ± {value.std(ddof=1):.1f}" for value in values]
+            lines.append([f"`{noise}`", NAMES[row], *scores])
+    return grid(("noise", "row", *MEASURES.values()), lines)
 
 
-def differences_table(jobs: Jobs, noise: str) -> str:
+def differences_table(jobs: Jobs) -> str:
     """H1 to H5 in the linear probe on clean rooms."""
     lines = []
-    for pair in PAIRS:
+    for noise, pair in product(NOISES, PAIRS):
         found = difference(jobs, noise, pair, "linear")
         if found is not None:
             word = found.interval.verdict()
             if pair == "H2":
                 word += f"; at least {LEAST:.0f}: {'yes' if holds(found) else 'no'}"
             signs = f"{found.above} : {found.below}"
-            lines.append([pair, describe(pair), str(found.interval), signs, f"{found.p:.2g}", word])
-    return grid(("", "difference", "mean [95 % interval]", "above : below", "sign test p", "verdict"), lines)
+            lines.append([f"`{noise}`", pair, describe(pair), str(found.interval), signs, f"{found.p:.2g}", word])
+    return grid(("noise", "", "difference", "mean [95 % interval]", "above : below", "sign test p", "verdict"), lines)
 
 
 def holds(found: Difference) -> bool:
