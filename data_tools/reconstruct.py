@@ -42,6 +42,9 @@ from data_tools.reconstruction.base import (
     ReconstructSettings,
     build_reconstructor,
 )
+from data_tools.reconstruction.chunks.surface import seen_best
+from data_tools.reconstruction.chunks.tour import reconstruct_tour, work_folder
+from data_tools.reconstruction.contract import keep_contract
 from data_tools.reconstruction.frames import FramesAhead, Intervals, SceneFrames, frames_for
 from data_tools.reconstruction.masks import keep_masks
 from data_tools.stages.command_line import run_main, usage_errors
@@ -99,15 +102,32 @@ def reconstruct_scene(
             raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
         backend = reconstructor or _backend(settings)
         found = frames() if frames else frames_for(video, intervals, settings, packets, backend)
-        prediction, used = predict_with_less(backend, found.frames, settings.seed, record.notes, settings.deterministic)
-        try:
-            _finish(partial_folder, record, settings, backend, found, prediction, used)
-            record.result["intervals"] = [list(interval) for interval in intervals]
-        except MemoryError:
-            reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
-            raise StageError(reason, permanent=False) from None
+        with work_folder(folder, text_hash(settings.digest(), _input_hash(video, intervals))) as chunks:
+            prediction, used = _predict(backend, found.frames, settings, record.notes, chunks)
+            try:
+                _finish(partial_folder, record, settings, backend, found, prediction, used)
+                record.result["intervals"] = [list(interval) for interval in intervals]
+            except MemoryError:
+                reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
+                raise StageError(reason, permanent=False) from None
 
     return run_stage("reconstruct", folder, settings.digest(), _input_hash(video, intervals), work, overwrite)
+
+
+def _predict(
+    backend: Reconstructor, frames: Frames, settings: ReconstructSettings, notes: list[str], folder: Path
+) -> tuple[Prediction, Frames]:
+    """A scene's prediction, in one pass or in chunks, and the frames it is of."""
+
+    def one_pass(some: Frames, words: list[str]) -> tuple[Prediction, Frames]:
+        prediction, used = predict_with_less(backend, some, settings.seed, words, settings.deterministic)
+        keep_contract(backend, prediction, words, settings.deterministic)
+        return prediction, used
+
+    limit = settings.chunk_frames or backend.chunk_frames
+    if not limit or len(frames) <= limit:
+        return one_pass(frames, notes)
+    return reconstruct_tour(one_pass, frames, limit, folder, notes), frames
 
 
 def _finish(
@@ -120,6 +140,10 @@ def _finish(
     frames: Frames,
 ) -> None:
     keep, dropped = keep_masks(prediction, frames, settings)
+    if "chunks" in prediction.figures:
+        before = int(keep.sum())
+        keep = seen_best(prediction, keep)
+        dropped["seen better"] = round((before - int(keep.sum())) / keep.size, 4)
     points = int(keep.sum())
     if points < FEWEST_POINTS:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in dropped.items() if share)
@@ -299,6 +323,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=base.frame_rate,
         help=f"a second, between them (default {base.frame_rate:g})",
     )
+    add("--chunk-frames", type=int, default=0, help="frames of one pass, at most (default: 300; sfm: all)")
     add("--max-side", type=int, default=base.max_side, help=f"pixels sfm reads frames at (default {base.max_side})")
     add("--keep-blurred", action="store_true", help="take the evenly spaced frames as they are")
     add("--confidence", type=float, help="drop points under it, 0 to 1 (default: the backend's rule)")
@@ -324,6 +349,7 @@ def settings_of(args: argparse.Namespace) -> ReconstructSettings:
     """
     same = ("backend", "weights", "device", "dtype", "min_frames", "max_frames", "frame_rate", "max_side", "confidence")
     same += ("edge", "edge_tolerance", "border", "sky", "mask_folder", "dynamic", "max_points", "seed", "deterministic")
+    same += ("chunk_frames",)
     values: dict[str, Any] = {name: getattr(args, name) for name in same}
     values["min_frames"] = min(args.min_frames, args.max_frames)
     if args.intrinsics:

@@ -27,6 +27,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 EDGES = ("depth", "normal", "none")
 SKIES = ("none", "color")
+FEWEST_IN_CHUNK = 16
 Camera4 = tuple[float, float, float, float]
 
 
@@ -130,11 +131,13 @@ class Reconstructor(Protocol):
 
     Attributes:
         name: of the backend, for records.
-        max_frames: the most frames that make sense for it, or None.
+        max_frames: the most frames of a scene that make sense for it, or None.
+        chunk_frames: the most frames of one pass, or None; a scene of more is reconstructed in chunks.
     """
 
     name: str
     max_frames: int | None
+    chunk_frames: int | None
 
     @staticmethod
     def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
@@ -158,6 +161,8 @@ class ReconstructSettings:
         min_frames: a scene gives ``frame_rate`` x its length, at least these (never more than it has).
         max_frames: and at most these.
         frame_rate: frames a second.
+        chunk_frames: frames of one pass, at most; a scene of more is reconstructed in chunks with overlap. 0 takes the
+            backend's number (and where it has none, no more than its own ``max_frames``).
         max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
         replace_blurred: take the sharpest frame near each place instead of the exact one.
         confidence: points under it are dropped; None takes the backend's rule.
@@ -181,6 +186,7 @@ class ReconstructSettings:
     min_frames: int = 200
     max_frames: int = 400
     frame_rate: float = 4.0
+    chunk_frames: int = 0
     max_side: int = 640
     replace_blurred: bool = True
     confidence: float | None = None
@@ -208,6 +214,8 @@ class ReconstructSettings:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose from {', '.join(known)}")
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(f"frames {self.min_frames} to {self.max_frames}: give 1 <= min <= max")
+        if self.chunk_frames and self.chunk_frames < FEWEST_IN_CHUNK:
+            raise ValueError(f"chunks of {self.chunk_frames} frames: give at least {FEWEST_IN_CHUNK}, or 0")
         if self.frame_rate <= 0 or self.max_side < 28:
             raise ValueError(f"frame rate {self.frame_rate} / longer side {self.max_side}: give > 0 / at least 28")
         if self.confidence is not None and not 0 <= self.confidence <= 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings
-from data_tools.reconstruction.geometry import depth_of
+from data_tools.reconstruction.geometry import depth_of, reproject
 from data_tools.stages.record import StageError
 
 NORMAL_TOLERANCE = 5.0  # degrees between neighbours, above which a jump of depth counts as an edge
@@ -195,7 +195,7 @@ def moving_points(prediction: Prediction, keep: np.ndarray, votes: int = 2) -> n
     Returns:
         (V, h, w) bool.
     """
-    views, height, width = keep.shape
+    views = len(keep)
     depth = np.stack([depth_of(p, pose) for p, pose in zip(prediction.points, prediction.camera_to_world, strict=True)])
     depth = np.where(keep, depth, -np.inf)
     out = np.zeros(keep.shape, dtype=bool)
@@ -203,14 +203,10 @@ def moving_points(prediction: Prediction, keep: np.ndarray, votes: int = 2) -> n
         points = prediction.points[view][keep[view]]
         against = np.zeros(len(points), dtype=np.int16)
         for other in {view + step for step in NEIGHBOUR_STEPS if 0 <= view + step < views}:
-            pose = prediction.camera_to_world[other].astype(np.float32)
-            camera = prediction.intrinsics[other].astype(np.float32)
-            local = (points - pose[:3, 3]) @ pose[:3, :3]
-            z = np.maximum(local[:, 2], 1e-9)
-            column = np.rint(local[:, 0] / z * camera[0, 0] + camera[0, 2])
-            row = np.rint(local[:, 1] / z * camera[1, 1] + camera[1, 2])
-            inside = (local[:, 2] > 1e-6) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            there = depth[other][row[inside].astype(int), column[inside].astype(int)]
-            against[inside] += there > (1 + SEEN_THROUGH) * z[inside]
+            pixel, z = reproject(
+                points, prediction.camera_to_world[other], prediction.intrinsics[other], keep.shape[1:]
+            )
+            inside = pixel >= 0
+            against[inside] += depth[other].reshape(-1)[pixel[inside]] > (1 + SEEN_THROUGH) * z[inside]
         out[view][keep[view]] = against >= votes
     return out

@@ -45,7 +45,8 @@ class Pi3Reconstructor:
     """
 
     name = "pi3"
-    max_frames = 1000
+    max_frames = None
+    chunk_frames = 300
 
     def __init__(self, settings: ReconstructSettings, model: Any = None) -> None:
         options = take_options(settings, OPTIONS)

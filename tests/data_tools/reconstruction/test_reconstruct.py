@@ -167,7 +167,7 @@ class OutOfMemoryError(RuntimeError):
 class Hungry:
     """A backend with memory for so many frames."""
 
-    name, max_frames = "hungry", None
+    name, max_frames, chunk_frames = "hungry", None, None
 
     def __init__(self, most, error):
         self.most, self.error, self.tried = most, error, []
