@@ -37,10 +37,10 @@ class Errors:
         bend: metres that the walk of errors along a pass's frames makes in a hundred frames (1 sigma), with its points.
     """
 
-    noise: float = 0.005
+    noise: float = 0.003
     outliers: float = 0.05
-    pose: float = 0.01
-    bend: float = 0.02
+    pose: float = 0.003
+    bend: float = 0.01
 
 
 TURN = 0.1

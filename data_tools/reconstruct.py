@@ -327,7 +327,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--max-side", type=int, default=base.max_side, help=f"pixels sfm reads frames at (default {base.max_side})")
     add("--keep-blurred", action="store_true", help="take the evenly spaced frames as they are")
     add("--confidence", type=float, help="drop points under it, 0 to 1 (default: the backend's rule)")
-    add("--edge", choices=EDGES, default=base.edge, help=f"jumps of depth to drop (default {base.edge})")
+    add("--edge", choices=EDGES, default=base.edge, help="jumps of depth to drop (default: the backend's rule)")
     add("--edge-tolerance", type=float, default=base.edge_tolerance, help=f"relative (default {base.edge_tolerance})")
     add("--border", type=int, default=0, help="pixels to drop along the image's sides (default 0)")
     add("--sky", choices=SKIES, default="none", help="color: drop what looks like sky at the top of the image")

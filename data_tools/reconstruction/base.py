@@ -21,11 +21,12 @@ BACKENDS = {
     "pi3": "data_tools.reconstruction.pi3:Pi3Reconstructor",
     "vggt": "data_tools.reconstruction.vggt:VggtReconstructor",
     "depth_anything": "data_tools.reconstruction.depth_anything:DepthAnythingReconstructor",
+    "mapanything": "data_tools.reconstruction.mapanything:MapAnythingReconstructor",
     "sfm": "data_tools.reconstruction.sfm:SfmReconstructor",
 }
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "bf16", "fp16", "fp32")
-EDGES = ("depth", "normal", "none")
+EDGES = ("auto", "depth", "normal", "none")
 SKIES = ("none", "color")
 FEWEST_IN_CHUNK = 16
 Camera4 = tuple[float, float, float, float]
@@ -84,6 +85,7 @@ class Prediction:
         notes: what happened, in words.
         figures: facts for the record, JSON types only.
         min_confidence: points under it are dropped where the settings name no threshold.
+        edge: "depth" or "normal", the rule where the settings name none.
     """
 
     points: np.ndarray
@@ -97,6 +99,7 @@ class Prediction:
     notes: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     min_confidence: float = 0.0
+    edge: str = "depth"
 
     def __post_init__(self) -> None:
         """Hold the shapes together.
@@ -154,7 +157,7 @@ class ReconstructSettings:
     """What decides a scene's cloud, with its frames.
 
     Attributes:
-        backend: "pi3", "vggt", "depth_anything", "sfm".
+        backend: one of `BACKENDS`.
         weights: a local path or a hub name; empty takes the backend's own.
         device: "auto" (cuda where there is one), "cpu", "cuda".
         dtype: "auto" (bf16, or fp16 on older GPUs; fp32 on CPU), "bf16", "fp16", "fp32".
@@ -166,7 +169,8 @@ class ReconstructSettings:
         max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
         replace_blurred: take the sharpest frame near each place instead of the exact one.
         confidence: points under it are dropped; None takes the backend's rule.
-        edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none".
+        edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none";
+            "auto" takes the backend's rule.
         edge_tolerance: relative jump of depth.
         border: pixels of the grid dropped along each side.
         sky: "none", or "color": bright blue or white regions that touch the top of the image.
@@ -190,7 +194,7 @@ class ReconstructSettings:
     max_side: int = 640
     replace_blurred: bool = True
     confidence: float | None = None
-    edge: str = "depth"
+    edge: str = "auto"
     edge_tolerance: float = 0.03
     border: int = 0
     sky: str = "none"

@@ -20,11 +20,13 @@ VIEWS = 12  # that are projected, evenly spread
 GAPS = (1, 2, 4, 8, 16, 32)  # views between the two of a pair
 POINTS = 600  # of a view
 AGREES = 0.05  # relative difference of depth
+OWN_LEAST, OWN_RIGHT = 0.5, 0.9  # share of the points that must lie at their own pixels, under another convention
 OWN_PIXEL = 2.0  # pixels between a point's projection into its own view and where it stands
-DECISIVE = 1.5  # times as many points must agree under another convention
-HELD = 1.1  # and as many times more under this one than under any other
-LEAST = 0.3  # share of the points that agree where a convention is right
-UNITS = (0.1, 0.25, 0.4, 0.6, 1.6, 2.5, 4.0, 10.0)  # of the poses' shifts
+DECISIVE = 8  # times as many pairs of views must speak for a convention as against it
+LEAST = 0.3  # share of the points that agree where a convention is right and two views overlap
+TELLING = 0.15  # a pair of views speaks for a convention where so much more agrees under it than under another
+LEAST_PAIRS = 4  # that must speak
+UNITS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.55, 1.8, 2.5, 3.6, 5.0, 7.0, 10.0)  # of the poses' shifts, against the depth
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -71,25 +73,28 @@ def check(prediction: Prediction) -> Verdict:
     """Look at a prediction of at least two views."""
     rows = np.unique(np.linspace(0, len(prediction) - 1, VIEWS).round().astype(int))
     own = _own_share(prediction, rows, prediction.camera_to_world)
-    if own < LEAST:
+    if own < OWN_LEAST:
         for words, poses in _conventions(prediction.camera_to_world):
-            if _own_share(prediction, rows, poses) > max(0.8, DECISIVE * own):
-                return Verdict("refused", f"{words} ({own:.0%} of the points lie at their own pixels)")
+            if _own_share(prediction, rows, poses) > OWN_RIGHT:
+                return Verdict("refused", f"{words} (as is, {own:.0%} of the points lie at their own pixels)")
         return Verdict("undecided", f"{own:.0%} of the points project to their own pixels")
-    score = _agreeing(prediction, rows, prediction.camera_to_world)
     others = [(words, poses) for words, poses in _conventions(prediction.camera_to_world) if words != LOCAL]
     others += [(_unit_words(unit), _stretched(prediction.camera_to_world, unit)) for unit in UNITS]
-    found = [(_agreeing(prediction, rows, poses), words) for words, poses in others]
-    best, words = max(found)
-    if best > max(LEAST, DECISIVE * score):
-        return Verdict(
-            "refused", f"{words} ({best:.0%} of the points agree between views that way, {score:.0%} as it is)"
-        )
-    if score < LEAST:
-        return Verdict("undecided", f"{score:.0%} of the points agree between views")
-    if score < HELD * best:
-        return Verdict("undecided", "the camera moved too little, or the walls are too flat, to tell conventions apart")
-    return Verdict("held")
+    shares = np.array(
+        [_agreeing(prediction, rows, poses) for poses in (prediction.camera_to_world, *(poses for _, poses in others))]
+    )
+    gain = np.where(shares.max(axis=0) > LEAST, shares[1:] - shares[0], 0.0)
+    wins, losses = (gain > TELLING).sum(axis=1), (gain < -TELLING).sum(axis=1)
+    best = int((wins - losses).argmax())
+    if wins[best] >= max(LEAST_PAIRS, DECISIVE * losses[best]):
+        told = f"more points agree that way in {wins[best]} pairs of views, fewer in {losses[best]}"
+        return Verdict("refused", f"{others[best][0]} ({told})")
+    clear = [True] * (len(others) - len(UNITS)) + [max(unit, 1 / unit) > 2 for unit in UNITS]  # nearer ones look alike
+    if (losses >= np.maximum(LEAST_PAIRS, DECISIVE * wins))[clear].all():
+        return Verdict("held")
+    return Verdict(
+        "undecided", "a still camera, flat walls or a poor prediction: it cannot be told from other conventions"
+    )
 
 
 LOCAL = "its points are in camera axes, not in one world"
@@ -129,8 +134,8 @@ def _own_share(prediction: Prediction, rows: np.ndarray, poses: np.ndarray) -> f
     return good / max(total, 1)
 
 
-def _agreeing(prediction: Prediction, rows: np.ndarray, poses: np.ndarray) -> float:
-    """Share of the points of some views that other views see at their depth, if the poses are ``poses``."""
+def _agreeing(prediction: Prediction, rows: np.ndarray, poses: np.ndarray) -> list[float]:
+    """Share of a view's points that another sees at their depth, of pairs of views, if the poses are ``poses``."""
     views, shares = len(prediction), []
     for row in rows:
         place = _sample(prediction.valid[row])
@@ -142,7 +147,7 @@ def _agreeing(prediction: Prediction, rows: np.ndarray, poses: np.ndarray) -> fl
             inside = inside[prediction.valid[other].reshape(-1)[pixel[inside]]]
             there = _local(prediction, other, pixel[inside])[:, 2]
             shares.append(float((np.abs(there - z[inside]) < AGREES * z[inside]).sum()) / max(len(place), 1))
-    return float(np.mean(shares)) if shares else 0.0
+    return shares
 
 
 def _local(prediction: Prediction, row: int, place: np.ndarray) -> np.ndarray:

@@ -50,10 +50,11 @@ def keep_masks(prediction: Prediction, frames: Frames, settings: ReconstructSett
 
 def _edges(prediction: Prediction, keep: np.ndarray, settings: ReconstructSettings) -> np.ndarray:
     out = np.empty(keep.shape, dtype=bool)
+    rule = prediction.edge if settings.edge == "auto" else settings.edge
     for view, pose in enumerate(prediction.camera_to_world):
         points = np.where(keep[view][..., None], prediction.points[view], 0)
         out[view] = depth_edges(depth_of(points, pose), keep[view], settings.edge_tolerance)
-        if settings.edge == "normal":
+        if rule == "normal":
             out[view] &= normal_edges(grid_normals(points, keep[view]))
     return out
 

@@ -53,6 +53,7 @@ def fuse(chunks: Sequence[Chunk], places: Sequence[Similarity], folder: Path) ->
         view=rows,
         is_metric=chunks[0].is_metric,
         min_confidence=chunks[0].min_confidence,
+        edge=chunks[0].edge,
     )
 
 

@@ -18,7 +18,7 @@ from data_tools.reconstruction.chunks.join import Joint
 
 ROUNDS = 60
 SHRINK = 1.5  # the width of the loops' weights is divided by it every round
-LOOP_ERROR = 0.02  # of the depth: the width it ends at
+LOOP_ERROR = 0.05  # of the depth: the width it ends at
 DAMPING = 1e-6  # of the diagonal
 USED = 0.25  # weight above which a loop counts as used
 
@@ -65,7 +65,7 @@ def optimise(start: Sequence[Similarity], joints: Sequence[Joint]) -> tuple[list
     """
     now, loops = list(start), np.array([joint.is_loop for joint in joints])
     error = np.array([np.sqrt((_residual(now, joint) ** 2).sum(1).mean()) for joint in joints])
-    width = max(LOOP_ERROR, 2 * float(error[loops].max(initial=0)))
+    width = max(LOOP_ERROR, 2 * float(np.median(error[loops]))) if loops.any() else LOOP_ERROR
     weight = np.ones(len(joints))
     for _ in range(ROUNDS):
         step = _solve(now, joints, weight)

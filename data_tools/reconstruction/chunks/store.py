@@ -29,6 +29,7 @@ class Chunk:
         depth: median depth of the valid points, in the chunk's unit.
         is_metric: as the backend says.
         min_confidence: as the backend says.
+        edge: as the backend says.
     """
 
     rows: np.ndarray
@@ -40,6 +41,7 @@ class Chunk:
     depth: float
     is_metric: bool
     min_confidence: float
+    edge: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,6 +91,7 @@ def pack(prediction: Prediction, rows: np.ndarray) -> Chunk:
         depth,
         prediction.is_metric,
         prediction.min_confidence,
+        prediction.edge,
     )
 
 
@@ -122,5 +125,5 @@ def load(folder: Path) -> Chunk | None:
         grids = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in GRIDS}
     except (OSError, ValueError):
         return None
-    single = {name: facts.pop(name).item() for name in ("depth", "is_metric", "min_confidence")}
+    single = {name: facts.pop(name).item() for name in ("depth", "is_metric", "min_confidence", "edge")}
     return Chunk(**facts, **single, **grids)

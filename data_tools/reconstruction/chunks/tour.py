@@ -95,7 +95,7 @@ def reconstruct_tour(
         found, weight = graph.optimise(found, edges)
     prediction = fuse([chunks[node] for node in reached], _centred(found), folder)
     used = sum(bool(w > graph.USED) for edge, w in zip(edges, weight, strict=True) if edge.is_loop)
-    prediction.notes = [f"{len(chunks)} chunks of at most {limit} frames, {used} loops closed"]
+    prediction.notes = [f"{len(chunks)} chunks of at most {max(map(len, spans))} frames, {used} loops closed"]
     if len(reached) < len(chunks):
         lost = len(frames) - len(prediction)
         prediction.notes.append(f"{len(chunks) - len(reached)} chunks do not join the others: {lost} frames left out")
