@@ -23,7 +23,7 @@ def keep_masks(prediction: Prediction, frames: Frames, settings: ReconstructSett
         (V, h, w) bool; shares in [0, 1] of all points, by rule, each of what the rules before it left.
     """
     total = max(1, prediction.valid.size)
-    keep = prediction.valid & np.isfinite(prediction.points).all(axis=-1)
+    keep = np.stack([v & np.isfinite(p).all(axis=-1) for v, p in zip(prediction.valid, prediction.points, strict=True)])
     dropped = {"invalid": round(1 - int(keep.sum()) / total, 4)}
     threshold = prediction.min_confidence if settings.confidence is None else settings.confidence
 

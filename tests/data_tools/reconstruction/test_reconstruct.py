@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -139,6 +140,24 @@ def test_known_camera_reaches_pi3x_with_its_pixel_centres(photos, tmp_path):
     np.testing.assert_allclose(given[:2, 2], [width / 2, height / 2], atol=1e-3)
     np.testing.assert_allclose(given[0, 0], camera[0, 0] * width / 224, rtol=1e-5)
     assert record.result["is_metric"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "frees", "edge"),
+    [("pi3x", None, True, "normal"), ("pi3x", (100, 100, 50, 50), False, "normal"), ("pi3", None, False, "depth")],
+)
+def test_pi3x_frees_what_known_cameras_need_and_has_its_own_edge_rule(kind, known, frees, edge, monkeypatch):
+    from data_tools.reconstruction import pi3
+
+    network, freed = PerfectPi3(camera_poses(VIEWS)), []
+    network.disable_multimodal = lambda: freed.append(True)
+    monkeypatch.setattr(pi3, "import_package", lambda *_: SimpleNamespace(Pi3=None, Pi3X=None))
+    monkeypatch.setattr(pi3, "load_model", lambda *_: network)
+    settings = ReconstructSettings(device="cpu", intrinsics=known, options={"model": kind})
+    backend = build_reconstructor("pi3", settings)
+    assert bool(freed) == frees
+    frames = Frames(np.zeros((3, 28, 42, 3), np.uint8), np.arange(3), np.arange(3.0))
+    assert backend.reconstruct(frames, 0).edge == edge
 
 
 def test_same_input_same_bytes(photos, tmp_path):
