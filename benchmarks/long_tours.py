@@ -4,7 +4,7 @@
     python benchmarks/long_tours.py --chunks 300 --bend 0.02
     python benchmarks/long_tours.py --grow 750 1500 3000
 
-The walk (10.5 minutes, 21 rounds of two rooms, 4 frames a second) is seen by chunks; every pass lies in a similarity of
+The walk (10.5 minutes, 21 rounds of two rooms, 2 frames a second) is seen by chunks; every pass lies in a similarity of
 its own and has noise, 5 % outliers and an error that walks along its frames (see ``_tours.Errors``). Per row: the
 trajectory's error after one alignment (root mean square), that of single chunks and the ratio, the scale of the last
 quarter over the first's, the share of the walls that is there twice (`postprocessing.quality`), passes, CPU seconds and
@@ -39,6 +39,7 @@ from data_tools.reconstruction.masks import keep_masks
 from data_tools.stages.command_line import run_main
 
 POINTS = 1_000_000
+RATE, SIZE, WALK = 2, (64, 48), 1260  # frames a second, pixels, frames
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    frames = max(args.grow, default=2520)
-    tour = film(frames / 4, 4, (96, 72))
+    frames = max(args.grow, default=WALK)
+    tour = film(frames / RATE, RATE, SIZE)
     backend = TourReconstructor(tour, Errors(bend=args.bend))
     print("frames chunk loops  error  chunk's  ratio  drift  doubled  passes    CPU     peak")
     for count in args.grow or [frames]:

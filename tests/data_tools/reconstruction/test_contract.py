@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks._tours import Errors, TourReconstructor, film
+from benchmarks._tours import Errors, TourReconstructor
 from data_tools.reconstruction.base import Prediction
 from data_tools.reconstruction.contract import check, keep_contract
 from data_tools.reconstruction.geometry import invert_poses, unproject
@@ -14,11 +14,6 @@ from data_tools.stages.record import StageError
 from tests.data_tools.box_room import camera_poses, lens, render
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-@pytest.fixture(scope="module")
-def tour():
-    return film(30, 2, (48, 36))
 
 
 def predict(tour, rows, seed=0, errors=None):
