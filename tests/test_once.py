@@ -47,7 +47,6 @@ NOT_A_SECOND = {
     ("PCA", "data_tools/reconstruction/chunks/surface.py"): "planes of points, no features",
     ("PCA", "data_tools/reconstruction/geometry.py"): "the nearest rotation to a matrix",
     ("PCA", "benchmarks/sfm_tum.py"): "planes of points, no features",
-    ("split rule", "experiments/learning/data.py"): "names the split that a set of the experiment is generated into",
 }
 #: files that rename, and what: everything else goes through `data_tools.stages.files`
 RENAMES = {

@@ -95,7 +95,7 @@ def make_partial(partial: Path) -> None:
         try:
             partial.mkdir(parents=True)
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the area went away while it was made, or as it was looked at
             if not left:
                 raise
 
