@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from data_tools.clouds.io import read_cloud
-from data_tools.reconstruct import main, predict_with_less, read_option, reconstruct_scene
+from data_tools.reconstruct import main, read_option, reconstruct_scene
 from data_tools.reconstruction import Frames, Prediction, ReconstructSettings, build_reconstructor
 from data_tools.reconstruction.depth_anything import DepthAnythingReconstructor
 from data_tools.reconstruction.frames import FramesAhead, frames_for
 from data_tools.reconstruction.geometry import scale_intrinsics
+from data_tools.reconstruction.passes import predict_with_less
 from data_tools.reconstruction.pi3 import Pi3Reconstructor
 from data_tools.reconstruction.vggt import VggtReconstructor
 from data_tools.stages.record import StageError
