@@ -5,10 +5,11 @@ What is done is skipped, a data set keeps the settings it was begun with, and th
 
     python data_tools/build_roomtours.py tour.mp4 --out data/roomtours
     python data_tools/build_roomtours.py tours/ --backend sfm --labels none --jobs 4
-    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1 --discard
+    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1
     python data_tools/build_roomtours.py roomtours.csv --shard ${SLURM_ARRAY_TASK_ID}/64
     python data_tools/build_roomtours.py roomtours.csv --executor ray --ray-address auto
     python data_tools/build_roomtours.py tour.mp4 --set postprocess.limits.min_score=0.1 --set segment.rate=5
+    python data_tools/build_roomtours.py roomtours.csv --recipe release --out data/roomtours_release
     python data_tools/build_roomtours.py tour.mp4 --redo postprocess --set postprocess.limits.min_score=0.2
     python data_tools/build_roomtours.py --status --out data/roomtours
 
@@ -28,8 +29,10 @@ if not __package__:
 
 from data_tools.chain import options as words
 from data_tools.chain import preflight, recorded
-from data_tools.chain.items import ORDER, Places
+from data_tools.chain.estimate import Estimate
+from data_tools.chain.items import STAGES, Places
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.recipes import RECIPES
 from data_tools.chain.recorded import Settings
 from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
@@ -41,7 +44,7 @@ from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 from data_tools.stages.splits import check_split
 
-STAGES = StageTable(FUNCTIONS, read_scenes)
+TABLE = StageTable(FUNCTIONS, read_scenes)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,7 +54,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("inputs", nargs="*", metavar="VIDEO_OR_MANIFEST", help="video, folder, http(s) address, or list of videos")
     add("--out", type=Path, default=Path("data/roomtours"), help="the data set (default data/roomtours)")
     add("--work", type=Path, help="what the stages leave (default OUT/_work)")
-    add("--backend", choices=words.BACKENDS, default="auto", help="auto: pi3 with a GPU, else sfm; says which")
+    add("--recipe", choices=RECIPES, default="", help="settings of all stages (default best); docs/build_roomtours.md")
+    add(
+        "--backend",
+        choices=words.BACKENDS,
+        default="auto",
+        help="auto: the recipe's, or pi3 with a GPU, else sfm",
+    )
     add("--labels", default="auto", help="auto, clip, none, a CSV of time,label, or a folder of <video_id>.csv")
     add("--executor", choices=["local", "ray"], default="local", help="processes here, or a Ray cluster")
     add("--ray-address", default="", help="of a running cluster, such as auto; empty starts one on this machine")
@@ -63,10 +72,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
-    add("--redo", choices=list(ORDER), default="", help="do a stage, and what follows, again with new settings")
-    add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
+    add("--redo", choices=list(STAGES), default="", help="do a stage, and what follows, again with new settings")
+    add("--keep-clouds", action="store_true", help="keep the clouds as reconstructed, 150 MB a scene")
     add("--retry-failed", action="store_true", help="try again what failed for good")
     add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
+    add("--estimate", type=int, default=0, metavar="N", help="do N of the videos; say what all will take")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
     add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
@@ -89,6 +99,8 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         gpus = [str(number) for number in range(int(args.gpus))]
     else:
         gpus = words.gpu_slots(args.gpus, words.visible_gpus())
+    if args.estimate < 0:
+        raise ValueError(f"--estimate {args.estimate}: give a number of videos")
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
     check_split(args.split)
@@ -104,7 +116,7 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         args.val_share,
         {"backend": backend},
         frozenset(wants) if gpus or is_ray else frozenset(),
-        args.discard,
+        args.keep_clouds,
         args.retry_failed,
     )
     jobs = args.jobs if args.jobs > 0 else words.default_jobs()
@@ -123,17 +135,20 @@ def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) ->
         ValueError: a value that makes no sense, or another than the recorded one; one line.
     """
     known = recorded.read_recorded(places.work)
-    has = {name for name in ("segment", "reconstruct") if name in known and name != args.redo}
-    backend, why = words.choose_backend(args.backend, gpus, args.executor == "ray", "reconstruct" in has)
-    labels, why_labels = words.choose_labels(args.labels, args.set, "segment" in has)
-    usual = words.usual_settings(backend, labels)
+    recipes = recorded.recipes_of(known, args.recipe, args.redo)
+    has = {name for name, entry in known.items() if name != args.redo and entry["recipe"] == recipes[name]}
+    backend, why = words.choose_backend(
+        args.backend, gpus, args.executor == "ray", "reconstruct" in has, recipes["reconstruct"]
+    )
+    labels, why_labels = words.choose_labels(args.labels, args.set, "segment" in has, recipes["segment"])
+    usual = {stage: words.usual_settings(backend, labels, recipe)[stage] for stage, recipe in recipes.items()}
     labels = labels if args.labels != "auto" else "auto"
     changes = [*words.given_changes(usual, args.backend, labels, args.deterministic), *args.set]
     given: dict[str, list[str]] = {}
     for change in changes:
         stage, _, name = change.partition("=")[0].partition(".")
         given.setdefault(stage, []).append(name.partition(".")[0])
-    found = recorded.settle(places, usual, lambda base: words.with_changes(base, changes), given, args.redo)
+    found = recorded.settle(places, recipes, usual, lambda base: words.with_changes(base, changes), given, args.redo)
     backend, labels = found.stages["reconstruct"].backend, found.stages["segment"].labels
     print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
     for line in recorded.changes_line(places, found):
@@ -141,7 +156,7 @@ def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) ->
     return found
 
 
-def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
+def main(argv: list[str] | None = None, stages: StageTable = TABLE) -> int:
     """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
     args = parse_args(argv)
     return run_main(lambda: _run(args, stages), "build_roomtours", (BusyError, OSError, StageError), args.out)
@@ -162,6 +177,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             videos = in_shard(videos, run.shard)
         for problem in problems:
             print(f"build_roomtours: {problem}", file=sys.stderr)
+        estimate = Estimate(videos, places, args.estimate) if args.estimate else None
+        videos = estimate.chosen if estimate else videos
         if args.dry_run:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
@@ -173,7 +190,12 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
         missing = [line for stage, lines in found.items() if stage in wanted for line in lines]
     for line in missing:
         print(f"build_roomtours: {line}", file=sys.stderr)
-    return 2 if missing else run_chain(videos, places, settings, run, stages) or bool(problems)
+    if missing:
+        return 2
+    code = run_chain(videos, places, settings, run, stages)
+    if estimate and code in (0, 1):
+        print(estimate.text(settings.gpu_stages))
+    return code or bool(problems)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 EDGES = ("auto", "depth", "normal", "none")
 SKIES = ("none", "color")
+RESIZES = ("area", "lanczos")
 FEWEST_IN_CHUNK = 16
 Camera4 = tuple[float, float, float, float]
 
@@ -167,6 +168,8 @@ class ReconstructSettings:
         chunk_frames: frames of one pass, at most; a scene of more is reconstructed in chunks with overlap. 0 takes the
             backend's number (and where it has none, no more than its own ``max_frames``).
         max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
+        skip_start: seconds of a scene's beginning that give no frame (10 in the release).
+        resize: of frames that are made smaller, once: "area", or "lanczos" (the release).
         replace_blurred: take the sharpest frame near each place instead of the exact one.
         confidence: points under it are dropped; None takes the backend's rule.
         edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none";
@@ -192,6 +195,8 @@ class ReconstructSettings:
     frame_rate: float = 4.0
     chunk_frames: int = 0
     max_side: int = 640
+    skip_start: float = 0.0
+    resize: str = "area"
     replace_blurred: bool = True
     confidence: float | None = None
     edge: str = "auto"
@@ -212,7 +217,14 @@ class ReconstructSettings:
         Raises:
             ValueError: an unknown name or a number out of range; one line.
         """
-        choices = {"backend": BACKENDS, "device": DEVICES, "dtype": DTYPES, "edge": EDGES, "sky": SKIES}
+        choices = {
+            "backend": BACKENDS,
+            "device": DEVICES,
+            "dtype": DTYPES,
+            "edge": EDGES,
+            "sky": SKIES,
+            "resize": RESIZES,
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose from {', '.join(known)}")
@@ -220,8 +232,9 @@ class ReconstructSettings:
             raise ValueError(f"frames {self.min_frames} to {self.max_frames}: give 1 <= min <= max")
         if self.chunk_frames and self.chunk_frames < FEWEST_IN_CHUNK:
             raise ValueError(f"chunks of {self.chunk_frames} frames: give at least {FEWEST_IN_CHUNK}, or 0")
-        if self.frame_rate <= 0 or self.max_side < 28:
-            raise ValueError(f"frame rate {self.frame_rate} / longer side {self.max_side}: give > 0 / at least 28")
+        if self.frame_rate <= 0 or self.max_side < 28 or self.skip_start < 0:
+            words = f"frame rate {self.frame_rate} / longer side {self.max_side} / skipped start {self.skip_start}"
+            raise ValueError(f"{words}: give > 0 / at least 28 / 0 or more")
         if self.confidence is not None and not 0 <= self.confidence <= 1:
             raise ValueError(f"confidence {self.confidence} is not in [0, 1]")
         if self.edge_tolerance <= 0 or self.border < 0 or self.max_points < 0:

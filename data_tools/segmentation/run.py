@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.collection.sources import VIDEO_SUFFIXES
 from data_tools.packaging.clouds import fingerprint
 from data_tools.segmentation.cuts import Cut, find_cuts
+from data_tools.segmentation.joined import joined_scenes
 from data_tools.segmentation.labels import label_file, read_labels
 from data_tools.segmentation.picture import draw_timeline
 from data_tools.segmentation.scan import Classifier, Scan, scan_video
@@ -34,7 +36,6 @@ from data_tools.video.sampling import VideoError, VideoInfo, probe_video
 
 STAGE = "segment"
 SCENES = "scenes.json"
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp")
 THUMBS_PER_SCENE = 3
 PACKETS = "packets.npy"  # float64 seconds of the video's packets, for those who decode parts of it later
 LEAST_HOLE = 0.5  # seconds: a shorter hole does not end a shot
@@ -103,14 +104,14 @@ def find_videos(paths: Sequence[Path]) -> list[tuple[str, Path]]:
             files = sorted(
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES
+                if file.suffix.lower() in VIDEO_SUFFIXES
                 and file.is_file()
                 and not any(part.startswith(".") for part in file.relative_to(path).parts)
             )
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
         if not files:
-            raise FileNotFoundError(f"{path}: no video in it ({' '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"{path}: no video in it ({' '.join(VIDEO_SUFFIXES)})")
         found += [(_video_id(file), file) for file in files]
     counts: dict[str, int] = {}
     unique = []
@@ -186,14 +187,18 @@ def _segment(
 
         classifier = load_clip(settings)
     table = read_labels(label_file(Path(settings.labels), record.item)) if settings.kind == "file" else None
-    scan = scan_video(path, info, settings.rate, classifier if settings.kind == "clip" else None, settings.batch)
+    rate = None if settings.is_joined else settings.rate
+    scan = scan_video(path, info, rate, classifier if settings.kind == "clip" else None, settings.batch)
     _check_length(info, scan, record, settings)
     shares, names = scan.probabilities, list(classifier.names) if scan.probabilities is not None else []
     if table is not None:
         shares, names = table.probabilities(scan.times), table.names
     inside = [hole for hole in scan.holes if hole[1] - hole[0] >= LEAST_HOLE and hole[0] < scan.duration - LEAST_HOLE]
     cuts = find_cuts(scan.signals, settings.cut_threshold, inside)
-    result = find_scenes(scan.times, shares, names, cuts, scan.duration, settings)
+    if settings.is_joined:
+        result = joined_scenes(scan.times, shares, names, scan.duration, settings)
+    else:
+        result = find_scenes(scan.times, shares, names, cuts, scan.duration, settings)
     record.result = _facts(info, scan, cuts, result, settings, print_of_file)
     if settings.kind == "none":
         record.notes.append("no labels: scenes are shots, and outdoor shots stay in")

@@ -21,9 +21,10 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from data_tools.clouds.io import Cloud, estimate_normals
+from data_tools.packaging.card import write_summary
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.files import clean_partial
-from data_tools.stages.scene_folder import is_done, settings_hash, write_scene, write_summary
+from data_tools.stages.scene_folder import is_done, settings_hash, write_scene
 from data_tools.stages.splits import check_split
 from data_tools.synthetic.rooms.build import build_room
 from data_tools.synthetic.rooms.furniture import Rng
