@@ -26,7 +26,13 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "prior_outdoor": 0.5,  # indoor against outdoor, nothing else
             "prior_other": 0.0,
         },
-        "reconstruct": {"backend": "pi3", "replace_blurred": False, "skip_start": 10.0, "resize": "lanczos"},
+        "reconstruct": {
+            "backend": "pi3",
+            "replace_blurred": False,
+            "skip_start": 10.0,
+            "resize": "lanczos",
+            "chunk_frames": 400,  # all in one pass
+        },
         "postprocess": {
             "outlier_neighbours": 50,
             "outlier_ratio": 4.0,

@@ -159,7 +159,8 @@ def frames_for(
         known = None if packets is None else np.load(packets)
     except (OSError, ValueError):
         known = None  # another version's folder, or none: the times are read from the video
-    return read_frames(source, intervals, settings, found.max_frames, found.frame_size, known)
+    limit = None if settings.chunk_frames else found.max_frames
+    return read_frames(source, intervals, settings, limit, found.frame_size, known)
 
 
 def read_frames(

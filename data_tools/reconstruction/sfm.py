@@ -42,6 +42,7 @@ class SfmReconstructor:
 
     name = "sfm"
     max_frames: int | None = 200
+    chunk_frames: int | None = None
 
     def __init__(self, settings: ReconstructSettings) -> None:
         try:
