@@ -9,6 +9,7 @@ What is done is skipped, a data set keeps the settings it was begun with, and th
     python data_tools/build_roomtours.py roomtours.csv --shard ${SLURM_ARRAY_TASK_ID}/64
     python data_tools/build_roomtours.py roomtours.csv --executor ray --ray-address auto
     python data_tools/build_roomtours.py tour.mp4 --set postprocess.limits.min_score=0.1 --set segment.rate=5
+    python data_tools/build_roomtours.py roomtours.csv --recipe release --out data/roomtours_release
     python data_tools/build_roomtours.py tour.mp4 --redo postprocess --set postprocess.limits.min_score=0.2
     python data_tools/build_roomtours.py --status --out data/roomtours
 
@@ -30,6 +31,7 @@ from data_tools.chain import options as words
 from data_tools.chain import preflight, recorded
 from data_tools.chain.items import ORDER, Places
 from data_tools.chain.plan import ChainSettings
+from data_tools.chain.recipes import RECIPES
 from data_tools.chain.recorded import Settings
 from data_tools.chain.removed import clean, removed_area
 from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, run_chain
@@ -51,7 +53,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("inputs", nargs="*", metavar="VIDEO_OR_MANIFEST", help="video, folder, http(s) address, or list of videos")
     add("--out", type=Path, default=Path("data/roomtours"), help="the data set (default data/roomtours)")
     add("--work", type=Path, help="what the stages leave (default OUT/_work)")
-    add("--backend", choices=words.BACKENDS, default="auto", help="auto: pi3 with a GPU, else sfm; says which")
+    add("--recipe", choices=RECIPES, default="", help="settings of all stages (default best); docs/build_roomtours.md")
+    add(
+        "--backend",
+        choices=words.BACKENDS,
+        default="auto",
+        help="auto: the recipe's, or pi3 with a GPU, else sfm",
+    )
     add("--labels", default="auto", help="auto, clip, none, a CSV of time,label, or a folder of <video_id>.csv")
     add("--executor", choices=["local", "ray"], default="local", help="processes here, or a Ray cluster")
     add("--ray-address", default="", help="of a running cluster, such as auto; empty starts one on this machine")
@@ -123,17 +131,20 @@ def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) ->
         ValueError: a value that makes no sense, or another than the recorded one; one line.
     """
     known = recorded.read_recorded(places.work)
-    has = {name for name in ("segment", "reconstruct") if name in known and name != args.redo}
-    backend, why = words.choose_backend(args.backend, gpus, args.executor == "ray", "reconstruct" in has)
-    labels, why_labels = words.choose_labels(args.labels, args.set, "segment" in has)
-    usual = words.usual_settings(backend, labels)
+    recipes = recorded.recipes_of(known, args.recipe, args.redo)
+    has = {name for name, entry in known.items() if name != args.redo and entry["recipe"] == recipes[name]}
+    backend, why = words.choose_backend(
+        args.backend, gpus, args.executor == "ray", "reconstruct" in has, recipes["reconstruct"]
+    )
+    labels, why_labels = words.choose_labels(args.labels, args.set, "segment" in has, recipes["segment"])
+    usual = {stage: words.usual_settings(backend, labels, recipe)[stage] for stage, recipe in recipes.items()}
     labels = labels if args.labels != "auto" else "auto"
     changes = [*words.given_changes(usual, args.backend, labels, args.deterministic), *args.set]
     given: dict[str, list[str]] = {}
     for change in changes:
         stage, _, name = change.partition("=")[0].partition(".")
         given.setdefault(stage, []).append(name.partition(".")[0])
-    found = recorded.settle(places, usual, lambda base: words.with_changes(base, changes), given, args.redo)
+    found = recorded.settle(places, recipes, usual, lambda base: words.with_changes(base, changes), given, args.redo)
     backend, labels = found.stages["reconstruct"].backend, found.stages["segment"].labels
     print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
     for line in recorded.changes_line(places, found):

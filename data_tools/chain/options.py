@@ -11,6 +11,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_tools.chain.recipes import RECIPES, USUAL
+
 BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "sfm")
 PACKAGES = {  # of the learnt backends: module, and the variable that may name a checkout
     "pi3": ("pi3", "PI3_ROOT"),
@@ -63,7 +65,9 @@ def has_backend(name: str) -> bool:
     return importlib.util.find_spec(module) is not None or bool(os.environ.get(variable))
 
 
-def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False, is_recorded: bool = False) -> tuple[str, str]:
+def choose_backend(
+    name: str, gpus: Sequence[str], is_ray: bool = False, is_recorded: bool = False, recipe: str = USUAL
+) -> tuple[str, str]:
     """The reconstruction backend, and why it was taken.
 
     Args:
@@ -71,16 +75,18 @@ def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False, is_reco
         gpus: slots of this machine.
         is_ray: other machines do the work.
         is_recorded: the data set has a backend; it stays, and what is returned for "auto" stands in for it.
+        recipe: whose word counts where none is given.
 
     Raises:
         ValueError: the one asked for is not installed here (on a cluster, its machines may have it).
     """
+    if name == "auto" and is_recorded:
+        return "sfm", "as before"
+    name, why = _word(name, recipe, "reconstruct", "backend")
     if name != "auto":
         if not is_ray and not has_backend(name):
-            raise ValueError(f"--backend {name}: not installed here; see docs/reconstruct.md, or take --backend sfm")
-        return name, "given"
-    if is_recorded:
-        return "sfm", "as before"
+            raise ValueError(f"backend {name} ({why}): not installed here; see docs/reconstruct.md, or --backend sfm")
+        return name, why
     is_there = has_backend("pi3")
     if is_there and (gpus or is_ray):
         return "pi3", "pi3 is installed and there is a GPU"
@@ -88,18 +94,29 @@ def choose_backend(name: str, gpus: Sequence[str], is_ray: bool = False, is_reco
     return "sfm", f"{missing}; sfm needs neither weights nor a GPU"
 
 
-def choose_labels(name: str, changes: Sequence[str] = (), is_recorded: bool = False) -> tuple[str, str]:
+def _word(given: str, recipe: str, stage: str, field: str) -> tuple[str, str]:
+    """What is given, or what the recipe says, and which of the two it is; "auto" where neither says a thing."""
+    if given != "auto":
+        return given, "given"
+    return RECIPES[recipe].get(stage, {}).get(field, "auto"), f"recipe {recipe}"
+
+
+def choose_labels(
+    name: str, changes: Sequence[str] = (), is_recorded: bool = False, recipe: str = USUAL
+) -> tuple[str, str]:
     """Where frame labels come from, and why.
 
     Args:
         name: as the command line gives it.
         changes: the ``--set`` words, which may name CLIP's weights.
         is_recorded: the data set has its labels; they stay, and what is returned for "auto" stands in for them.
+        recipe: whose word counts where none is given.
     """
-    if name != "auto":
-        return name if name in ("clip", "none") else str(Path(name).absolute()), "given"
-    if is_recorded:
+    if name == "auto" and is_recorded:
         return "none", "as before"
+    name, why = _word(name, recipe, "segment", "labels")
+    if name != "auto":
+        return name if name in ("clip", "none") else str(Path(name).absolute()), why
     if importlib.util.find_spec("open_clip") is None:
         return "none", "open_clip is not installed (pip install open-clip-torch): shot cuts only, no room types"
     if any(change.startswith("segment.clip_weights=") for change in changes):
@@ -141,12 +158,13 @@ def default_jobs() -> int:
     return max(1, min(cores, int(memory // GIGABYTES_PER_JOB)))
 
 
-def usual_settings(backend: str, labels: str) -> dict[str, Any]:
+def usual_settings(backend: str, labels: str, recipe: str = USUAL) -> dict[str, Any]:
     """Today's settings of all stages.
 
     Args:
         backend: of the reconstruction.
         labels: of the segmentation.
+        recipe: whose other settings they are.
 
     Raises:
         ValueError: a value that the stage refuses; one line.
@@ -156,11 +174,12 @@ def usual_settings(backend: str, labels: str) -> dict[str, Any]:
     from data_tools.reconstruction.base import ReconstructSettings
     from data_tools.segmentation.settings import SegmentSettings
 
+    table = RECIPES[recipe]
     return {
-        "collect": CollectSettings(),
-        "segment": SegmentSettings(labels=labels),
-        "reconstruct": ReconstructSettings(backend=backend),
-        "postprocess": PostprocessSettings(),
+        "collect": CollectSettings(**table.get("collect", {})),
+        "segment": SegmentSettings(**{**table.get("segment", {}), "labels": labels}),
+        "reconstruct": ReconstructSettings(**{**table.get("reconstruct", {}), "backend": backend}),
+        "postprocess": PostprocessSettings(**table.get("postprocess", {})),
     }
 
 

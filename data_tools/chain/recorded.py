@@ -1,19 +1,21 @@
 """The settings that a data set was begun with, in ``WORK/run.json``: they stay, whatever today's defaults are.
 
-A stage's entry holds its settings and their mark, a hash taken when they were recorded; the mark is part of the keys
-of the stage's results. So a changed default or a new field redoes nothing; ``--redo STAGE`` records new settings.
+A stage's entry holds its settings, the recipe that they began with, and their mark, a hash taken when they were
+recorded; the mark is part of the keys of the stage's results. So a changed default or a new field redoes nothing;
+``--redo STAGE`` records new settings.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_tools.chain.folders import is_finished
 from data_tools.chain.items import STAGES, Places, folders_in
+from data_tools.chain.recipes import USUAL
 from data_tools.stages.files import write_json
 
 FILE = "run.json"
@@ -26,17 +28,20 @@ class Settings:
     Attributes:
         stages: settings by stage (frozen dataclasses with ``digest()``).
         marks: of each stage's settings, as recorded.
+        recipes: that each stage's settings began with.
         is_new: stages whose record is to be written.
     """
 
     stages: Mapping[str, Any]
     marks: Mapping[str, str]
+    recipes: Mapping[str, str] = field(default_factory=dict)
     is_new: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, stages: Mapping[str, Any]) -> Settings:
         """Settings that nothing was recorded for."""
-        return cls(stages, {name: stage.digest() for name, stage in stages.items()}, frozenset(stages))
+        marks = {name: stage.digest() for name, stage in stages.items()}
+        return cls(stages, marks, dict.fromkeys(stages, USUAL), frozenset(stages))
 
 
 def read_recorded(work: Path) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def read_recorded(work: Path) -> dict[str, Any]:
     path = work / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["stages"]
-        return {name: found[name] for name in STAGES if {"mark", "settings"} <= found.get(name, {}).keys()}
+        return {name: found[name] for name in STAGES if {"mark", "recipe", "settings"} <= found.get(name, {}).keys()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -57,8 +62,24 @@ def read_recorded(work: Path) -> dict[str, Any]:
         ) from None
 
 
+def recipes_of(known: Mapping[str, Any], recipe: str, redo: str) -> dict[str, str]:
+    """The recipe of each stage.
+
+    Args:
+        known: what is on record.
+        recipe: named on the command line; empty for none.
+        redo: stage that is done again; a recipe is then for this one alone.
+    """
+    found = {}
+    for stage in STAGES:
+        stays = stage in known and (not recipe or redo not in ("", stage))
+        found[stage] = known[stage]["recipe"] if stays else recipe or USUAL
+    return found
+
+
 def settle(
     places: Places,
+    recipes: Mapping[str, str],
     usual: Mapping[str, Any],
     change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     given: Mapping[str, Sequence[str]],
@@ -68,7 +89,8 @@ def settle(
 
     Args:
         places: the folders.
-        usual: today's defaults by stage; for stages without a record, and for the one that is redone.
+        recipes: of each stage (`recipes_of`).
+        usual: today's settings by those; for stages without a record of that recipe, and for the one that is redone.
         change: puts in what the command line says explicitly.
         given: names of those fields, by stage.
         redo: stage to do again with new settings, and what follows it; empty for none.
@@ -79,20 +101,22 @@ def settle(
     recorded = read_recorded(places.work)
     order = list(STAGES)
     free = order[order.index(redo) :] if redo else []
-    base = {
-        name: stage if name == redo or name not in recorded else _base(stage, recorded[name], given.get(name, ()))
-        for name, stage in usual.items()
+    known = {
+        name: _base(usual[name], entry, given.get(name, ()))
+        for name, entry in recorded.items()
+        if name in usual and name != redo
     }
-    wanted = dict(change(base))
+    kept = {name: stage for name, stage in known.items() if recorded[name]["recipe"] == recipes[name]}
+    wanted = dict(change({**usual, **kept}))
     marks, is_new = {}, set()
     for name, stage in wanted.items():
-        is_same = name in recorded and name != redo and stage.digest() == base[name].digest()
-        if not is_same and name in recorded and name not in free and _has_finished(places, name):
-            raise ValueError(_conflict(places, name, base[name], stage))
+        is_same = name in known and stage.digest() == known[name].digest()
+        if not is_same and name in known and name not in free and _has_finished(places, name):
+            raise ValueError(_conflict(places, name, known[name], stage))
         marks[name] = recorded[name]["mark"] if is_same else stage.digest()
-        if not is_same or _plain(stage) != recorded[name]["settings"]:
+        if not is_same or _entry(marks[name], recipes[name], stage) != recorded[name]:
             is_new.add(name)
-    return Settings(wanted, marks, frozenset(is_new))
+    return Settings(wanted, marks, dict(recipes), frozenset(is_new))
 
 
 def record(places: Places, settings: Settings) -> None:
@@ -105,7 +129,7 @@ def record(places: Places, settings: Settings) -> None:
         return
     known = read_recorded(places.work)
     for name in settings.is_new:
-        known[name] = {"mark": settings.marks[name], "settings": _plain(settings.stages[name])}
+        known[name] = _entry(settings.marks[name], settings.recipes[name], settings.stages[name])
     write_json(places.work / FILE, {"stages": known})
 
 
@@ -126,31 +150,31 @@ def restored(usual: Any, values: Mapping[str, Any]) -> Any:
         ValueError: a value that the stage refuses; one line.
     """
     changes: dict[str, Any] = {}
-    for field in fields(usual):
-        if field.name not in values or not field.init:
+    for found in fields(usual):
+        if found.name not in values or not found.init:
             continue
-        value, before = values[field.name], getattr(usual, field.name)
+        value, before = values[found.name], getattr(usual, found.name)
         if is_dataclass(before) and isinstance(value, dict):
             value = restored(before, value)
-        changes[field.name] = tuple(value) if isinstance(value, list) else value
+        changes[found.name] = tuple(value) if isinstance(value, list) else value
     return replace(usual, **changes)
 
 
 def differences(before: Any, after: Any, within: str = "") -> list[tuple[str, Any, Any]]:
     """Fields that differ: (name, before, after); deeper ones with dots."""
     found: list[tuple[str, Any, Any]] = []
-    for field in fields(after):
-        old, new = getattr(before, field.name), getattr(after, field.name)
+    for name in (entry.name for entry in fields(after)):
+        old, new = getattr(before, name), getattr(after, name)
         if is_dataclass(new) and is_dataclass(old):
-            found += differences(old, new, f"{within}{field.name}.")
+            found += differences(old, new, f"{within}{name}.")
         elif old != new:
-            found.append((f"{within}{field.name}", old, new))
+            found.append((f"{within}{name}", old, new))
     return found
 
 
-def _plain(stage: Any) -> Any:
+def _entry(mark: str, recipe: str, stage: Any) -> dict[str, Any]:
     values = {name: v for name, v in asdict(stage).items() if name not in getattr(stage, "UNRECORDED", ())}
-    return json.loads(json.dumps(values, default=str))
+    return {"mark": mark, "recipe": recipe, "settings": json.loads(json.dumps(values, default=str))}
 
 
 def _has_finished(places: Places, stage: str) -> bool:

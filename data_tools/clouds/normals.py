@@ -162,3 +162,30 @@ def inner_viewpoints(coord: np.ndarray, cell: float = 0.5, limit: int = 500) -> 
     free = free[:: -(-len(free) // limit)]
     places = np.stack([free // shape[1], free % shape[1]], axis=1)
     return np.concatenate([low[:2] + (places + 0.5) * cell, np.full((len(free), 1), low[2] + eye)], axis=1)
+
+
+def largest_plane(
+    coord: np.ndarray, near: float, tries: int, rng: np.random.Generator
+) -> tuple[np.ndarray, float, np.ndarray] | None:
+    """The plane through three points that has most points near it, fitted to those: unit normal, offset, who is near.
+
+    None where the points lie on a line.
+
+    Args:
+        coord: (N, 3).
+        near: distance within which a point is near.
+        tries: triples of points.
+        rng: of the triples.
+    """
+    best = np.zeros(len(coord), dtype=bool)
+    for _ in range(tries if len(coord) >= 3 else 0):
+        a, b, c = coord[rng.choice(len(coord), 3, replace=False)]
+        across = np.cross(b - a, c - a)
+        length = float(np.linalg.norm(across))
+        if length > 1e-12:
+            inside = np.abs((coord - a) @ (across / length)) <= near
+            best = inside if inside.sum() > best.sum() else best
+    if not best.any():
+        return None
+    normal = np.linalg.eigh(np.cov(coord[best].T))[1][:, 0]
+    return normal, float(normal @ coord[best].mean(axis=0)), best

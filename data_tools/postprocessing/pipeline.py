@@ -149,14 +149,14 @@ def process(
     work = _first_steps(cloud, settings, name)
     notes = list(cloud.notes)
     outliers = _drop_outliers(work, settings, name, workers)
-    turn = find_upright(
-        work.cloud.coord, work.cloud.normal, cameras, settings.up, scene_rng(name, settings.seed, "upright")
-    )
+    rng = scene_rng(name, settings.seed, "upright")
+    turn = find_upright(work.cloud.coord, work.cloud.normal, cameras, settings.up, rng, outliers["input_spacing"])
     level = work.cloud.coord @ turn.rotation.astype(np.float32).T
     level_cameras = None if cameras is None else cameras.moved(turn.rotation, 1.0, np.zeros(3))
     layout = find_layout(level, level_cameras, scene_rng(name, settings.seed, "layout"))
+    size = np.ptp(level, axis=0)
     del level
-    scale = choose_scale(layout, settings, name, is_metric)
+    scale = choose_scale(layout, settings, name, is_metric, size)
     notes += turn.notes + scale.notes
     shift = _place(work, turn, layout, scale.factor)
     check_bounds(work.cloud.coord, settings.grid)
@@ -168,6 +168,7 @@ def process(
         settings.min_points,
         scene_rng(name, settings.seed, "thin"),
         workers,
+        settings.thin_limit,
     )
     work.keep(thinning.index, "thinned")
     moved = None if cameras is None else cameras.moved(turn.rotation, scale.factor, shift - _origin(cloud, turn, scale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ class Thinning:
         cell: edge of the cells, 0 where nothing was done.
         before: median distance to the nearest neighbour in the input.
         after: the same in the result.
-        rule: "voxel", "as it was" (the input is no denser than wanted) or "point floor" (stopped at ``min_points``).
+        rule: "voxel", "as it was" (the input is no denser than wanted) or "point floor" (stopped early).
     """
 
     index: np.ndarray
@@ -146,7 +147,13 @@ def _finest(coord: np.ndarray, cell: float, min_points: int) -> tuple[np.ndarray
 
 
 def thin_to_spacing(
-    coord: np.ndarray, before: float, spacing: float, min_points: int, rng: np.random.Generator, workers: int = 1
+    coord: np.ndarray,
+    before: float,
+    spacing: float,
+    min_points: int,
+    rng: np.random.Generator,
+    workers: int = 1,
+    most: float = 1.0,
 ) -> Thinning:
     """Thin a cloud until its points are ``spacing`` apart (median distance to the nearest neighbour).
 
@@ -158,15 +165,18 @@ def thin_to_spacing(
         before: the spacing now, metres.
         spacing: the spacing wanted; 0 leaves the cloud as it is.
         min_points: points to keep if there are as many.
+        most: largest share of the points left by cells of ``spacing`` (which leaves less than the spacing) that may be
+            thinned further to reach it.
     """
     everything = np.arange(len(coord))
     if spacing <= 0 or before >= spacing * (1 - CLOSE_ENOUGH) or len(coord) <= min_points:
         return Thinning(everything, 0.0, before, before, "as it was")
     cell, rule = _fit_cell(coord, spacing, rng, workers), "voxel"
     index = thin(coord, cell)
-    if len(index) < min_points:
+    fewest = min_points if most >= 1 else max(min_points, math.ceil((1 - most) * len(thin(coord, spacing))))
+    if len(index) < fewest:
         rule = "point floor"
-        index, cell = _finest(coord, cell, min_points)
+        index, cell = _finest(coord, cell, fewest)
     kept = coord[index]
     after = nearest_distance(kept, make_tree(kept), np.random.default_rng(0), workers)
     return Thinning(index, cell, before, after, rule)

@@ -19,6 +19,9 @@ from data_tools.postprocessing.settings import PostprocessSettings
 SCANNET_MEAN_FLOOR = 34453 / 1513  # m^2
 SCANNET_SIGMA = 0.6  # of the floor area's logarithm
 SCANNET_RANGE = (4.0, 80.0)  # m^2
+# box diagonals of ScanNet's scans: minimum, percentiles 10, 25, 50, 75, 90, 95, 99 (metres); share drawn between two
+DIAGONALS = (2.835, 5.236, 6.323, 7.791, 9.365, 10.929, 12.139, 15.189)
+DIAGONAL_SHARES = (0.01, 0.09, 0.25, 0.30, 0.20, 0.10, 0.05)
 CEILING_HEIGHT = 2.5  # m, of a usual room
 EYE_HEIGHT = 1.5  # m, of a hand-held camera
 
@@ -29,7 +32,7 @@ class Scale:
 
     Attributes:
         factor: metres a unit.
-        rule: "scannet", "metric", "height (ceiling)", "height (camera)", "none".
+        rule: "scannet", "metric", "height (ceiling)", "height (camera)", "fixed", "diagonal", "none".
         details: numbers behind it, for meta.json.
         notes: in words.
     """
@@ -77,13 +80,25 @@ def _height(layout: Layout) -> Scale | None:
     return None
 
 
-def choose_scale(layout: Layout, settings: PostprocessSettings, name: str, is_metric: bool) -> Scale:
+def _diagonal(size: np.ndarray, settings: PostprocessSettings, name: str) -> Scale:
+    """The diagonal of the cloud's box (3,) to one that is drawn: first the interval, then evenly in it."""
+    rng = scene_rng(name, settings.seed, "scale")
+    place = int(rng.choice(len(DIAGONAL_SHARES), p=DIAGONAL_SHARES))
+    drawn = float(rng.uniform(DIAGONALS[place], DIAGONALS[place + 1]))
+    return Scale(drawn / max(float(np.linalg.norm(size)), 1e-12), "diagonal", {"drawn_diagonal": round(drawn, 4)})
+
+
+def choose_scale(layout: Layout, settings: PostprocessSettings, name: str, is_metric: bool, size: np.ndarray) -> Scale:
     """The factor to metres by the rule of the settings.
 
     "auto" believes a metric backend, and draws from ScanNet's sizes otherwise, as RoomTours does: what pre-training
     sees is then spread as what the backbone is used on. "height" is nearer to the truth for the single room.
     """
     rule = settings.scale
+    if rule == "fixed":
+        return Scale(settings.scale_factor, "fixed")
+    if rule == "diagonal":
+        return _diagonal(size, settings, name)
     if rule == "none" or rule == "metric" or (rule == "auto" and is_metric):
         note = [] if is_metric or rule == "none" else ["the backend does not say that its unit is the metre; believed"]
         return Scale(1.0, "none" if rule == "none" else "metric", {"is_metric": is_metric}, note)

@@ -8,7 +8,7 @@ from data_tools.stages.scene_folder import settings_hash
 
 VERSION = 1  # part of the settings hash: raise it when the same cloud gives another scene
 CAP_RULES = ("uniform", "even", "confidence")
-SCALE_RULES = ("auto", "scannet", "metric", "height", "none")
+SCALE_RULES = ("auto", "scannet", "metric", "height", "fixed", "diagonal", "none")
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,18 @@ class PostprocessSettings:
         outlier_neighbours: neighbours whose mean distance is judged.
         outlier_ratio: standard deviations above the mean.
         radius_points: a point with fewer neighbours within radius_factor x the spacing is an outlier too.
-        up: "auto", or a direction of the file's frame that is up: "x", "y", "z", "-x", "-y", "-z".
-        scale: "auto" (metric where the backend is, else scannet), "scannet", "metric", "height", "none".
+        up: "auto", "planes" (the floor is one of the two largest, as in the release), or a direction of the file's
+            frame that is up: "x", "y", "z", "-x", "-y", "-z".
+        scale: "auto" (metric where the backend is, else scannet), "scannet", "metric", "height", "fixed" (by
+            scale_factor), "diagonal" (the box's diagonal is drawn from ScanNet's, as the release does before it puts
+            the fixed factor over it), "none".
+        scale_factor: of "fixed" (1.753 in the release).
         min_height: a drawn scale is bent so that the cloud is no lower; counts only where a ceiling was seen.
         max_height: a drawn scale is bent so that the cloud is no higher.
         spacing: median distance to the nearest neighbour of the result (0.01333 in the release, 2/3 of a grid cell).
         min_points: thinning to ``spacing`` stops here (40 k in the release).
+        thin_limit: most of the points left by cells of ``spacing`` that are thinned further to reach it, as a share
+            (0.3 in the release; 1: all that is needed).
         neighbours: points per plane of the normals (32 in the release).
         normal_cell: one plane per cell of that many spacings is shared by its points; 0: a plane per point.
         grid: cell of the backbone; the scene must have fewer than 2^16 along each axis.
@@ -82,10 +88,12 @@ class PostprocessSettings:
     radius_factor: float = 6.0
     up: str = "auto"
     scale: str = "auto"
+    scale_factor: float = 1.753
     min_height: float = 2.2
     max_height: float = 3.6
     spacing: float = 0.01333
     min_points: int = 40_000
+    thin_limit: float = 1.0
     neighbours: int = 32
     normal_cell: float = 2.0
     grid: float = 0.02
@@ -106,8 +114,8 @@ class PostprocessSettings:
             raise ValueError(f"scale {self.scale!r} is unknown; choose from {', '.join(SCALE_RULES)}")
         if self.normal_dtype not in ("float32", "float16"):
             raise ValueError(f"normal_dtype {self.normal_dtype!r} is unknown; choose float32 or float16")
-        if self.up != "auto" and self.up.lstrip("-") not in ("x", "y", "z"):
-            raise ValueError(f"up {self.up!r} is unknown; choose auto, x, y, z, -x, -y or -z")
+        if self.up not in ("auto", "planes") and self.up.lstrip("-") not in ("x", "y", "z"):
+            raise ValueError(f"up {self.up!r} is unknown; choose auto, planes, x, y, z, -x, -y or -z")
         if self.point_cap < 100 or self.min_points < 0:
             raise ValueError(f"point_cap {self.point_cap} must be >= 100 and min_points {self.min_points} >= 0")
         if not 0 <= self.outlier_limit <= 0.5 or self.outlier_neighbours < 2 or self.radius_points < 0:
@@ -117,6 +125,10 @@ class PostprocessSettings:
         if not 0 <= self.spacing < 1 or self.neighbours < 3:
             raise ValueError(
                 f"spacing {self.spacing} must be in [0, 1) metres, neighbours {self.neighbours} at least 3"
+            )
+        if self.scale_factor <= 0 or not 0 <= self.thin_limit <= 1:
+            raise ValueError(
+                f"scale_factor {self.scale_factor} > 0 and thin_limit {self.thin_limit} in [0, 1] are needed"
             )
         if not 0 < self.min_height < self.max_height:
             raise ValueError(f"0 < min_height {self.min_height} < max_height {self.max_height} is needed")

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_tools.clouds.gravity import LEAST_PRIOR, UpGuess, find_up, rotation_to_z
+from data_tools.clouds.normals import largest_plane
 from data_tools.postprocessing.cameras import Cameras
+from data_tools.postprocessing.sampling import thin
 
 SAMPLE = 300_000  # points that are looked at; an even spread of them is enough for floor and walls
+PLANES = 2  # of the release: the largest, found one after the other
+TRIES = 500  # triples of points a plane
+CELL = 4.0  # spacings: edge of the cells that are represented by a point each
+NEAR = 2.0  # spacings from a plane: half a cell
 AXES = {"x": 0, "y": 1, "z": 2}
 
 
@@ -55,8 +61,32 @@ def _say_conflict(up: np.ndarray, guess: UpGuess, prior: np.ndarray, notes: list
     return True
 
 
+def _up_of_planes(coord: np.ndarray, spacing: float, prior: np.ndarray | None, rng: np.random.Generator) -> Upright:
+    """Up from the floor: of the largest planes the one most across the cameras' up; without cameras the largest."""
+    left = coord[thin(coord, CELL * spacing)].astype(np.float64)
+    whole, found = left, []
+    for _ in range(PLANES):
+        plane = largest_plane(left, NEAR * spacing, TRIES, rng)
+        if plane is not None:
+            found.append((plane[0], plane[1], int(plane[2].sum())))
+            left = left[~plane[2]]
+    if not found:
+        return Upright(np.eye(3), {"up": [0.0, 0.0, 1.0], "rule": "planes"}, ["up: axes kept (no plane)"])
+    is_known = prior is not None and np.linalg.norm(prior) > LEAST_PRIOR
+    normal, offset, count = max(found, key=lambda plane: abs(float(plane[0] @ prior))) if is_known else found[0]
+    sign = float(normal @ prior) if is_known else float(np.median(whole @ normal) - offset)
+    up = -normal if sign < 0 else normal
+    evidence = {"up": [round(float(v), 6) for v in up], "rule": "planes", "share": round(count / len(whole), 4)}
+    return Upright(rotation_to_z(up), evidence, [])
+
+
 def find_upright(
-    coord: np.ndarray, normal: np.ndarray | None, cameras: Cameras | None, up: str, rng: np.random.Generator
+    coord: np.ndarray,
+    normal: np.ndarray | None,
+    cameras: Cameras | None,
+    up: str,
+    rng: np.random.Generator,
+    spacing: float = 0.0,
 ) -> Upright:
     """The rotation that makes a cloud z-up.
 
@@ -64,9 +94,13 @@ def find_upright(
         coord: (N, 3), any frame and unit.
         normal: (N, 3) toward the cameras, or None.
         cameras: of the same frame, or None.
-        up: "auto", or the axis that the caller knows to be up.
+        up: "auto", "planes", or the axis that the caller knows to be up.
         rng: of the sample.
+        spacing: of the points, for "planes".
     """
+    prior = None if cameras is None else cameras.up()
+    if up == "planes":
+        return _up_of_planes(coord, spacing, prior, rng)
     if up != "auto":
         axis = np.zeros(3)
         axis[AXES[up[-1]]] = -1.0 if up.startswith("-") else 1.0
@@ -74,7 +108,6 @@ def find_upright(
     rows = np.arange(len(coord))
     if len(coord) > SAMPLE:
         rows = np.sort(rng.permutation(len(coord))[:SAMPLE])
-    prior = None if cameras is None else cameras.up()
     guess = find_up(coord[rows], None if normal is None else normal[rows], prior=prior)
     notes: list[str] = []
     direction, rule = (guess.up, guess.reason) if guess.found else _fallback(guess, prior)

@@ -27,6 +27,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 EDGES = ("depth", "normal", "none")
 SKIES = ("none", "color")
+RESIZES = ("area", "lanczos")
 Camera4 = tuple[float, float, float, float]
 
 
@@ -159,6 +160,8 @@ class ReconstructSettings:
         max_frames: and at most these.
         frame_rate: frames a second.
         max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
+        skip_start: seconds of a scene's beginning that give no frame (10 in the release).
+        resize: of frames that are made smaller, once: "area", or "lanczos" (the release).
         replace_blurred: take the sharpest frame near each place instead of the exact one.
         confidence: points under it are dropped; None takes the backend's rule.
         edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none".
@@ -182,6 +185,8 @@ class ReconstructSettings:
     max_frames: int = 400
     frame_rate: float = 4.0
     max_side: int = 640
+    skip_start: float = 0.0
+    resize: str = "area"
     replace_blurred: bool = True
     confidence: float | None = None
     edge: str = "depth"
@@ -202,14 +207,22 @@ class ReconstructSettings:
         Raises:
             ValueError: an unknown name or a number out of range; one line.
         """
-        choices = {"backend": BACKENDS, "device": DEVICES, "dtype": DTYPES, "edge": EDGES, "sky": SKIES}
+        choices = {
+            "backend": BACKENDS,
+            "device": DEVICES,
+            "dtype": DTYPES,
+            "edge": EDGES,
+            "sky": SKIES,
+            "resize": RESIZES,
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose from {', '.join(known)}")
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(f"frames {self.min_frames} to {self.max_frames}: give 1 <= min <= max")
-        if self.frame_rate <= 0 or self.max_side < 28:
-            raise ValueError(f"frame rate {self.frame_rate} / longer side {self.max_side}: give > 0 / at least 28")
+        if self.frame_rate <= 0 or self.max_side < 28 or self.skip_start < 0:
+            words = f"frame rate {self.frame_rate} / longer side {self.max_side} / skipped start {self.skip_start}"
+            raise ValueError(f"{words}: give > 0 / at least 28 / 0 or more")
         if self.confidence is not None and not 0 <= self.confidence <= 1:
             raise ValueError(f"confidence {self.confidence} is not in [0, 1]")
         if self.edge_tolerance <= 0 or self.border < 0 or self.max_points < 0:

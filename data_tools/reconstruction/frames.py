@@ -15,7 +15,7 @@ import numpy as np
 
 from data_tools.reconstruction.base import Frames, Reconstructor, ReconstructSettings, backend_class
 from data_tools.reconstruction.geometry import scale_intrinsics
-from data_tools.stages.record import StageError
+from data_tools.stages.record import RejectedError, StageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif")
 ORIENTATION = 0x112  # EXIF; from 5 on the picture lies on its side
@@ -189,6 +189,7 @@ def read_frames(
     for start, end in intervals:
         if end is not None and not end > start:
             raise StageError(f"{source.name}: a scene from {start} s to {end} s holds nothing; the end comes after it")
+    intervals = _after_start(source, intervals, settings.skip_start)
     if source.is_dir():
         found, full, seen, notes = _from_folder(source, intervals, settings, limit, size)
     else:
@@ -205,6 +206,24 @@ def read_frames(
     index = np.array([chosen.index for chosen in found], dtype=np.int64)
     time = np.array([chosen.time for chosen in found], dtype=np.float64)
     return SceneFrames(Frames(images, index, time, camera), full, sum(c.replaced for c in found), seen, notes)
+
+
+def _after_start(source: Path, intervals: Intervals, seconds: float) -> Intervals:
+    """What is left of a scene's intervals without its first seconds.
+
+    Raises:
+        RejectedError: nothing.
+    """
+    kept: list[tuple[float, float | None]] = []
+    left = seconds
+    for start, end in intervals:
+        if end is None or end - start > left:
+            kept.append((start + left, end))
+        left = 0.0 if kept else left - (end - start)
+    if not kept:
+        reason = f"its first {seconds:g} s are skipped, and it has {seconds - left:.1f} s"
+        raise RejectedError(f"{source.name}: nothing is left of the scene from {intervals[0][0]} s on: {reason}")
+    return kept
 
 
 @dataclass(frozen=True)
@@ -241,7 +260,7 @@ def _from_video(
         for raw in sample_raw(source, None, start, last, report, packets):
             seen += 1
             value = sharpness(raw.luma(MEASURED_SIDE)) if settings.replace_blurred else 0.0
-            yield Still(raw.index, raw.time, value, partial(raw.pixels, wanted))
+            yield Still(raw.index, raw.time, value, partial(raw.pixels, wanted, settings.resize.upper()))
 
     found: list[Chosen] = []
     for (start, last), share in zip(spans, _shares(count, lengths), strict=True):
@@ -303,7 +322,7 @@ def _from_folder(
 
     def stills() -> Iterator[Still]:  # a place in line stands for the time: images may come unevenly
         for place, (_, path, _, full) in enumerate(good):
-            image = _read_image(path, wanted, full)
+            image = _read_image(path, wanted, full, settings.resize)
             if image is None:
                 bad.append(path)
             else:
@@ -342,14 +361,17 @@ def _image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _read_image(path: Path, wanted: tuple[int, int], full: tuple[int, int]) -> np.ndarray | None:
+def _read_image(path: Path, wanted: tuple[int, int], full: tuple[int, int], resize: str) -> np.ndarray | None:
     """(H, W, 3) RGB of the wanted (width, height), turned as its EXIF says; None where it does not decode."""
     import cv2
+    from PIL import Image
 
     raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
     if raw is None or raw.shape[1::-1] != full:
         return None
-    if wanted != full:
+    if wanted != full and resize == "lanczos":  # OpenCV's does not average where it shrinks
+        raw = np.asarray(Image.fromarray(raw).resize(wanted, Image.Resampling.LANCZOS))
+    elif wanted != full:
         grows = wanted[0] * wanted[1] > full[0] * full[1]
         raw = cv2.resize(raw, wanted, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
     return raw[..., ::-1]

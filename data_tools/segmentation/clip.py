@@ -37,7 +37,8 @@ def calibrated_softmax(logits: NDArray, temperature: float = 1.0, prior: NDArray
     """
     values = np.asarray(logits, np.float64) / temperature
     if prior is not None:
-        values = values + np.log(np.asarray(prior, np.float64))
+        with np.errstate(divide="ignore"):  # a share of 0: never that class
+            values = values + np.log(np.asarray(prior, np.float64))
     values = np.exp(values - values.max(1, keepdims=True))
     return values / values.sum(1, keepdims=True)
 

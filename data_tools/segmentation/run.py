@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_tools.packaging.clouds import fingerprint
 from data_tools.segmentation.cuts import Cut, find_cuts
+from data_tools.segmentation.joined import joined_scenes
 from data_tools.segmentation.labels import label_file, read_labels
 from data_tools.segmentation.picture import draw_timeline
 from data_tools.segmentation.scan import Classifier, Scan, scan_video
@@ -186,14 +187,18 @@ def _segment(
 
         classifier = load_clip(settings)
     table = read_labels(label_file(Path(settings.labels), record.item)) if settings.kind == "file" else None
-    scan = scan_video(path, info, settings.rate, classifier if settings.kind == "clip" else None, settings.batch)
+    rate = None if settings.is_joined else settings.rate
+    scan = scan_video(path, info, rate, classifier if settings.kind == "clip" else None, settings.batch)
     _check_length(info, scan, record, settings)
     shares, names = scan.probabilities, list(classifier.names) if scan.probabilities is not None else []
     if table is not None:
         shares, names = table.probabilities(scan.times), table.names
     inside = [hole for hole in scan.holes if hole[1] - hole[0] >= LEAST_HOLE and hole[0] < scan.duration - LEAST_HOLE]
     cuts = find_cuts(scan.signals, settings.cut_threshold, inside)
-    result = find_scenes(scan.times, shares, names, cuts, scan.duration, settings)
+    if settings.is_joined:
+        result = joined_scenes(scan.times, shares, names, scan.duration, settings)
+    else:
+        result = find_scenes(scan.times, shares, names, cuts, scan.duration, settings)
     record.result = _facts(info, scan, cuts, result, settings, print_of_file)
     if settings.kind == "none":
         record.notes.append("no labels: scenes are shots, and outdoor shots stay in")

@@ -81,13 +81,13 @@ class Scan:
     thumbs: Thumbs
 
 
-def scan_video(path: Path, info: VideoInfo, rate: float, classifier: Classifier | None, batch: int = 64) -> Scan:
+def scan_video(path: Path, info: VideoInfo, rate: float | None, classifier: Classifier | None, batch: int = 64) -> Scan:
     """Decode a video once, streaming; memory does not grow with its frames.
 
     Args:
         path: the video.
         info: its facts.
-        rate: frames a second that are labelled.
+        rate: frames a second that are labelled; None for every frame.
         classifier: labels them; None to only sample their times.
         batch: images handed to the classifier at a time.
 
@@ -102,7 +102,7 @@ def scan_video(path: Path, info: VideoInfo, rate: float, classifier: Classifier 
     waiting: list[NDArray[np.uint8]] = []
     for raw in raw_frames(path, report=report):
         if signals.is_due(raw.time):
-            signals.add(raw.time, raw.pixels(TINY_SIDE, fast=True))
+            signals.add(raw.time, raw.pixels(TINY_SIDE, "FAST_BILINEAR"))
         thumbs.offer(raw)
         if ticker.is_due(raw.time):
             times.append(raw.time)

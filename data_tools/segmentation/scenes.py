@@ -162,11 +162,11 @@ def find_scenes(
         kept, lost = _keep_rooms(spans, settings)
         dropped += lost
         for run in kept:
-            scenes += [part for span in _merge_short(run, settings.min_room) for part in _split(span, settings)]
+            scenes += [part for span in merge_short(run, settings.min_room) for part in split_evenly(span, settings)]
     if shares is not None:
         joined, dropped = _join_shots(scenes, dropped, settings)
         scenes = sorted([*scenes, *joined], key=lambda span: span.start)
-        scenes = [_with_probability(span, times, shares, names) for span in scenes]
+        scenes = [with_probability(span, times, shares, names) for span in scenes]
     return Segmentation(scenes, sorted(dropped, key=lambda span: span.start), boundaries, shares)
 
 
@@ -247,7 +247,7 @@ def _joined(run: list[Span], settings: SegmentSettings) -> list[Span]:
     ]
 
 
-def _merge_short(run: list[Span], shortest: float) -> list[Span]:
+def merge_short(run: list[Span], shortest: float) -> list[Span]:
     """Rooms shorter than ``shortest`` join the longer of their neighbours, the shortest room first."""
     run = list(run)
     while len(run) > 1:
@@ -266,14 +266,15 @@ def _merge_short(run: list[Span], shortest: float) -> list[Span]:
     return run
 
 
-def _split(span: Span, settings: SegmentSettings) -> list[Span]:
+def split_evenly(span: Span, settings: SegmentSettings) -> list[Span]:
     """Even parts of at most ``max_length``."""
     count = int(np.ceil(span.length / settings.max_length - 1e-9)) if settings.max_length else 1
     edges = np.linspace(span.start, span.end, max(1, count) + 1)
     return [replace(span, start=float(a), end=float(b)) for a, b in pairwise(edges)]
 
 
-def _with_probability(span: Span, times: NDArray, shares: NDArray, names: Sequence[str]) -> Span:
+def with_probability(span: Span, times: NDArray, shares: NDArray, names: Sequence[str]) -> Span:
+    """The span with the mean of its label's share."""
     inside = np.any([(times >= start) & (times <= end) for start, end in span.intervals], axis=0)
     if not inside.any():
         return span

@@ -23,6 +23,7 @@ DEFAULT_ROOMS = (
     "basement",
     "garage",
 )
+RULES = ("shots", "joined")
 NO_ROOM = ("outdoor", "other")  # every other label is a room
 UNTOUCHED = ("device", "batch")  # settings that do not touch the result
 
@@ -34,8 +35,10 @@ class SegmentSettings:
     Attributes:
         labels: "clip" (zero-shot), "none" (shot cuts only), or the path of a CSV with rows ``time,label``, or of a
             folder with ``<video_id>.csv``.
+        rule: with labels, "shots" (a hidden Markov model in every shot; short ones of a room are joined), or "joined"
+            (as the release: every frame is labelled, and all indoor frames are joined before rooms are told apart).
         rooms: room types to tell apart; the paper's are living room, bedroom, bathroom.
-        rate: frames a second that are labelled.
+        rate: frames a second that are labelled (by "joined": that rooms are told apart in).
         smoothing: temporal smoothing of the labels' probabilities.
         min_indoor: indoor runs shorter than this are dropped.
         min_room: rooms shorter than this join a neighbour of the same shot.
@@ -54,6 +57,7 @@ class SegmentSettings:
     """
 
     labels: str = "clip"
+    rule: str = "shots"
     rooms: tuple[str, ...] = DEFAULT_ROOMS
     rate: float = 3.0
     smoothing: float = 0.5
@@ -81,6 +85,8 @@ class SegmentSettings:
         object.__setattr__(self, "rooms", tuple(self.rooms))
         if self.labels not in ("clip", "none") and not Path(self.labels).exists():
             raise ValueError(f"labels {self.labels!r}: give clip, none, or a CSV file or folder that is there")
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r}: choose from {', '.join(RULES)}")
         if not 0.1 <= self.rate <= 60:
             raise ValueError(f"rate {self.rate}: give 0.1 to 60 frames a second (2 to 5 are usual)")
         for name in ("smoothing", "min_indoor", "min_room", "max_length", "margin", "cut_margin"):
@@ -93,8 +99,8 @@ class SegmentSettings:
         if not self.temperature > 0 or self.batch < 1:
             raise ValueError(f"temperature {self.temperature}, batch {self.batch}: both must be above 0")
         priors = (self.prior_outdoor, self.prior_other)
-        if min(priors) <= 0 or sum(priors) >= 1:
-            raise ValueError(f"priors {priors}: give shares above 0 that leave some to rooms")
+        if min(priors) < 0 or sum(priors) >= 1:
+            raise ValueError(f"priors {priors}: give shares, 0 or more, that leave some to rooms")
         if not self.rooms or len(set(self.rooms)) < len(self.rooms) or set(self.rooms) & set(NO_ROOM):
             raise ValueError(f"rooms {self.rooms}: give different names, none of {', '.join(NO_ROOM)}")
         if self.precision not in ("auto", "fp16", "fp32"):
@@ -106,6 +112,11 @@ class SegmentSettings:
     def kind(self) -> str:
         """Where labels come from: "clip", "none", "file"."""
         return self.labels if self.labels in ("clip", "none") else "file"
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether all indoor frames of a video are joined; without labels there is nothing to join by."""
+        return self.rule == "joined" and self.kind != "none"
 
     def digest(self) -> str:
         """Hash of all that touches the scenes; files by their content, not by their path."""

@@ -96,22 +96,23 @@ class RawFrame:
     picture: VideoFrame
     geometry: Geometry
 
-    def pixels(self, size: int | tuple[int, int] | None = None, fast: bool = False) -> np.ndarray:
+    def pixels(self, size: int | tuple[int, int] | None = None, scaling: str = "AREA") -> np.ndarray:
         """The picture as shown, (H, W, 3) uint8 RGB: HDR tone-mapped, of an interlaced picture one field.
 
         Args:
             size: longer side in pixels, at most (never enlarges), or (width, height) exactly.
-            fast: bilinear instead of area averaging, for pictures that only statistics are taken of.
+            scaling: "AREA" (bicubic where it enlarges), "LANCZOS", or "FAST_BILINEAR" for pictures that only statistics
+                are taken of.
         """
         kind = hdr.kind_of(self.picture)
-        image = self._converted(size, "rgb48le" if kind else "rgb24", fast)
+        image = self._converted(size, "rgb48le" if kind else "rgb24", scaling)
         return hdr.to_sdr(image, kind) if kind else image
 
     def luma(self, size: int) -> np.ndarray:
         """(H, W) uint8: brightness as coded, with the longer side at most ``size``; HDR is not tone-mapped."""
         return self._converted(size, "gray")
 
-    def _converted(self, size: int | tuple[int, int] | None, form: str, fast: bool = False) -> np.ndarray:
+    def _converted(self, size: int | tuple[int, int] | None, form: str, scaling: str = "AREA") -> np.ndarray:
         width, height = size if isinstance(size, tuple) else self.geometry.shown(size)
         grows = width * height > self.geometry.width * self.geometry.height
         if self.geometry.turns % 2:
@@ -119,8 +120,8 @@ class RawFrame:
         if self.picture.interlaced_frame:
             image = _one_field(self.picture, width, height, form)
         else:
-            how = "FAST_BILINEAR" if fast else "BICUBIC" if grows else "AREA"
-            image = _convert(self.picture, width, height, form, how)
+            scaling = "BICUBIC" if grows and scaling == "AREA" else scaling
+            image = _convert(self.picture, width, height, form, scaling)
         return np.ascontiguousarray(np.rot90(image, self.geometry.turns)) if self.geometry.turns else image
 
 

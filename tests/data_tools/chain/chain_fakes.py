@@ -48,9 +48,10 @@ class FakeSettings:
         return settings_hash({"value": self.value, "points": self.points})
 
 
-def fake_settings(backend="sfm", labels="none"):
-    """As ``options.usual_settings``."""
-    return {name: FakeSettings() for name in ("collect", "segment", "reconstruct", "postprocess")}
+def fake_settings(backend="sfm", labels="none", recipe="best"):
+    """As ``options.usual_settings``; ``release`` segments otherwise."""
+    is_other = {"segment": int(recipe == "release")}
+    return {name: FakeSettings(is_other.get(name, 0)) for name in ("collect", "segment", "reconstruct", "postprocess")}
 
 
 def _text(call):

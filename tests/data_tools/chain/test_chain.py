@@ -84,6 +84,25 @@ def test_settings_stay_until_a_redo_asks_for_others(built, noted, change, redone
     assert not calls_made(noted)
 
 
+def test_a_data_set_keeps_its_recipe(tmp_path, monkeypatch, noted, capsys):
+    videos, out = make_videos(tmp_path / "videos", a="room 3 1"), tmp_path / "out"
+
+    def run(*more):
+        return run_here(monkeypatch, videos, "--out", out, *more)
+
+    assert run("--recipe", "release", "--backend", "sfm") == 0
+    assert calls_made(noted) == {"segment": 1, "reconstruct": 2, "postprocess": 2}
+    assert run() == run("--recipe", "release") == 0
+    assert run("--recipe", "best") == 2
+    assert "segment.value is 1 in" in capsys.readouterr().err
+    assert not calls_made(noted)
+    assert run("--recipe", "best", "--redo", "segment") == 0
+    assert calls_made(noted) == {"segment": 1, "reconstruct": 1, "postprocess": 1}
+    assert run() == 0
+    assert run("--recipe", "release") == 2
+    assert not calls_made(noted)
+
+
 def test_a_changed_default_and_a_new_field_redo_nothing(built, noted, monkeypatch, tmp_path):
     videos, out, run = built
     recorded = out / "_work/run.json"

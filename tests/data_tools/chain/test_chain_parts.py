@@ -218,7 +218,8 @@ def test_a_setting_on_record_that_no_longer_goes_may_be_given_anew(tmp_path):
 
     def settle(*words):
         given = {"segment": ["labels"]} if words else {}
-        return recorded.settle(places, usual, lambda base: options.with_changes(base, words), given)
+        recipes = recorded.recipes_of(recorded.read_recorded(places.work), "", "")
+        return recorded.settle(places, recipes, usual, lambda base: options.with_changes(base, words), given)
 
     recorded.record(places, settle(f"segment.labels={labels}"))
     assert settle().stages["segment"].labels == str(labels)
@@ -226,6 +227,21 @@ def test_a_setting_on_record_that_no_longer_goes_may_be_given_anew(tmp_path):
     with pytest.raises(ValueError, match="labels"):
         settle()
     assert settle(f"segment.labels={moved}").stages["segment"].labels == str(moved)
+
+
+def test_an_explicit_option_wins_over_the_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(options, "has_backend", lambda name: True)
+    places = Places(tmp_path / "out", tmp_path / "out/_work")
+
+    def settings(*words):
+        args = build_roomtours.parse_args(["v.mp4", "--recipe", "release", "--gpus", "0", *words])
+        return build_roomtours.stage_settings(args, places, []).stages
+
+    plain = settings()
+    assert (plain["reconstruct"].backend, plain["segment"].labels, plain["segment"].rate) == ("pi3", "clip", 5.0)
+    other = settings("--backend", "sfm", "--labels", "none", "--set", "segment.rate=2")
+    assert (other["reconstruct"].backend, other["segment"].labels, other["segment"].rate) == ("sfm", "none", 2.0)
+    assert other["postprocess"] == plain["postprocess"]
 
 
 def test_a_lock_names_its_holder(tmp_path):

@@ -14,6 +14,8 @@ from data_tools.postprocessing.upright import find_upright
 from data_tools.stages.record import StageError
 from tests.data_tools.postprocessing.postprocess_rooms import hand_held, moved, room
 
+BOX = np.array([4.0, 4.0, 2.5])
+
 
 def degrees(a, b):
     return float(np.degrees(np.arccos(np.clip(np.dot(a, b), -1, 1))))
@@ -144,21 +146,21 @@ def test_layout_with_and_without_ceiling():
 
 def test_scale_rules():
     layout = Layout(0.0, 1.0, 0.0, 1.0, 3.0, 0.6, True)
-    assert scale.choose_scale(layout, PostprocessSettings(scale="height"), "a", False).factor == pytest.approx(2.5)
+    assert scale.choose_scale(layout, PostprocessSettings(scale="height"), "a", False, BOX).factor == pytest.approx(2.5)
     no_ceiling = Layout(0.0, None, 0.0, 0.9, 3.0, 0.6, True)
-    found = scale.choose_scale(no_ceiling, PostprocessSettings(scale="height"), "a", False)
+    found = scale.choose_scale(no_ceiling, PostprocessSettings(scale="height"), "a", False, BOX)
     assert (found.factor, found.rule) == (pytest.approx(2.5), "height (camera)")
     nothing = Layout(0.0, None, 0.0, 0.9, 3.0, None, False)
-    assert scale.choose_scale(nothing, PostprocessSettings(scale="height"), "a", False).rule == "scannet"
+    assert scale.choose_scale(nothing, PostprocessSettings(scale="height"), "a", False, BOX).rule == "scannet"
     auto = PostprocessSettings()
-    assert scale.choose_scale(layout, auto, "a", True) == scale.Scale(1.0, "metric", {"is_metric": True})
-    drawn = [scale.choose_scale(layout, auto, f"scene{i}", False).factor for i in range(50)]
+    assert scale.choose_scale(layout, auto, "a", True, BOX) == scale.Scale(1.0, "metric", {"is_metric": True})
+    drawn = [scale.choose_scale(layout, auto, f"scene{i}", False, BOX).factor for i in range(50)]
     assert len(set(drawn)) > 10
     assert min(drawn) >= 2.2 - 1e-9
     assert max(drawn) <= 3.6 + 1e-9
-    again = scale.choose_scale(layout, auto, "scene7", False)
+    again = scale.choose_scale(layout, auto, "scene7", False, BOX)
     assert again.factor == drawn[7]
-    assert scale.choose_scale(layout, PostprocessSettings(scale="none"), "a", False).factor == 1.0
+    assert scale.choose_scale(layout, PostprocessSettings(scale="none"), "a", False, BOX).factor == 1.0
 
 
 def test_drawn_floor_areas_have_the_published_mean():

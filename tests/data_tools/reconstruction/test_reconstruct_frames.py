@@ -9,7 +9,8 @@ from PIL import Image
 
 from data_tools.reconstruction import ReconstructSettings
 from data_tools.reconstruction.frames import Still, choose, count_frames, frames_for, list_images, sharpness
-from data_tools.stages.record import StageError
+from data_tools.stages.record import RejectedError, StageError
+from data_tools.video.sampling import write_video
 
 SETTINGS = ReconstructSettings(min_frames=8, max_frames=20, frame_rate=2.0, max_side=128, backend="sfm")
 
@@ -139,6 +140,34 @@ def test_every_interval_gives_its_share_of_the_frames(video):
     assert (np.diff(times) > 0).all()
     with pytest.raises(StageError, match="holds nothing"):
         frames_for(video, [(1.0, 3.0), (4.0, 4.0)], settings)
+
+
+def test_the_first_seconds_of_a_scene_are_skipped_over_its_intervals(video):
+    settings = replace(SETTINGS, min_frames=12, max_frames=12, skip_start=3.0)
+    times = frames_for(video, [(1.0, 3.0), (4.0, 6.0), (8.0, 9.0)], settings).frames.time  # 2 s go, then 1 s
+    assert [int(((times >= a) & (times <= b)).sum()) for a, b in ((5, 6), (8, 9))] == [6, 6]
+    assert frames_for(video, [(0.0, None)], settings).frames.time.min() >= 3.0
+    with pytest.raises(RejectedError, match=r"its first 3 s are skipped, and it has 2\.5 s"):
+        frames_for(video, [(1.0, 2.0), (4.0, 5.5)], settings)
+
+
+def test_lanczos_is_its_formula_in_videos_and_folders(tmp_path):
+    columns = np.random.default_rng(0).integers(40, 216, 43).repeat(3)[:128]
+    image = np.broadcast_to(columns[None, :, None], (96, 128, 3)).astype(np.uint8)
+    centre = 2 * np.arange(64)[:, None] + 0.5
+    apart = (np.arange(-8, 136)[None] - centre) / 2  # of 128 columns, mirrored at the edges, to 64
+    weights = np.sinc(apart) * np.sinc(apart / 3) * (np.abs(apart) < 3)
+    wanted = (weights / weights.sum(1, keepdims=True)) @ np.pad(columns, 8, mode="edge")
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        Image.fromarray(image).save(tmp_path / f"images/{i}.png")
+    write_video(tmp_path / "video.mp4", [image] * 3, fps=2, crf=0)
+    for source in (tmp_path / "images", tmp_path / "video.mp4"):
+        settings = replace(SETTINGS, max_side=64, resize="lanczos")
+        row = frames_for(source, [(0.0, None)], settings).frames.images[1, 24, :, 1].astype(float)
+        assert np.abs(row - wanted)[3:-3].max() < 3
+        plain = frames_for(source, [(0.0, None)], replace(settings, resize="area")).frames.images[1, 24, :, 1]
+        assert np.abs(plain - wanted)[3:-3].max() > 8
 
 
 def test_folder_takes_times_from_names(tmp_path):
