@@ -27,8 +27,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from data_tools.chain import finish, preflight, recorded
 from data_tools.chain import options as words
-from data_tools.chain import preflight, recorded
 from data_tools.chain.items import ORDER, Places
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recipes import RECIPES
@@ -184,6 +184,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
         missing = [line for stage, lines in found.items() if stage in wanted for line in lines]
     for line in missing:
         print(f"build_roomtours: {line}", file=sys.stderr)
+    for line in finish.plan_lines(videos, settings.stages.stages["reconstruct"], min(2, words.default_cores())):
+        print(line)
     return 2 if missing else run_chain(videos, places, settings, run, stages) or bool(problems)
 
 

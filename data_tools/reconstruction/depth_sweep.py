@@ -166,7 +166,6 @@ def _turned(volume: np.ndarray) -> np.ndarray:
 
 def _paths(volume: np.ndarray, gray: np.ndarray, total: np.ndarray, shift: int, p1: int, p2: int) -> None:
     """Add the path costs down and up the rows, each step going ``shift`` pixels to the side."""
-    import cv2
 
     jumps = _jumps(gray, shift, p1, p2)
     rows = volume.shape[1]
