@@ -59,6 +59,7 @@ setup(
         "open3d": ["open3d>=0.18"],  # meshes (.obj .stl .glb .off, PLY with triangles) become clouds
         "ray": ["ray>=2.9"],
         "export": ["onnx", "onnxscript", "onnxruntime"],
+        "docs": ["mkdocs-material", "mkdocstrings[python]"],  # mkdocs serve
         "dev": [
             *VIDEO,
             *("ray>=2.9", "pytest>=7.4", "pytest-timeout>=2.2", "ruff>=0.14", "pre-commit>=3.5", "psutil>=5.9"),
@@ -67,7 +68,6 @@ setup(
     },
     entry_points={"console_scripts": ["lam3c = lam3c_plugin.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -158,25 +158,22 @@ def _read(case: Case, built: object, workers: int, batch: int, spend: float) -> 
 
 
 def learning(case: Case) -> None:
-    """`learning.py` with fewer rooms, seeds and steps: does the run on this device learn what a CPU's does?"""
+    """`experiments/learning` with one seed and fewer rooms: does the run on this device learn what a CPU's does?"""
     minutes = max(0.5, (case.left - 25) / 60)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "experiments/learning/run.py"), "--out", folder]
-        if case.dry:
-            chosen = ["rows=['full']", "seeds=[0]", "pretrain_steps=2", "save_steps=1"]
-            command += ["--preset", "smoke", "--jobs", "1", "--threads", "1", "--time-limit", "2"]
-        else:
-            chosen = ["rows=['random','clustering','full']", "seeds=[0]", "rooms=80", "train_rooms=30", "test_rooms=15"]
-            command += f"--preset cpu --jobs 3 --threads 4 --time-limit {minutes:.2f}".split()
-        chosen += ["curve_steps=[]", "curve_rooms=[]", "finetune_rows=[]", "shares=[]"]
-        done = subprocess.run([*command, "--set", *chosen], cwd=ROOT, capture_output=True, text=True, check=False)
+        chosen = ["seeds=(('pi3',1),)", "map_seeds=0"]
+        chosen += ["points=600", "view_points=300"] if case.dry else ["rooms=80", "steps=150"]
+        command = [sys.executable, str(ROOT / "experiments/learning/run.py"), "--out", folder, "--set", *chosen]
+        command += f"--preset {'smoke' if case.dry else 'gpu'} --workers 1 --minutes {minutes:.2f}".split()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         print(done.stdout, done.stderr, flush=True)
-        case.row("learning proof", **{"exit code": done.returncode, "command": " ".join(command[1:4])})
+        case.row("learning", **{"exit code": done.returncode, "command": " ".join(command[1:4])})
         for line in done.stdout.splitlines()[-3:]:
             case.note(line)
         if done.returncode not in (0, 75):  # 75: the time came first
-            raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "learning.py failed")
+            raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "run.py failed")
         found = json.loads(Path(folder, "results.json").read_text(encoding="utf-8"))
-        for kind in ("pretrain", "probe"):
-            for entry in found[kind]:
-                case.row(f"learning: {kind}", **{k: v for k, v in entry.items() if isinstance(v, str | int | float)})
+        for name, job in found["jobs"].items():
+            for row, values in job["rows"].items():
+                numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+                case.row(f"learning: {name}", row=row, **numbers)

@@ -41,7 +41,8 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 def start(videos: list[str], out: Path, more: list[str]) -> subprocess.Popen[bytes]:
     """The chain in a session of its own."""
     script = str(ROOT / "data_tools" / "build_roomtours.py")
-    argv = [sys.executable, script, *videos, "--out", str(out), "--deterministic", "--no-report", "--quiet", *more]
+    argv = [sys.executable, script, *videos, "--out", str(out), "--deterministic", "--keep-clouds"]
+    argv += ["--no-report", "--quiet", *more]
     return subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

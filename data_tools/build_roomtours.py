@@ -5,7 +5,7 @@ What is done is skipped, a data set keeps the settings it was begun with, and th
 
     python data_tools/build_roomtours.py tour.mp4 --out data/roomtours
     python data_tools/build_roomtours.py tours/ --backend sfm --labels none --jobs 4
-    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1 --discard
+    python data_tools/build_roomtours.py roomtours.csv --backend pi3 --labels clip --gpus 0,0,1
     python data_tools/build_roomtours.py roomtours.csv --shard ${SLURM_ARRAY_TASK_ID}/64
     python data_tools/build_roomtours.py roomtours.csv --executor ray --ray-address auto
     python data_tools/build_roomtours.py tour.mp4 --set postprocess.limits.min_score=0.1 --set segment.rate=5
@@ -29,7 +29,8 @@ if not __package__:
 
 from data_tools.chain import finish, preflight, recorded
 from data_tools.chain import options as words
-from data_tools.chain.items import ORDER, Places
+from data_tools.chain.estimate import Estimate
+from data_tools.chain.items import STAGES, Places
 from data_tools.chain.plan import ChainSettings
 from data_tools.chain.recipes import RECIPES
 from data_tools.chain.recorded import Settings
@@ -43,7 +44,7 @@ from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 from data_tools.stages.splits import check_split
 
-STAGES = StageTable(FUNCTIONS, read_scenes)
+TABLE = StageTable(FUNCTIONS, read_scenes)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,10 +72,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--val-share", type=float, default=0.0, help="share of new videos, by name, that goes to OUT/val")
     add("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE", help="a setting of a stage; repeatable")
     add("--deterministic", action="store_true", help="same input, same bytes: seeds, one thread a worker")
-    add("--redo", choices=list(ORDER), default="", help="do a stage, and what follows, again with new settings")
-    add("--discard", action="store_true", help="throw away the reconstructed clouds of finished scenes")
+    add("--redo", choices=list(STAGES), default="", help="do a stage, and what follows, again with new settings")
+    add("--keep-clouds", action="store_true", help="keep the clouds as reconstructed, 150 MB a scene")
     add("--retry-failed", action="store_true", help="try again what failed for good")
     add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
+    add("--estimate", type=int, default=0, metavar="N", help="do N of the videos; say what all will take")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
     add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
@@ -97,6 +99,8 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         gpus = [str(number) for number in range(int(args.gpus))]
     else:
         gpus = words.gpu_slots(args.gpus, words.visible_gpus())
+    if args.estimate < 0:
+        raise ValueError(f"--estimate {args.estimate}: give a number of videos")
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
     check_split(args.split)
@@ -112,7 +116,7 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         args.val_share,
         {"backend": backend},
         frozenset(wants) if gpus or is_ray else frozenset(),
-        args.discard,
+        args.keep_clouds,
         args.retry_failed,
     )
     jobs = args.jobs if args.jobs > 0 else words.default_jobs()
@@ -152,7 +156,7 @@ def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) ->
     return found
 
 
-def main(argv: list[str] | None = None, stages: StageTable = STAGES) -> int:
+def main(argv: list[str] | None = None, stages: StageTable = TABLE) -> int:
     """Entry of the command line; returns the exit code. ``stages``: other functions, for tests."""
     args = parse_args(argv)
     return run_main(lambda: _run(args, stages), "build_roomtours", (BusyError, OSError, StageError), args.out)
@@ -173,6 +177,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             videos = in_shard(videos, run.shard)
         for problem in problems:
             print(f"build_roomtours: {problem}", file=sys.stderr)
+        estimate = Estimate(videos, places, args.estimate) if args.estimate else None
+        videos = estimate.chosen if estimate else videos
         if args.dry_run:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))
@@ -184,9 +190,14 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
         missing = [line for stage, lines in found.items() if stage in wanted for line in lines]
     for line in missing:
         print(f"build_roomtours: {line}", file=sys.stderr)
+    if missing:
+        return 2
     for line in finish.plan_lines(videos, settings.stages.stages["reconstruct"], min(2, words.default_cores())):
         print(line)
-    return 2 if missing else run_chain(videos, places, settings, run, stages) or bool(problems)
+    code = run_chain(videos, places, settings, run, stages)
+    if estimate and code in (0, 1):
+        print(estimate.text(settings.gpu_stages))
+    return code or bool(problems)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from data_tools.packaging.card import write_summary
 from data_tools.postprocessing.quality import room_lines
 from data_tools.postprocessing.scene import find_scenes, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
-from data_tools.stages.scene_folder import write_summary
 from data_tools.stages.splits import check_split, written_splits
 
 __all__ = ["Limits", "PostprocessSettings", "main", "postprocess_cloud", "postprocess_scene"]
@@ -46,6 +46,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--spacing", type=float, default=usual.spacing, help="of the points, metres; 0 keeps all (default %(default)s)")
     add("--min-points", type=int, default=usual.min_points, help="thinning stops here (default %(default)s)")
     add("--neighbours", type=int, default=usual.neighbours, help="points per plane of the normals (default 32)")
+    add("--float16-normals", action="store_true", help="a fifth less on disk; they are read as float32")
     add("--min-score", type=float, default=limits.min_score, help="reject below (default %(default)s)")
     add("--max-double", type=float, default=limits.max_double, help="reject above, share (default %(default)s)")
     add("--max-noise", type=float, default=limits.max_noise, help="reject above, metres (default %(default)s)")
@@ -70,6 +71,7 @@ def settings_of(args: argparse.Namespace) -> PostprocessSettings:
         spacing=args.spacing,
         min_points=args.min_points,
         neighbours=args.neighbours,
+        normal_dtype="float16" if args.float16_normals else "float32",
         limits=Limits(args.min_score, args.max_double, args.max_noise, args.min_coverage, args.least_points),
         preview=not args.no_preview,
         seed=args.seed,

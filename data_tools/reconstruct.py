@@ -221,6 +221,11 @@ def _backend(settings: ReconstructSettings) -> Reconstructor:
     return _loaded[key]
 
 
+def is_done(video: Path, intervals: Intervals, folder: Path, settings: ReconstructSettings) -> bool:
+    """Whether `reconstruct_scene` with these settings would skip this scene."""
+    return is_current(read_record(folder), settings.digest(), _input_hash(video, intervals))
+
+
 def _input_hash(video: Path, intervals: Intervals) -> str:
     from data_tools.packaging.clouds import fingerprint
 
@@ -353,8 +358,7 @@ def reconstruct_all(
     """
 
     def load(item: SceneItem) -> Callable[[], SceneFrames] | None:
-        known = None if overwrite else read_record(out / item.name)
-        if is_current(known, settings.digest(), _input_hash(item.video, item.intervals)):
+        if not overwrite and is_done(item.video, item.intervals, out / item.name, settings):
             return None
         return partial(frames_for, item.video, item.intervals, settings, item.packets)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "notebooks/*.ipynb")
+NAMED = ("*.md", "docs/**/*.md", "notebooks/*.ipynb")
+PACKAGES = ("lam3c_plugin", "data_tools", "experiments", "benchmarks")
 #: whose docstrings are read as documents
 CODE = ("configs/**/*.py", "data_tools/*.py", "benchmarks/*.py", "examples/*.py", "experiments/*/run.py")
 SHELL = {"sh", "bash", "console", ""}
@@ -62,12 +64,16 @@ class Document:
         headings = re.findall(r"^#+ +(.+)$", _FENCE.sub("", self.text), re.MULTILINE)
         return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
-    def commands(self) -> Iterator[list[str]]:
-        """Commands of shell blocks and of indented lines, as argument lists."""
+    def blocks(self) -> Iterator[list[list[str]]]:
+        """Commands of each shell block and of each indented line, as argument lists."""
         indented = [re.split(r" {2,}", line)[0] for line in _INDENTED.findall(_FENCE.sub("", _whole_lines(self.text)))]
         for block in (*self.fences(*SHELL), *indented):
-            for line in _whole_lines(block).splitlines():
-                yield from split_line(line)
+            yield [command for line in _whole_lines(block).splitlines() for command in split_line(line)]
+
+    def commands(self) -> Iterator[list[str]]:
+        """The commands of all blocks."""
+        for block in self.blocks():
+            yield from block
 
 
 def _whole_lines(text: str) -> str:
@@ -96,6 +102,18 @@ def notebook_text(source: str) -> str:
     """The cells of a notebook as Markdown."""
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(source)["cells"]]
     return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells)
+
+
+@cache
+def repository() -> tuple[str, ...]:
+    """Paths of the repository's files."""
+    skipped = {".git", ".venv", "__pycache__", "exp", "data", "build", "dist", "site"}
+    found = []
+    for folder, names, files in os.walk(ROOT):
+        top = Path(folder) == ROOT
+        names[:] = [name for name in names if name not in {".git", "__pycache__"} and not (top and name in skipped)]
+        found += [(Path(folder) / name).relative_to(ROOT).as_posix() for name in files]
+    return tuple(found)
 
 
 @cache

@@ -45,7 +45,6 @@ NOT_A_SECOND = {
     ("PCA", "data_tools/reconstruction/alignment.py"): "a rotation between clouds",
     ("PCA", "data_tools/reconstruction/geometry.py"): "the nearest rotation to a matrix",
     ("PCA", "benchmarks/sfm_tum.py"): "planes of points, no features",
-    ("split rule", "experiments/learning/data.py"): "names the split that a set of the experiment is generated into",
 }
 #: files that rename, and what: everything else goes through `data_tools.stages.files`
 RENAMES = {

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 
 from data_tools.chain.folders import discard
-from data_tools.chain.items import Call, SceneItem, Source, VideoItem
+from data_tools.chain.items import STAGES, Call, SceneItem, Source, VideoItem
 from data_tools.chain.journal import Row
 from data_tools.chain.plan import Planner
+from data_tools.reporting.model import ReportSettings
 
+CLOUD, FRAMES = STAGES["reconstruct"].needs, "frames"
+PAGES = ReportSettings().pages or 0
 Flow = Generator[Call, Row, None]
 
 
@@ -35,7 +38,7 @@ def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = 
         source = yield from run.collect(video)
         scenes = yield from run.segment(video, source)
         for scene in scenes:
-            run.begin(room(video, source, scene), scene)
+            run.begin(room(video, source, scene), video, scene)
 
     def room(video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         if not run.is_finished(video, source, scene):  # a finished scene needs no inputs
@@ -56,9 +59,10 @@ class Steps:
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
+        self.left = 0  # scenes settled so far
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
-        """Start a flow: go to its first call."""
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
+        """Start the flow of a video or of one of its scenes: go to its first call."""
         raise NotImplementedError
 
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
@@ -90,19 +94,33 @@ class Steps:
         return True
 
     def reconstruct(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
-        """The scene's frames to a cloud."""
+        """The scene's frames to a cloud; where a GPU does it, they are decoded in a CPU slot before."""
         last = self.planner.look("postprocess", video, source, scene)
         if last is None:  # else it is rejected for good: its cloud may be gone
             yield from self._step("reconstruct", video, source, scene)
 
     def postprocess(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         """The cloud to a scene folder of the data set."""
-        yield from self._step("postprocess", video, source, scene)
+        try:
+            yield from self._step("postprocess", video, source, scene)
+        except EndedError as error:
+            if error.row.status == "rejected":
+                self.leave(scene, is_finished=False)
+            raise
 
-    def leave(self, scene: SceneItem) -> None:
-        """What happens to the work of a finished scene."""
-        if self.planner.settings.discard:
-            discard(scene.scene_id, self.planner.places)
+    def leave(self, scene: SceneItem, is_finished: bool = True) -> None:
+        """What happens to the work of a settled scene, where it was not made to be kept.
+
+        The cloud of a finished one goes. Of scenes beyond those that the report has pages of, the frames go too, and
+        the clouds of rejected ones.
+        """
+        self.left += 1
+        row = self.planner.journal.get("reconstruct", scene.scene_id)
+        if row is None or not row.passing or self.planner.settings.keep_clouds:
+            return
+        has_page = self.left <= PAGES
+        names = ([] if has_page else [FRAMES]) + ([CLOUD] if is_finished or not has_page else [])
+        discard(scene.scene_id, self.planner.places, names)
 
     def _source(self, video: VideoItem) -> Source:
         try:
@@ -116,7 +134,10 @@ class Steps:
         if row is None:
             if stage in ("segment", "reconstruct") and source is not None and not source.path.exists():
                 source = yield from self._fetch_again(video, source)
-            row = yield self.planner.call(stage, video, source, scene)
+            call = self.planner.call(stage, video, source, scene)
+            if call.frames is not None:
+                yield call.ahead()  # what goes wrong there is done, and told, by the stage itself
+            row = yield call
         if row.status != "done":
             raise EndedError(row)
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from data_tools.chain.folders import (
     row_of_record,
     scene_folders,
 )
-from data_tools.chain.items import SCENE_STAGES, STAGES, Call, Outcome, SceneItem, VideoItem
+from data_tools.chain.items import FRAMES, SCENE_STAGES, STAGES, Call, Outcome, SceneItem, VideoItem
 from data_tools.chain.journal import END, Item, Row
 from data_tools.chain.local import Executor
 from data_tools.chain.plan import Planner
 from data_tools.chain.progress import Bar
 from data_tools.chain.removed import Removed
+from data_tools.chain.rooms import Rooms
 from data_tools.chain.trouble import ALIKE, Breaker
 from data_tools.stages.record import DISK, FULL_ERRNO, StageRecord, read_record
 
@@ -91,17 +93,19 @@ class Engine(Steps):
         videos, settings = self.places.work / STAGES["collect"].area, planner.settings.stages.stages.get("collect")
         self.downloads = Downloads(videos, settings, executor.submit)
         self.downloads.patience.remember(self._unended_answers())
+        self.rooms = Rooms(lambda: executor.rooms, self._give)
         self._flows: dict[Item, list[Flow]] = {}  # those that wait for a call
+        self._whose: dict[Flow, tuple[str, bool]] = {}  # the video, and whether it is a scene's
         self._tour: Callable[[VideoItem], Flow] | None = None
         self._scenes: dict[str, set[str]] | None = None
 
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
         """Begin the tour of every video as workers have time, and see all flows through, or until it is stopped."""
         self._tour, left = tour, iter(videos)
-        self.bar.add(len(videos))
+        self.bar.begin(videos)
         is_planned = False
         while not self.is_stopped():
-            if not is_planned and self.executor.waiting < WINDOW:
+            if not is_planned and not self._has_enough:
                 is_planned = self._begin_some(left)
             self.downloads.start()
             is_busy = self.executor.is_busy
@@ -109,11 +113,16 @@ class Engine(Steps):
                 if not self.downloads.is_waiting:
                     break
                 time.sleep(IDLE_SECONDS)  # all that is left waits for the network or a rate limit
-            self._take(0.5 if is_planned or self.executor.waiting >= WINDOW else 0)
+            self._take(0.5 if is_planned or self._has_enough else 0)
         if self.is_stopped():
             self._wind_down()
         if self.tally.ran:
             self.journal.note(END)
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether so much waits for a worker that no more videos need a look."""
+        return self.executor.is_busy and self.executor.waiting + self.rooms.waiting >= WINDOW
 
     def _unended_answers(self) -> list[StageRecord]:
         """The last downloads of a run that was killed, oldest first."""
@@ -130,7 +139,8 @@ class Engine(Steps):
             if video is None:
                 return True
             self.tally.videos += 1
-            self.begin(self._tour(video))
+            self.journal.put_origin(video.video_id, video.origin)
+            self.begin(self._tour(video), video)
         self.journal.save()
         return False
 
@@ -143,16 +153,18 @@ class Engine(Steps):
         """Let running calls end within the grace; what they lead to is left for the next run."""
         deadline = time.monotonic() + self.grace
         self.downloads.drop_waiting()
+        self.rooms.drop_waiting()
         self.executor.drop_waiting()
         while self.executor.is_busy and time.monotonic() < deadline:
             self._take(0.2)
             self.executor.drop_waiting()
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
-        """Start a flow: go to its first call."""
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
+        """Start the flow of a video or of one of its scenes: go to its first call."""
         if scene is not None:
             self.tally.scenes += 1
-            self.bar.add(1)
+            self.bar.scene(video.video_id)
+        self._whose[flow] = video.video_id, scene is not None
         self._advance(flow, None)
 
     def _advance(self, flow: Flow, row: Row | None) -> None:
@@ -172,13 +184,22 @@ class Engine(Steps):
                 self._submit(call)
             return
         self.tally.before += row is None
-        self.bar.end(end, is_new=row is not None)
+        self.bar.end(*self._whose.pop(flow), end, is_new=row is not None)
 
     def _submit(self, call: Call) -> None:
         if call.stage == "collect":
             self.downloads.add(call)
-        elif call.stage not in self.breaker.stopped:  # else it is left for the next run
+        elif call.scene is not None:
+            self.rooms.add(call)
+        else:
+            self._give(call)
+
+    def _give(self, call: Call) -> bool:
+        """To the executor; calls of a stage that has stopped are left for the next run."""
+        is_stopped = _stage_of(call) in self.breaker.stopped
+        if not is_stopped:
             self.executor.submit(call)
+        return not is_stopped
 
     def _noted(self, row: Row) -> Row:
         """A row that no call led to (a file that cannot be read) goes into the log too."""
@@ -191,21 +212,41 @@ class Engine(Steps):
         call = outcome.call
         if not outcome.is_last:
             self.journal.note("killed", stage=call.stage, name=call.name, seconds=round(outcome.seconds, 3))
+            self.rooms.end(call.name)  # it is tried again when nothing else runs
             return
         if call.stage == "collect" and not self._counts(outcome):
+            return
+        if call.stage == FRAMES:
+            self.journal.note(FRAMES, name=call.name, seconds=round(outcome.seconds, 3))
+            self._go_on(call, None)
             return
         row = self._keep(outcome)
         if row is None:
             return
+        if call.frames is not None:
+            with suppress(OSError):
+                call.frames.unlink()
         is_as_before = outcome.record is not None and outcome.record.skipped
         self.tally.ran[call.stage, "as before" if is_as_before else row.status] += 1
-        flows = self._flows.pop(call.item, [])
-        for flow in flows:
-            self._advance(flow, row)
+        flows = self._go_on(call, row)
         if call.stage != "collect":
             self._break(row)
         if not flows and self._tour is not None:  # a download that was asked again after its flow had ended
-            self.begin(self._tour(call.video))
+            self.begin(self._tour(call.video), call.video)
+
+    def _go_on(self, call: Call, row: Row | None) -> list[Flow]:
+        """Let the flows go on that wait for a call."""
+        flows = self._flows.pop(call.item, [])
+        for flow in flows:
+            self._advance(flow, row)
+        self._let_others_in(call.name)
+        return flows
+
+    def _let_others_in(self, scene: str) -> None:
+        """Where a scene is no longer under way; one whose cloud waits is, even if post-processing has stopped."""
+        stages = ["postprocess"] if "reconstruct" in self.breaker.stopped else [FRAMES, *SCENE_STAGES]
+        if not any((stage, scene) in self._flows for stage in stages):
+            self.rooms.end(scene)
 
     def _counts(self, outcome: Outcome) -> bool:
         """Whether a download's outcome counts; what does not is undone, as are the earlier ones it takes with it."""
@@ -229,6 +270,8 @@ class Engine(Steps):
         if undone and row.stage not in self.tally.stopped:
             self.tally.stopped[row.stage] = self.breaker.stopped[row.stage]
             self.executor.drop_waiting(row.stage)
+            for scene in list(self.rooms.inside):
+                self._let_others_in(scene)
 
     def _undo(self, item: Item) -> None:
         """A failure that says nothing of the item leaves nothing; the ledger of tries and the log tell of it."""
@@ -258,7 +301,8 @@ class Engine(Steps):
             reason = f"{call.folder}: {error.strerror or error}; check space and rights, then start it again"
             record = StageRecord(call.stage, call.name, "failed", reason)
         row = row_of_record(record, call.name, call.video.video_id, mark_of(place))
-        row = replace(row, key=call.key, seconds=round(outcome.seconds, 3), host=outcome.host)
+        is_passing = call.stage == "reconstruct" and not (self.planner.settings.keep_clouds or record.skipped)
+        row = replace(row, key=call.key, seconds=round(outcome.seconds, 3), host=outcome.host, passing=is_passing)
         return self.journal.put(row)
 
     def _sweep(self, outcome: Outcome) -> None:
@@ -300,6 +344,10 @@ class Engine(Steps):
         self.tally.removed += len(folders)
 
 
+def _stage_of(call: Call) -> str:
+    return "reconstruct" if call.stage == FRAMES else call.stage
+
+
 class DryRun(Steps):
     """Counts what a run would do now, by stage; scenes of videos that are not yet segmented are not known."""
 
@@ -310,17 +358,18 @@ class DryRun(Steps):
     def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
         """Look at every video."""
         for video in videos:
-            self.begin(tour(video))
+            self.begin(tour(video), video)
 
-    def begin(self, flow: Flow, scene: SceneItem | None = None) -> None:
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
         """Count the call that a flow comes to, and what follows it."""
         try:
             call: Call = next(flow)
         except (StopIteration, EndedError):
             self.counts["settled"] += scene is not None
             return
-        following = SCENE_STAGES[SCENE_STAGES.index(call.stage) :] if call.scene is not None else [call.stage]
+        stage = _stage_of(call)
+        following = SCENE_STAGES[SCENE_STAGES.index(stage) :] if call.scene is not None else [stage]
         self.counts.update(following)
 
-    def leave(self, scene: SceneItem) -> None:
+    def leave(self, scene: SceneItem, is_finished: bool = True) -> None:
         """Nothing is thrown away."""

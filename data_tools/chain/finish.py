@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_tools.chain.engine import Tally
 from data_tools.chain.items import STAGES, Places, VideoItem
 from data_tools.chain.journal import Row
 from data_tools.chain.trouble import general_reason
-from data_tools.packaging.clouds import LICENSES
+from data_tools.packaging.card import CARD, STATS, write_summary
 from data_tools.stages.record import STATES, StageError, read_record
-from data_tools.stages.scene_folder import scan_scenes, write_summary
 
 TITLE = "RoomTours"
-SUMMARY_FILES = ("stats.json", "dataset_card.md")
-MODEL_LICENSES = {
-    "pi3": LICENSES["pi3"],
-    "vggt": "vggt: its first weights (VGGT-1B) are for non-commercial use only, VGGT-1B-Commercial has its own terms; "
-    "clouds made with them go by the terms of the weights that were used.",
-    "depth_anything": "Depth Anything 3: weights of the giant and large models are CC BY-NC 4.0 (non-commercial), "
-    "small and base are Apache 2.0; clouds go by the terms of the weights that were used.",
-    "sfm": "sfm: structure from motion without weights; no terms of a model apply.",
-}
-VIDEO_NOTE = "The videos belong to those who made them; ask before you pass on clouds or pictures made from them."
 SHOWN_REASONS = 12
 FEW = 3  # videos or scenes that are spoken of one by one
-
-
-def license_note(backends: Iterable[str]) -> str:
-    """The terms that come with a data set's backends, and with videos."""
-    known = [MODEL_LICENSES.get(name, f"{name}: see its license.") for name in sorted(set(backends))]
-    return "\n\n".join([*known, VIDEO_NOTE])
 
 
 def refresh_summary(places: Places) -> bool:
@@ -44,14 +27,12 @@ def refresh_summary(places: Places) -> bool:
     Raises:
         OSError: the disk is full or not writable.
     """
-    files = [places.out / name for name in SUMMARY_FILES]
+    files = [places.out / name for name in (STATS, CARD)]
     if all(file.is_file() for file in files):
         written = min(file.stat().st_mtime_ns for file in files)
         if all(split.stat().st_mtime_ns < written for split in places.splits()):
             return False
-    metas = [meta for split in scan_scenes(places.out).values() for meta in split.values()]
-    backends = {str(meta["backend"]) for meta in metas if "backend" in meta}
-    write_summary(places.out, license_note(backends) if metas else "", TITLE)
+    write_summary(places.out, title=TITLE)
     return True
 
 
@@ -145,9 +126,11 @@ def refresh_report(places: Places, jobs: int = 1) -> None:
     """
     from data_tools.report import ReportSettings, build, scan
     from data_tools.reporting.model import ReportError
+    from data_tools.reporting.yields import yield_line, yields
 
     try:
         found = scan(places.out, places.work)
     except ReportError:
         return  # not one scene, record or row: the table of counts has said why
     build(found, places.out / "report", ReportSettings(title=TITLE), jobs)
+    print(yield_line(yields(found)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data_tools.stages.files import PARTIAL, remove_leftovers, replacing_folder,
 from data_tools.stages.record import RECORD, StageRecord, read_record, write_record
 
 GONE = "~gone"
+ALL = "all"  # the name of a run over everything
 
 
 def mark_of(folder: Path) -> str:
@@ -83,26 +85,27 @@ def clear_attempts(places: Places, run: str) -> None:
 
     Args:
         places: the folders.
-        run: the run's name; attempts of other shards stay.
+        run: the run's name; attempts of other shards stay, and, but for `ALL`, folders that are empty.
     """
     for root in {places.work, places.out}:
         shutil.rmtree(root / ".attempts" / run, ignore_errors=True)
-        for area in (root / ".attempts", root / PARTIAL):
-            with suppress(OSError):  # not there, or another shard's
-                area.rmdir()
     remove_leftovers(places.out)
     remove_leftovers(places.work)
     for area in (area for stage in SCENE_STAGES for area in places.areas(stage)):
         for scrap in area.glob(f".*{GONE}"):
             shutil.rmtree(scrap, ignore_errors=True)
-    for stage in SCENE_STAGES:
-        with suppress(OSError):  # not empty: what was refused and is not done yet
-            places.refused(stage, "").rmdir()
+    if run != ALL:
+        return  # another shard may be about to put its first item into an empty folder
+    empty = [root / name for root in (places.work, places.out) for name in (".attempts", PARTIAL)]
+    for area in [*empty, *(places.refused(stage, "") for stage in SCENE_STAGES)]:
+        with suppress(OSError):  # not there, or not empty
+            area.rmdir()
 
 
-def discard(scene: str, places: Places) -> None:
-    """Throw away the cloud of a finished scene's reconstruction; record, cameras and pictures stay."""
-    (places.folder("reconstruct", scene) / STAGES["reconstruct"].needs).unlink(missing_ok=True)
+def discard(scene: str, places: Places, names: Sequence[str]) -> None:
+    """Throw away files and folders of a scene's reconstruction that nobody needs; record and cameras stay."""
+    for path in (places.folder("reconstruct", scene) / name for name in names):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def list_scenes(places: Places) -> dict[str, set[str]]:

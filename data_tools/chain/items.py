@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class VideoItem:
         ranges: (start, end) seconds that are asked for; empty is the whole video.
         extra: facts for meta.json (title, channel), JSON types.
         labels: a file of frame labels for this video, or None.
+        origin: the set that it comes from, for the report, or "".
     """
 
     video_id: str
@@ -36,6 +37,7 @@ class VideoItem:
     ranges: tuple[tuple[float, float], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     labels: Path | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ STAGES = {
     )
 }
 SCENE_STAGES = ("reconstruct", "postprocess")
-ORDER = {name: number for number, name in enumerate(STAGES)}
+FRAMES = "frames"  # the part of reconstruct that needs no GPU, ahead of it; no stage: it leaves no record
+ORDER = {name: number for number, name in enumerate(("collect", "segment", FRAMES, *SCENE_STAGES))}
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class Call:
         key: what the result stands for.
         gpu: whether it wants a GPU slot.
         facts: of the run, for meta.json (the backend's name).
+        frames: file that `FRAMES` leaves and reconstruct begins with, where it is there; None: it decodes by itself.
     """
 
     stage: str
@@ -167,6 +171,11 @@ class Call:
     key: str
     gpu: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    frames: Path | None = None
+
+    def ahead(self) -> Call:
+        """The call that decodes this one's frames in a CPU slot."""
+        return replace(self, stage=FRAMES, attempts=None, gpu=False)
 
     @property
     def item(self) -> tuple[str, str]:
@@ -176,7 +185,7 @@ class Call:
     @property
     def kind(self) -> str:
         """The kind of slot it runs in: "net" (one at a time), "gpu" or "cpu"."""
-        return "net" if STAGES[self.stage].in_place else "gpu" if self.gpu else "cpu"
+        return "net" if self.stage == "collect" else "gpu" if self.gpu else "cpu"
 
     @property
     def priority(self) -> int:

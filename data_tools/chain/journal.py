@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Row:
         seconds: of the last try.
         host: of the last try.
         time: Unix time of the line.
+        passing: the cloud goes when the scene is settled; never so for what the log does not know.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class Row:
     seconds: float = 0.0
     host: str = ""
     time: float = 0.0
+    passing: bool = False
 
     @property
     def item(self) -> Item:
@@ -72,7 +74,16 @@ class Print:
 
 
 END = "end"
-USUAL = {"reason": "", "permanent": False, "attempts": 1, "seconds": 0.0, "host": "", "mark": "", "key": ""}
+USUAL = {
+    "reason": "",
+    "permanent": False,
+    "attempts": 1,
+    "seconds": 0.0,
+    "host": "",
+    "mark": "",
+    "key": "",
+    "passing": False,
+}
 
 
 class Journal:
@@ -89,6 +100,7 @@ class Journal:
         self.file = None if run is None else folder / f"{run}~{socket.gethostname()}.jsonl"
         self.rows: dict[Item, Row] = {}
         self.prints: dict[str, Print] = {}
+        self.origins: dict[str, str] = {}  # of videos
         self.seconds: Counter[str] = Counter()
         self.ended = 0.0  # when a run last came to its end
         self.fresh: set[Item] = set()  # tried in this run: once is enough
@@ -109,6 +121,8 @@ class Journal:
             elif "fingerprint" in line:
                 found = Print(**line)
                 self.prints[found.path] = found
+            elif "origin" in line:
+                self.origins[line["video"]] = line["origin"]
             elif line.get("event") == END:
                 self.ended = max(self.ended, line["time"])
             elif "gone" in line:
@@ -132,7 +146,7 @@ class Journal:
         row = replace(row, time=round(time.time(), 3))
         self.rows[row.item] = row
         self.seconds[row.stage] += row.seconds
-        self._unsaved.append({name: value for name, value in asdict(row).items() if USUAL.get(name) != value})
+        self._unsaved.append(_line(row))
         return row
 
     def drop(self, items: Iterable[Item]) -> None:
@@ -144,7 +158,13 @@ class Journal:
     def put_print(self, found: Print) -> None:
         """Remember a file's fingerprint."""
         self.prints[found.path] = found
-        self._unsaved.append(asdict(found))
+        self._unsaved.append(_line(found))
+
+    def put_origin(self, video: str, origin: str) -> None:
+        """Remember the set that a video comes from."""
+        if origin and self.origins.get(video) != origin:
+            self.origins[video] = origin
+            self._unsaved.append({"video": video, "origin": origin})
 
     def note(self, event: str, **facts: Any) -> None:
         """Something that is no outcome: a run, a kill, folders that were moved."""
@@ -160,6 +180,12 @@ class Journal:
             return False
         self._unsaved.clear()
         return True
+
+
+def _line(value: Row | Print) -> dict[str, Any]:
+    """What is unusual about a row; without the copies that ``asdict`` makes."""
+    fields = ((name, getattr(value, name)) for name in value.__slots__)
+    return {name: found for name, found in fields if USUAL.get(name) != found}
 
 
 def read_events(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:

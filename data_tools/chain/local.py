@@ -42,6 +42,11 @@ class Executor(Protocol):
         """How many calls have not begun."""
         ...
 
+    @property
+    def rooms(self) -> int:
+        """How many scenes may be under way: for a GPU one in work and one that is ready, and one for a CPU worker."""
+        ...
+
     def submit(self, call: Call) -> None:
         """Take a call."""
         ...
@@ -129,6 +134,11 @@ class LocalExecutor:
     def waiting(self) -> int:
         """How many calls have not begun."""
         return len(self._alone) + sum(map(len, self._queues.values()))
+
+    @property
+    def rooms(self) -> int:
+        """How many scenes may be under way."""
+        return 2 * len(self.gpu_slots) + max(1, self.jobs)
 
     def _running(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.call is not None]

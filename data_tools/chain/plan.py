@@ -17,6 +17,7 @@ from typing import Any
 
 from data_tools.chain.folders import is_believed, list_splits, row_of_folder
 from data_tools.chain.items import (
+    FRAMES,
     SCENE_STAGES,
     STAGES,
     Call,
@@ -45,7 +46,7 @@ class ChainSettings:
         val_share: share of the videos, by name, whose scenes go to OUT/val.
         facts: of the run, for meta.json (the backend's name).
         gpu_stages: stages that want a GPU slot.
-        discard: throw away the clouds of finished scenes' reconstructions.
+        keep_clouds: keep the clouds of reconstructions from now on, which else go when their scene is settled.
         retry_failed: try again what failed for good.
     """
 
@@ -54,7 +55,7 @@ class ChainSettings:
     val_share: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     gpu_stages: frozenset[str] = frozenset()
-    discard: bool = False
+    keep_clouds: bool = False
     retry_failed: bool = False
 
 
@@ -153,19 +154,24 @@ class Planner:
 
     def call(self, stage: str, video: VideoItem, source: Source | None = None, scene: SceneItem | None = None) -> Call:
         """The call that makes an item."""
+        name = video.video_id if scene is None else scene.scene_id
+        attempts = None if STAGES[stage].in_place else self.places.attempts(stage, self.run)
+        is_gpu = stage in self.settings.gpu_stages
+        has_frames = is_gpu and stage == "reconstruct" and attempts is not None
         return Call(
             stage,
-            video.video_id if scene is None else scene.scene_id,
+            name,
             video,
             scene,
             self.folder(stage, video, scene),
-            None if STAGES[stage].in_place else self.places.attempts(stage, self.run),
+            attempts,
             None if source is None else source.path,
             self._inputs(stage, video, scene),
             self.settings.stages.stages.get(stage),
             self.key(stage, video, source, scene),
-            stage in self.settings.gpu_stages,
+            is_gpu,
             self.settings.facts if scene is not None else {},
+            attempts / FRAMES / f"{name}.pickle" if has_frames else None,
         )
 
     def _inputs(self, stage: str, video: VideoItem, scene: SceneItem | None) -> Path | None:
@@ -193,7 +199,10 @@ class Planner:
 def _labels_print(video: VideoItem) -> str:
     if video.labels is None:
         return ""
-    return fingerprint(video.labels) if video.labels.is_file() else "missing"
+    try:
+        return fingerprint(video.labels)
+    except OSError:
+        return "missing"  # the stage says so
 
 
 def within(scenes: Sequence[SceneItem], video: VideoItem) -> list[SceneItem]:

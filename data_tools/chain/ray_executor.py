@@ -111,6 +111,11 @@ class RayExecutor:
         """How many calls have not begun."""
         return sum(map(len, self._queues.values()))
 
+    @property
+    def rooms(self) -> int:
+        """How many scenes may be under way, on the cluster as it is now."""
+        return 2 * max(1, self._gpus) + self._cpus
+
     def submit(self, call: Call) -> None:
         """Take a call; what is nearest to its end goes first. One that no worker is left for is given up."""
         if call.kind not in self.stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from data_tools.chain import finish
 from data_tools.chain.build import build
 from data_tools.chain.engine import RUN, DryRun, Engine, Tally
-from data_tools.chain.folders import all_rows, clear_attempts
+from data_tools.chain.folders import ALL, all_rows, clear_attempts
 from data_tools.chain.items import Places, SceneItem, StageFunction, VideoItem
 from data_tools.chain.journal import Journal, Row
 from data_tools.chain.local import Executor, LocalExecutor
@@ -56,7 +57,7 @@ class RunOptions:
     @property
     def name(self) -> str:
         """Of the part of the data set that the run works on; names its lock, log and attempts."""
-        return "all" if self.shard is None else f"{self.shard[0]}_of_{self.shard[1]}"
+        return ALL if self.shard is None else f"{self.shard[0]}_of_{self.shard[1]}"
 
 
 @dataclass
@@ -80,7 +81,8 @@ class Stop:
         if self.is_set:
             raise KeyboardInterrupt
         self.is_set, self.name = True, signal.Signals(number).name
-        print(f"\n{self.name}: no new items; running ones may end. Once more ends it at once.", file=sys.stderr)
+        text = f"\n{self.name}: no new items; running ones may end. Once more ends it at once.\n"
+        os.write(2, text.encode())  # a print may be on its way in the code that the signal interrupts
 
 
 @contextlib.contextmanager
@@ -105,13 +107,18 @@ def run_chain(
         0, 1 if an item failed, 130 if it was stopped.
 
     Raises:
-        BusyError: another run is at work on the same part.
+        BusyError: another run is at work on the same part, or on one that overlaps.
         OSError: the output cannot be written at all.
         StageError, ConnectionError: the executor cannot be started.
         KeyboardInterrupt: stopped twice.
     """
     places.work.mkdir(parents=True, exist_ok=True)
-    with run_lock(places.work / "locks" / f"{options.name}.lock"):
+    locks = places.work / "locks"
+    with run_lock(locks / f"{options.name}.lock"):
+        for other in locks.glob("*.lock"):
+            if _overlap(other.stem, options.name):
+                with run_lock(other):  # or `BusyError`: two runs would do the same items
+                    pass
         record(places, settings.stages)
         clear_attempts(places, options.name)
         journal = Journal(places.log, options.name)
@@ -122,6 +129,12 @@ def run_chain(
             clear_attempts(places, options.name)
             if not journal.save():
                 print("build_roomtours: the log could not be written whole; free space", file=sys.stderr)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two parts may hold the same videos: shards of one division do not."""
+    (_, is_shard, count), (_, _, other_count) = one.partition("_of_"), other.partition("_of_")
+    return one != other and not (is_shard and count == other_count)
 
 
 def _work(videos: Sequence[VideoItem], planner: Planner, options: RunOptions, stages: StageTable) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from data_tools.chain.items import VideoItem, shard_of
 from data_tools.chain.journal import Journal, Print
+from data_tools.collection.sources import VIDEO_SUFFIXES
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.record import text_hash
 
@@ -39,12 +41,23 @@ def read_videos(inputs: Sequence[str], labels: str = "none") -> tuple[list[Video
         problems += manifest.problems
         for source in manifest.sources:
             path = source.path.absolute() if source.path is not None else None  # workers may run elsewhere
-            item = VideoItem(source.video_id, path, source.url or "", source.ranges, source.extra)
+            facts = source.url or "", source.ranges, source.extra
+            item = VideoItem(source.video_id, path, *facts, origin=_origin(Path(text), source.extra))
             found.setdefault(source.key, item)
     if not found:
         raise ValueError(problems[0] if problems else "no video given")
     videos = _own_names(list(found.values()))
     return [replace(video, labels=_labels_of(video, labels)) for video in videos], problems
+
+
+def _origin(named: Path, extra: Mapping[str, Any]) -> str:
+    """The name of the set that an input is: a list's own, or that of a folder; none of a video or an address."""
+    if "clips" in extra:
+        return "RealEstate10K"
+    if named.suffix == ".npy":
+        return "YouTube House Tours"
+    is_set = named.is_dir() or (named.is_file() and named.suffix.lower() not in VIDEO_SUFFIXES)
+    return named.resolve().stem if is_set else ""
 
 
 def _labels_of(video: VideoItem, labels: str) -> Path | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.items import Call, SceneItem, StageFunction
+from data_tools.chain.items import FRAMES, Call, SceneItem, StageFunction
+from data_tools.stages.files import replacing
 from data_tools.stages.record import StageRecord, read_record
 
 
@@ -35,8 +38,38 @@ def reconstruct(call: Call) -> StageRecord:
 
     assert call.source is not None
     assert call.scene is not None
-    packets = call.inputs / "packets.npy" if call.inputs is not None else None
-    return reconstruct_scene(call.source, call.scene.intervals, call.folder, call.settings, packets=packets)
+    is_ahead = call.frames is not None and call.frames.is_file()
+    return reconstruct_scene(
+        call.source,
+        call.scene.intervals,
+        call.folder,
+        call.settings,
+        packets=_packets(call),
+        frames=partial(_read_frames, call.frames) if is_ahead else None,
+    )
+
+
+def frames(call: Call) -> StageRecord:
+    """Decode and choose the frames of a scene, while its GPU works on another one."""
+    from data_tools.reconstruct import frames_for, is_done
+
+    assert call.source is not None
+    assert call.scene is not None
+    assert call.frames is not None
+    if not is_done(call.source, call.scene.intervals, call.folder, call.settings):
+        found = frames_for(call.source, call.scene.intervals, call.settings, _packets(call))
+        with replacing(call.frames) as partial_path, partial_path.open("wb") as handle:
+            pickle.dump(found, handle, protocol=5)
+    return StageRecord(FRAMES, call.name)
+
+
+def _packets(call: Call) -> Path | None:
+    return call.inputs / "packets.npy" if call.inputs is not None else None
+
+
+def _read_frames(path: Path) -> Any:
+    with path.open("rb") as handle:
+        return pickle.load(handle)  # of this run's own `frames`
 
 
 def postprocess(call: Call) -> StageRecord:
@@ -66,6 +99,7 @@ def read_scenes(folder: Path) -> list[SceneItem]:
 FUNCTIONS: dict[str, StageFunction] = {
     "collect": collect,
     "segment": segment,
+    FRAMES: frames,
     "reconstruct": reconstruct,
     "postprocess": postprocess,
 }

@@ -60,7 +60,10 @@ def _put_key(call: Call, record: StageRecord, folder: Path) -> None:
     """The call's key goes into the record, there too where the stage wrote it."""
     record.key = call.key
     stored = read_record(folder)
-    if stored is not None and (stored.status, stored.reason) == (record.status, record.reason):
+    is_same = stored is not None and all(
+        getattr(stored, name) == getattr(record, name) for name in ("stage", "status", "reason")
+    )
+    if is_same and stored.key != call.key:
         write_record(folder, record)
 
 

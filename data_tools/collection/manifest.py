@@ -123,13 +123,13 @@ def _scan_folder(path: Path) -> Manifest:
     files = sorted(p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
     if videos:
-        stems = Counter(source_from_path(p).video_id.casefold() for p in videos)
-        rows = []
-        for video in videos:
-            is_alone = stems[source_from_path(video).video_id.casefold()] == 1
-            name = "" if is_alone else f"{video.stem}-{text_hash(video.relative_to(path).as_posix())[:6]}"
-            rows.append(Row(str(video), source_from_path(video, name)))
-        return _collect(rows)
+        sources = [source_from_path(video) for video in videos]
+        stems = Counter(source.video_id.casefold() for source in sources)
+        for number, source in enumerate(sources):
+            if stems[source.video_id.casefold()] > 1:
+                name = f"{videos[number].stem}-{text_hash(videos[number].relative_to(path).as_posix())[:6]}"
+                sources[number] = source_from_path(videos[number], name)
+        return _collect([Row(str(source.path), source) for source in sources])
     cameras = [p for p in files if p.suffix.lower() == ".txt" and is_camera_file(p)]
     if not cameras and any(p.parent == path and p.suffix.lower() in IMAGE_SUFFIXES for p in files):
         return Manifest([source_from_path(path)])  # photos or frames of one room

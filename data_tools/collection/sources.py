@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -49,10 +51,10 @@ class VideoSource:
         if safe_name(self.video_id) != self.video_id or UNSAFE.search(self.video_id):
             raise SourceError(f"{self.video_id!r} is no folder name; make one with folder_name()")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What two rows share when they are the same video."""
-        return self.url if self.url is not None else str(Path(str(self.path)).resolve())
+        return self.url if self.url is not None else os.path.realpath(str(self.path))
 
 
 def folder_name(text: str) -> str:

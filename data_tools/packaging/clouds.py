@@ -39,12 +39,6 @@ AXES = {
     "-z": (0, 0, -1),
 }
 UPS = ("auto", *AXES)
-LICENSES = {
-    "pi3": "CC BY-NC 4.0: these clouds come from pi3, whose weights are CC BY-NC 4.0; non-commercial use only.",
-    "cc-by-nc": "CC BY-NC 4.0, https://creativecommons.org/licenses/by-nc/4.0/",
-    "cc-by": "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/",
-    "mit": "MIT",
-}
 ROOM_HEIGHT, ROOM_WIDTH = 2.5, 5.0  # what a unit is judged by, metres
 SMALL_ROOM, LARGE_ROOM = 1.0, 60.0
 COARSE_STEP = 1e-3  # of the cloud's size: surfaces in coarser coordinates are stairs, whose planes say nothing

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
+from data_tools.packaging.card import write_summary
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
 from data_tools.stages.files import clean_partial, write_json
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
-from data_tools.stages.scene_folder import read_meta, write_summary
+from data_tools.stages.scene_folder import read_meta
 from data_tools.stages.splits import split_of, video_of, written_splits
 
 FAILURES = "package_failures.json"

@@ -9,7 +9,7 @@ import numpy as np
 from data_tools.clouds.io import Cloud, write_ply
 from data_tools.reconstruction.base import Frames, Prediction
 from data_tools.reconstruction.geometry import scale_intrinsics
-from data_tools.reconstruction.masks import grid_normals
+from data_tools.reconstruction.masks import each_view, grid_normals
 
 THUMBNAILS = 8
 THUMBNAIL_SIDE = 320
@@ -46,29 +46,24 @@ def build_cloud(prediction: Prediction, keep: np.ndarray, limit: int, seed: int)
     """
     rng = np.random.default_rng(seed)
     quota = view_quota(keep.sum(axis=(1, 2), dtype=np.int64), limit, rng)
-    coord, color, normal, confidence = [], [], [], []
-    for view, wanted in enumerate(quota):
-        place = np.flatnonzero(keep[view])
-        if wanted < len(place):
-            place = place[np.sort(rng.choice(len(place), wanted, replace=False))]
-        if not len(place):
-            continue
+    places = [_draw(np.flatnonzero(mask), wanted, rng) for mask, wanted in zip(keep, quota, strict=True)]
+
+    def points_of(view: int) -> tuple[np.ndarray, ...]:
+        place = places[view]
         grid = np.where(keep[view][..., None], prediction.points[view], 0)
-        points = grid.reshape(-1, 3)[place]
-        coord.append(points)
-        color.append(prediction.color[view].reshape(-1, 3)[place])
-        confidence.append(prediction.confidence[view].reshape(-1)[place])
+        coord = grid.reshape(-1, 3)[place]
         found = grid_normals(grid, keep[view]).reshape(-1, 3)[place]
-        normal.append(face_camera(points, found, prediction.camera_to_world[view][:3, 3]))
-    if not coord:
-        empty = np.zeros((0, 3), np.float32)
-        return Cloud(empty, empty.astype(np.uint8), empty, np.zeros(0, np.float32))
-    return Cloud(
-        np.concatenate(coord).astype(np.float32),
-        np.concatenate(color),
-        np.concatenate(normal).astype(np.float32),
-        np.concatenate(confidence).astype(np.float32),
-    )
+        normal = face_camera(coord, found, prediction.camera_to_world[view][:3, 3])
+        color, confidence = prediction.color[view].reshape(-1, 3)[place], prediction.confidence[view].reshape(-1)[place]
+        return coord.astype(np.float32), color, normal.astype(np.float32), confidence.astype(np.float32)
+
+    empty = np.zeros((0, 3), np.float32)
+    parts = [(empty, empty.astype(np.uint8), empty, empty[:, 0]), *each_view(points_of, len(prediction))]
+    return Cloud(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _draw(place: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    return place[np.sort(rng.choice(len(place), wanted, replace=False))] if wanted < len(place) else place
 
 
 def face_camera(points: np.ndarray, normal: np.ndarray, center: np.ndarray) -> np.ndarray:

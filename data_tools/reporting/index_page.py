@@ -9,6 +9,7 @@ from data_tools.reporting.measures import funnel, reasons
 from data_tools.reporting.model import STAGE_TITLES, STATUSES, ReasonRow, Report, ReportSettings, SceneRow, Step
 from data_tools.reporting.pages import THEME_BUTTON, link, page, script_json, text
 from data_tools.reporting.scene_page import page_link
+from data_tools.reporting.yields import yields, yields_part
 
 ORDERS = {
     "name": "by name",
@@ -69,6 +70,7 @@ def write_index(report: Report, settings: ReportSettings, chunks: Sequence[str],
         f"<header><h1>{text(settings.title)}</h1>{THEME_BUTTON}</header>",
         _figures(report),
         _funnel_part(funnel(report), report.seconds),
+        yields_part(yields(report)),
         _reasons_part(reasons(report), by_name),
         _charts_part(report.scenes),
         _extremes_part(report, settings, thumbs),

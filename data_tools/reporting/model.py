@@ -81,6 +81,7 @@ class SceneRow:
         status: what it says.
         reason: why.
         label: kind of room.
+        seconds: of video that it is made of, 0 where not known.
         score: quality in [0, 1], or None.
         points: 0 where not known.
         extent: metres along x, y, z.
@@ -99,6 +100,7 @@ class SceneRow:
     status: str = "waiting"
     reason: str = ""
     label: str = ""
+    seconds: float = 0.0
     score: float | None = None
     points: int = 0
     extent: tuple[float, ...] = ()
@@ -155,6 +157,7 @@ class Report:
         states: stage -> item -> state.
         videos: name -> what collect and segment say of it (title, url, duration, ...).
         seconds: stage -> working seconds, from the logs.
+        origins: video -> the list that named it, from the logs.
         license: of the dataset card.
     """
 
@@ -164,6 +167,7 @@ class Report:
     states: dict[str, dict[str, State]]
     videos: dict[str, dict[str, Any]]
     seconds: dict[str, float] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
     license: str = ""
 
     def stage_folder(self, stage: str, row: SceneRow) -> Path:

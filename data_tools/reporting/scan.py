@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_tools.chain.items import folders_in
 from data_tools.chain.journal import Journal
 from data_tools.reporting.measures import extent_of, label_of, points_of, said_of, score_of, spacing_of
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
+from data_tools.stages.record import RECORD
 from data_tools.stages.scene_folder import META
 
 FAILURES = "package_failures.json"
-RECORD = "record.json"
 VERSION = 1  # of thumbnails: raise it when the same scene gives another picture
 SCENES = "scenes.json"
 PREVIEW = "preview.png"
 PICTURES = (".jpg", ".jpeg", ".png")
-
-
-def folders_in(area: Path) -> list[Path]:
-    """Sub-folders by name, without hidden ones; none where the area is missing."""
-    try:
-        with os.scandir(area) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    except OSError:
-        return []
-    return [area / name for name in sorted(names)]
 
 
 def _read(path: Path) -> bytes:
@@ -112,7 +102,10 @@ def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
             report.states[stage][folder.name] = state
             result = record.get("result")
             facts = report.videos.setdefault(folder.name, {})
-            facts.update(result if isinstance(result, dict) and stage == "collect" else {})
+            result = result if isinstance(result, dict) else {}
+            facts.update(result if stage == "collect" else {})
+            if "duration" in result:
+                facts.setdefault("duration", result["duration"])
             if stage == "segment" and state.status == "done":
                 _scan_scenes(folder, facts, scenes)
 
@@ -126,7 +119,15 @@ def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow
         name = str(scene.get("scene_id", "")) if isinstance(scene, dict) else ""
         if name:
             scenes[name] = SceneRow(name, video=folder.name, label=str(scene.get("label") or ""))
+            scenes[name].seconds = _seconds(scene.get("intervals"))
             scenes[name].picture = next(iter(find_pictures(folder / "thumbs")), None)
+
+
+def _seconds(intervals: object) -> float:
+    try:
+        return float(sum(end - start for start, end in intervals))  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _scan_stage(
@@ -174,6 +175,7 @@ def _scan_packaged(
             known = scenes.get(folder.name, SceneRow(folder.name))
             stage = "postprocess" if (folder / RECORD).is_file() else "package"
             row = SceneRow(folder.name, split.name, known.video, stage, "done", label=known.label, cloud=folder)
+            row.seconds = known.seconds
             _take_facts(row, meta)
             digests[folder.name].append(data)
             row.picture = folder / PREVIEW if (folder / PREVIEW).is_file() else None  # the cloud says more than a frame
@@ -209,4 +211,5 @@ def _scan_logs(report: Report, scenes: dict[str, SceneRow]) -> None:
         for name, state in report.states[stage].items():
             if name in scenes and state.status in ("rejected", "failed"):
                 scenes[name].stage, scenes[name].status, scenes[name].reason = stage, state.status, state.reason
+    report.origins = journal.origins
     report.seconds = {stage: round(value, 1) for stage, value in journal.seconds.items() if value > 0}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.collection.sources import VIDEO_SUFFIXES
 from data_tools.packaging.clouds import fingerprint
 from data_tools.segmentation.cuts import Cut, find_cuts
 from data_tools.segmentation.joined import joined_scenes
@@ -36,7 +37,6 @@ from data_tools.video.sampling import VideoError, VideoInfo, probe_video
 
 STAGE = "segment"
 SCENES = "scenes.json"
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp")
 THUMBS_PER_SCENE = 3
 PACKETS = "packets.npy"  # float64 seconds of the video's packets, for those who decode parts of it later
 LEAST_HOLE = 0.5  # seconds: a shorter hole does not end a shot
@@ -105,14 +105,14 @@ def find_videos(paths: Sequence[Path]) -> list[tuple[str, Path]]:
             files = sorted(
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES
+                if file.suffix.lower() in VIDEO_SUFFIXES
                 and file.is_file()
                 and not any(part.startswith(".") for part in file.relative_to(path).parts)
             )
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
         if not files:
-            raise FileNotFoundError(f"{path}: no video in it ({' '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"{path}: no video in it ({' '.join(VIDEO_SUFFIXES)})")
         found += [(_video_id(file), file) for file in files]
     counts: dict[str, int] = {}
     unique = []

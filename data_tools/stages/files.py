@@ -95,18 +95,23 @@ def make_partial(partial: Path) -> None:
         try:
             partial.mkdir(parents=True)
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the area went away while it was made, or as it was looked at
             if not left:
                 raise
 
 
 def take_place(partial: Path, folder: Path, old: Path) -> None:
-    """Rename ``partial`` to ``folder``; what was there goes aside to ``old`` first and away after."""
+    """Rename ``partial`` to ``folder``; what was there goes aside to ``old`` first and away after, or back."""
     if folder.is_dir() and not folder.is_symlink():
         folder.replace(old)
     elif folder.exists() or folder.is_symlink():
         folder.unlink()
-    partial.replace(folder)
+    try:
+        partial.replace(folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            old.replace(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

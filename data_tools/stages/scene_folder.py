@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.types import Cloud, CloudError
-from data_tools.stages.files import replacing_folder, write_json, write_text
+from data_tools.stages.files import replacing_folder, write_json
 
 FORMAT_VERSION = 1
 META = "meta.json"
+SEPARATORS = str.maketrans('/\\:*?"<>|', "_" * 9)
 ARRAY_TYPES = {"coord": np.float32, "color": np.uint8, "normal": np.float32, "segment": np.int32, "instance": np.int32}
 
 
@@ -32,7 +33,10 @@ def settings_hash(settings: dict[str, Any]) -> str:
 def safe_name(name: str) -> str:
     """A folder name of any text: unicode and blanks stay, separators, control characters and leading dots/dashes go."""
     text = unicodedata.normalize("NFC", name)
-    text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text).strip()
+    text = text.translate(SEPARATORS)
+    if not text.isprintable():
+        text = "".join("_" if unicodedata.category(c)[0] == "C" else c for c in text)
+    text = text.strip()
     text = text.lstrip(".-").rstrip(". ")
     while len(text.encode()) > 180:  # file systems end at 255 bytes; temporary names add to it
         text = text[:-1]
@@ -101,60 +105,3 @@ def fill_scene(
         np.save(folder / f"{kind}.npy", np.ascontiguousarray(value, dtype=types[kind]))
     write_json(folder / META, meta)
     return meta
-
-
-def scan_scenes(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """meta.json of all whole scenes below ``out``: split -> scene name -> meta."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    splits = sorted(p for p in out.iterdir() if p.is_dir() and not p.name.startswith("."))
-    for split in splits:
-        metas = {p.name: read_meta(p) for p in sorted(split.iterdir()) if p.is_dir() and not p.name.startswith(".")}
-        scenes = {name: meta for name, meta in metas.items() if meta is not None}
-        if scenes:
-            found[split.name] = scenes
-    return found
-
-
-def write_summary(out: Path, license_note: str = "", title: str = "") -> dict[str, Any]:
-    """Write ``stats.json`` and ``dataset_card.md`` over all scenes in ``out``; returns the statistics."""
-    stats: dict[str, Any] = {"splits": {}}
-    for split, scenes in scan_scenes(out).items():
-        points = np.array([meta.get("num_points", 0) for meta in scenes.values()])
-        extent = np.array([meta.get("extent", [0, 0, 0]) for meta in scenes.values()], dtype=np.float64)
-        stats["splits"][split] = {
-            "scenes": len(scenes),
-            "points": int(points.sum()),
-            "points_median": float(np.median(points)),
-            "extent_median": [round(float(v), 3) for v in np.median(extent, axis=0)],
-            "extent_max": [round(float(v), 3) for v in extent.max(axis=0)],
-            "with_color": sum("color" in meta.get("arrays", []) for meta in scenes.values()),
-            "with_normal": sum("normal" in meta.get("arrays", []) for meta in scenes.values()),
-            "with_segment": sum("segment" in meta.get("arrays", []) for meta in scenes.values()),
-        }
-    stats["license"] = license_note
-    write_json(out / "stats.json", stats)
-    write_text(out / "dataset_card.md", _card(stats, title or out.name, license_note))
-    return stats
-
-
-def _card(stats: dict[str, Any], title: str, license_note: str) -> str:
-    lines = [
-        f"# {title}",
-        "",
-        "Indoor clouds, a folder a scene: `<split>/<scene>/{coord,color,normal[,segment,instance]}.npy`, `meta.json`.",
-        "`coord` float32 metres, z up; `color` uint8 0..255; `normal` unit vectors; labels int32, -1 unknown.",
-        "",
-        "| split | scenes | points | median points | median size (m) |",
-        "|---|---|---|---|---|",
-    ]
-    for split, row in stats["splits"].items():
-        size = " x ".join(f"{v:.1f}" for v in row["extent_median"])
-        lines.append(f"| {split} | {row['scenes']} | {row['points']:,} | {row['points_median']:,.0f} | {size} |")
-    lines += [
-        "",
-        "## License",
-        "",
-        license_note or "Not stated. Ask whoever made the clouds before you share them.",
-        "",
-    ]
-    return "\n".join(lines)

@@ -1,218 +1,220 @@
-"""The jobs that a preset of the learning proof comes to: rooms, pre-trainings, probes, fine-tunings."""
+"""What is run: rows, seeds, sizes, the map's grid, and the jobs that they come to. `preregistration.md` says why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
 from typing import Any
 
 from data_tools.stages.scene_folder import settings_hash
-from experiments.learning.engine import FINETUNE, PRETRAIN, recipe
-from experiments.learning.presets import PRETRAIN_ROWS, RANDOM, SCRATCH, SEEDS, SPLITS, Preset
+from lam3c_plugin.embedded.config import parse_value
 from lam3c_plugin.errors import ConfigError, did_you_mean
 
-TERM_BATCHES = 4  # of a checkpoint, for what the terms pull at
+Options = dict[str, Any]
+
+VERSION = 1  # part of every digest: raise it when the same settings give other figures
+GRID_SIZE = 0.04  # metres; the tiny recipes' grid
+#: generator seeds; room i of a set draws from (seed, i), so that no two sets share a room
+SEEDS = {"pretrain": 11_000, "train": 12_000, "val": 13_000, "test": 14_000}
+NO_LAPLACIAN: Options = {"model.laplacian_weight_start": 0.0, "model.laplacian_weight_base": 0.0}
+NO_CONSISTENCY: Options = {"model.consistency_weight": 0.0}
+#: rows that are pre-trained: options over the recipe's, which has the paper's weights
+TRAINED: dict[str, Options] = {
+    "clustering": {**NO_LAPLACIAN, **NO_CONSISTENCY},
+    "laplacian": NO_CONSISTENCY,
+    "consistency": NO_LAPLACIAN,
+    "full": {},
+}
+RAW, RANDOM = "raw", "random"
+ROWS = (RAW, RANDOM, *TRAINED)
+MAP_ROWS = ("clustering", "full")
+MAP_RATES = (0.001, 0.003, 0.01)
+#: noise, prototypes, EMA momentum: half of the eight, so that each two of a kind come with both of the others
+MAP_REST = (("pi3", 64, 0.9), ("pi3", 512, 0.99), ("worse", 64, 0.99), ("worse", 512, 0.9))
 
 
 @dataclass(frozen=True)
-class Pretrain:
-    """A pre-training, or with row "random" its weights before the first step."""
+class Settings:
+    """Every number of the experiment.
 
-    row: str
-    seed: int
-    rooms: int
-    noise: str
-    steps: int
-    curve: str = ""  # what sets it apart from the table's runs, as part of the name
+    Attributes:
+        seeds: by noise, how many: each sets weights, order, views, masks, and the points that train the probe.
+        map_seeds: of every cell of the map.
+        rooms: of each pre-training set.
+        points: at most so many points a room.
+        view_points: at most so many points a view.
+        batch_size: rooms a step.
+        steps: of every pre-training; 0: as many as a trial says that the time allows.
+        map_share: of ``steps``, for the map's runs.
+        train_rooms: clean, labelled, never seen in pre-training: the probe's.
+        val_rooms: as those, to choose the probe's weight decay.
+        test_rooms: as those, scored; also reconstructed twice at each noise.
+        map_rooms: the map's share of those rooms, one in so many.
+        probe_points: labelled points of a training room.
+        eval_points: of a validation or test room.
+        pair_points: of a test room, for the agreement of its two reconstructions.
+        decays: of the linear probe, of which validation chooses.
+        probe_steps: of L-BFGS.
+        bank: points among which the kNN probe looks.
+        neighbours: how many of them vote.
+    """
 
-    @property
-    def id(self) -> str:
-        """Name of its job."""
-        return "-".join([self.row, *([self.curve] if self.curve else []), str(self.seed)])
+    seeds: tuple[tuple[str, int], ...] = (("pi3", 10), ("worse", 5))
+    map_seeds: int = 2
+    rooms: int = 200
+    points: int = 20_000
+    view_points: int = 8192
+    batch_size: int = 2
+    steps: int = 0
+    map_share: float = 0.4
+    train_rooms: int = 30
+    val_rooms: int = 12
+    test_rooms: int = 18
+    map_rooms: int = 2
+    probe_points: int = 1024
+    eval_points: int = 2048
+    pair_points: int = 512
+    decays: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
+    probe_steps: int = 100
+    bank: int = 10_000
+    neighbours: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail later.
+
+        Raises:
+            ConfigError: an impossible number.
+        """
+        for name in ("rooms", "train_rooms", "val_rooms", "test_rooms", "batch_size", "map_rooms"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.steps < 0 or not 0 < self.map_share <= 1 or not self.decays or not self.seeds:
+            raise ConfigError("steps is at least 0, map_share in (0, 1], decays and seeds name at least one")
+
+
+PRESETS = {
+    "gpu": Settings(),
+    "cpu": Settings(steps=100),
+    # proves that every part runs; its figures mean nothing
+    "smoke": Settings(
+        seeds=(("pi3", 2), ("worse", 1)),
+        map_seeds=1,
+        rooms=3,
+        points=1500,
+        view_points=512,
+        steps=2,
+        map_share=0.5,
+        train_rooms=4,
+        val_rooms=2,
+        test_rooms=2,
+        probe_points=200,
+        eval_points=300,
+        pair_points=64,
+        decays=(1e-3, 1e-2),
+        probe_steps=10,
+        bank=500,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work with a folder of its own.
+    """One seed of the table or of a cell of the map, all its rows side by side: whole pairs or nothing.
 
     Attributes:
-        id: name of the folder.
-        kind: one of ``worker.WORK``.
-        row: that it belongs to; "" for data.
-        spec: everything its result depends on, plain JSON.
-        needs: jobs that have to be done before.
-        effort: steps, or rooms; the time left is told from it.
-        alone: takes all processes by itself.
+        kind: "table" or "map".
+        noise: of the rooms to pre-train on, and of the noisy test rooms.
+        seed: see `Settings`.
+        rows: that are pre-trained.
+        options: of the config, common to the rows.
+        settings: see there.
+        steps: of each pre-training.
     """
 
-    id: str
     kind: str
-    row: str
-    spec: dict[str, Any]
-    needs: tuple[str, ...] = ()
-    effort: float = 1.0
-    alone: bool = False
+    noise: str
+    seed: int
+    rows: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+    settings: Settings
+    steps: int
+
+    @property
+    def id(self) -> str:
+        """Its name in the results; of the map's with the cell."""
+        cell = "".join(f"-{value:g}" for value in dict(self.options).values()) if self.kind == "map" else ""
+        return f"{self.kind}-{self.noise}{cell}-{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything its figures depend on, the device left out."""
+        spec = {**asdict(self), "rows": {row: options_of(row) for row in self.rows}, "version": VERSION}
+        spec["settings"] = {key: value for key, value in spec["settings"].items() if key not in ("seeds", "map_seeds")}
+        return settings_hash(spec)
+
+    @property
+    def effort(self) -> tuple[int, int]:
+        """Optimiser steps over all rows, and probes."""
+        return len(self.rows) * self.steps, len(self.rows) + (2 if self.kind == "table" else 1)
 
 
-def digests(jobs: Sequence[Job]) -> dict[str, str]:
-    """What a job's result depends on, those of its needs included, as a short text by id."""
-    found: dict[str, str] = {}
-    sets: dict[str, str] = {}  # rooms are made one by one: those of a set stay as they are when there are more
-    for job in jobs:
-        needs = [sets.get(need, found[need]) for need in job.needs]
-        found[job.id] = settings_hash({"kind": job.kind, "spec": job.spec, "needs": needs})
-        if job.kind == "data":
-            sets[job.id] = settings_hash({key: value for key, value in job.spec.items() if key != "rooms"})
-    return found
+def options_of(row: str) -> Options:
+    """A row's options over the recipe's."""
+    return {**TRAINED, **EXPLORED}[row]
 
 
-def make_jobs(preset: Preset, only: Sequence[str] = ()) -> list[Job]:
-    """All jobs in the order in which they are best started; each comes after those it needs.
+#: rows that nobody registered, for `why.py`: readings that the paper leaves open
+EXPLORED: dict[str, Options] = {}
 
-    Args:
-        preset: the numbers.
-        only: rows to run; none: all of the preset.
+
+def make_jobs(settings: Settings, rows: Sequence[str] = tuple(TRAINED)) -> list[Job]:
+    """All jobs in the order of preference: seed by seed, the noise levels in turn; the map's last.
 
     Raises:
-        ConfigError: a row that the preset does not run.
+        ConfigError: the number of steps is not known yet, or an unknown row.
     """
-    ran = {*preset.rows, *preset.finetune_rows}
-    for row in only:
-        if row not in ran:
-            raise ConfigError(f"--only {row}: the preset {preset.name} does not run it{did_you_mean(row, ran)}")
-    runs = [run for run in _pretrainings(preset) if not only or run.row in only]
-    jobs: list[Job] = []
-    for run in runs:
-        jobs.append(_random(preset, run) if run.row == RANDOM else _pretraining(preset, run))
-        if run.row != "collapsing":
-            jobs += _probings(preset, run)
-        if run.row == "full" and run.seed == preset.seeds[0] and not run.curve:
-            jobs.append(_terms(preset, run))
-        if run.row in preset.finetune_rows and not run.curve:
-            jobs += _finetunings(preset, run.row, run.seed, run.id)
-    if SCRATCH in preset.finetune_rows and (not only or SCRATCH in only):
-        for seed in preset.seeds:
-            weights = Pretrain(RANDOM, seed, preset.rooms, preset.noise, preset.pretrain_steps)
-            if all(job.id != weights.id for job in jobs):
-                jobs.append(_random(preset, weights))
-            jobs += _finetunings(preset, SCRATCH, seed, weights.id)
-    data = {job.id: job for job in _data_jobs(preset, runs)}
-    # of the curves last: when time is short, the table is whole
-    jobs.sort(key=lambda job: (job.spec.get("curve", "") != "", job.spec.get("row") == "collapsing", job.spec["seed"]))
-    used = {need for job in jobs for need in job.needs}
-    return [*(job for job in data.values() if job.id in used), *jobs]
-
-
-def _pretrainings(preset: Preset) -> list[Pretrain]:
-    base = dict(rooms=preset.rooms, noise=preset.noise, steps=preset.pretrain_steps)
-    rows = [row for row in preset.rows if row != SCRATCH]
-    runs = [
-        Pretrain(row, seed, **base)
-        for seed in preset.seeds
-        for row in rows
-        if row != "collapsing" or seed == preset.seeds[0]
+    if not settings.steps:
+        raise ConfigError("steps=0: a trial has to say how many the time allows; give --minutes, or --set steps=N")
+    for row in rows:
+        if row not in (*TRAINED, *EXPLORED):
+            raise ConfigError(f"no row {row!r}{did_you_mean(row, TRAINED)}")
+    table = [
+        ((seed + 1) / count, Job("table", noise, seed, tuple(rows), (), settings, settings.steps))
+        for noise, count in settings.seeds
+        for seed in range(count)
     ]
-    for row in preset.curve_rows:
-        for seed in preset.curve_seeds:
-            runs += [
-                Pretrain(row, seed, **{**base, "rooms": rooms}, curve=f"rooms{rooms}")
-                for rooms in preset.curve_rooms
-                if rooms != preset.rooms
-            ]
-            runs += [
-                Pretrain(row, seed, **{**base, "noise": noise}, curve=noise)
-                for noise in preset.curve_noise
-                if noise != preset.noise
-            ]
-    return runs
-
-
-def _data_jobs(preset: Preset, runs: Sequence[Pretrain]) -> list[Job]:
-    most = {noise: max(run.rooms for run in runs if run.noise == noise) for noise in sorted({r.noise for r in runs})}
-    sets = {f"data-pretrain-{noise}": ("pretrain", noise, rooms) for noise, rooms in most.items()}
-    numbers = dict(zip(SPLITS, (preset.train_rooms, preset.val_rooms, preset.test_rooms), strict=True))
-    sets |= {f"data-{split}": (split, "clean", number) for split, number in numbers.items()}
-    return [
-        Job(
-            name,
-            "data",
-            "",
-            {"set": part, "noise": noise, "rooms": rooms, "points": preset.room_points, "seed": SEEDS[part]},
-            effort=rooms,
-            alone=True,
-        )
-        for name, (part, noise, rooms) in sets.items()
+    table.sort(key=lambda item: item[0])  # the noise levels are used up at the same time
+    steps = max(1, round(settings.map_share * settings.steps))
+    cells = [
+        Job("map", noise, seed, MAP_ROWS, tuple(_cell(rate, prototypes, momentum).items()), settings, steps)
+        for seed in range(settings.map_seeds)
+        for rate, (noise, prototypes, momentum) in product(MAP_RATES, MAP_REST)
     ]
+    return [*(job for _, job in table), *cells]
 
 
-def _recipe(preset: Preset, run: Pretrain) -> dict[str, Any]:
-    """A pre-training's config and the options over it; the row decides last."""
-    row = {} if run.row == RANDOM else PRETRAIN_ROWS[run.row](preset.pretrain_options)
-    return {"recipe": recipe(PRETRAIN), "options": {**preset.pretrain_options, **row}}
+def _cell(rate: float, prototypes: int, momentum: float) -> Options:
+    """A cell's options; all rates of the recipe are multiplied, the layers' decay stays (see `train.recipe`)."""
+    return {"rate": rate, "model.head.num_prototypes": prototypes, "model.momentum_base": momentum}
 
 
-def _random(preset: Preset, run: Pretrain) -> Job:
-    spec = {"row": run.row, "seed": run.seed, **_recipe(preset, run)}
-    return Job(run.id, "random", run.row, spec)
+def changed(settings: Settings, words: Sequence[str]) -> Settings:
+    """The settings with ``NAME=VALUE`` words.
 
-
-def _pretraining(preset: Preset, run: Pretrain) -> Job:
-    spec = {**asdict(run), **_recipe(preset, run), "save_steps": preset.save_steps}
-    spec["stops"] = list(_stops(preset, run))
-    return Job(run.id, "pretrain", run.row, spec, (f"data-pretrain-{run.noise}",), effort=run.steps)
-
-
-def _terms(preset: Preset, run: Pretrain) -> Job:
-    job = _pretraining(preset, run)
-    spec = {**job.spec, "source": run.id, "batches": TERM_BATCHES}
-    return Job(f"terms-{run.id}", "terms", run.row, spec, (run.id, *job.needs), effort=len(spec["stops"]) + 1)
-
-
-def _stops(preset: Preset, run: Pretrain) -> tuple[int, ...]:
-    """Steps at which a checkpoint is kept for the curve over steps."""
-    return preset.curve_steps if run.row in preset.curve_rows and not run.curve and run.row != RANDOM else ()
-
-
-def _probings(preset: Preset, run: Pretrain) -> list[Job]:
-    labelled = tuple(f"data-{split}" for split in SPLITS)
-    effort = preset.train_rooms + preset.val_rooms + preset.test_rooms
-    names = ("probe_part", "probe_points", "eval_points", "probe_decays", "probe_steps", "bank", "neighbours")
-    settings = {name: getattr(preset, name) for name in names}
-    rooms = {"train_rooms": preset.train_rooms, "val_rooms": preset.val_rooms, "test_rooms": preset.test_rooms}
-    last = 0 if run.row == RANDOM else run.steps
-    jobs = []
-    for step in (*_stops(preset, run), last):
-        spec = {**asdict(run), **settings, **rooms, "source": run.id, "step": step, "last": step == last}
-        if run.row == RANDOM:
-            spec |= {"rooms": 0, "noise": ""}
-        if step != last:
-            spec["curve"] = "steps"
-        jobs.append(Job(f"probe-{run.id}-{step}", "probe", run.row, spec, (run.id, *labelled), effort=effort))
-    return jobs
-
-
-def _finetunings(preset: Preset, row: str, seed: int, source: str) -> list[Job]:
-    labelled = tuple(f"data-{split}" for split in SPLITS)
-    options = {**preset.finetune_options, **(preset.scratch_options if row == SCRATCH else {})}
-    jobs = []
-    for share in preset.shares:
-        spec = {
-            "row": row,
-            "seed": seed,
-            "source": source,
-            "share": share,
-            "steps": preset.finetune_steps,
-            "recipe": recipe(FINETUNE),
-            "options": options,
-            "part": preset.probe_part,
-            "head_first": row != SCRATCH,
-            "head_points": preset.head_points,
-            "head_decay": preset.finetune_decay,
-            "head_steps": preset.probe_steps,
-            "train_rooms": preset.train_rooms,
-            "val_rooms": preset.val_rooms,
-            "test_rooms": preset.test_rooms,
-        }
-        name = f"finetune-{row}-{seed}-{100 * share:g}"
-        jobs.append(Job(name, "finetune", row, spec, (source, *labelled), effort=preset.finetune_steps))
-    return jobs
+    Raises:
+        ConfigError: no such number, or not of its kind.
+    """
+    new: dict[str, Any] = {}
+    known = {entry.name for entry in fields(Settings)}
+    for item in words:
+        name, separator, text = item.partition("=")
+        if not separator or name not in known:
+            raise ConfigError(f"--set {item}: give NAME=VALUE{did_you_mean(name, known)}")
+        old, value = getattr(settings, name), parse_value(text)
+        if isinstance(old, tuple) and isinstance(value, list | tuple):
+            value = tuple(tuple(part) if isinstance(part, list) else part for part in value)
+        if type(value) is not type(old):
+            raise ConfigError(f"--set {item}: {name} is of the kind of {old!r}")
+        new[name] = value
+    return replace(settings, **new)  # at once: numbers are checked against each other

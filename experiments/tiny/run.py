@@ -32,7 +32,7 @@ from experiments.tiny import rooms  # nothing of torch up here: the processes th
 NAME = "lam3c-tiny"
 CONFIG = Path(__file__).with_name("config.py")
 SEED = 0
-WARM_UP, TRIAL = 30, 80  # steps of the trial run: the first ones do not count
+WARM_UP, TRIAL = 10, 30  # steps of the trial run: the first ones do not count
 MARGIN = 0.96  # of the minutes: saving, and the trial was short
 PROBE_TRAIN, PROBE_VAL = 32, 18  # rooms of each kind, at most as many as are pre-trained on
 

@@ -11,6 +11,7 @@ from lam3c_plugin import __version__
 from lam3c_plugin.commands import doctor_checkout, environment
 
 TORCH_AT_LEAST = (2, 5)
+SHARED_AT_LEAST = 2.0  # GB
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,11 @@ def _describe_machine(machine: dict[str, Any]) -> list[str]:
         f"  Python {machine['python']} at {machine['executable']}",
         f"  {machine['cpu_threads']} CPU threads, memory {memory}",
     ]
+    if machine["shared_gb"] is not None and machine["shared_gb"] < SHARED_AT_LEAST:
+        lines.append(
+            f"  {machine['shared_gb']} GB free in /dev/shm: little for a loader's workers (some 0.35 GB each); "
+            "give a container --shm-size=20g"
+        )
     for number, gpu in enumerate(machine["gpus"]):
         lines.append(
             f"  GPU {number}: {gpu['name']}, {gpu['memory_gb']} GB ({gpu['free_gb']} GB free), "

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from lam3c_plugin.host_checkout import CheckoutError, inspect_checkout, missing_imports
 
 GIGABYTE = 2**30
+SHARED = "/dev/shm"
 
 #: import name -> names of the distributions that bring it
 LIBRARIES: dict[str, tuple[str, ...]] = {
@@ -129,7 +131,7 @@ def pointcept() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Operating system, Python, CPU threads this process may use, memory in GB, GPUs."""
+    """Operating system, Python, CPU threads this process may use, memory in GB, GPUs, room in /dev/shm."""
     total, limit = _memory()
     return {
         "system": platform.platform(),
@@ -138,6 +140,7 @@ def machine() -> dict[str, Any]:
         "cpu_threads": _cpu_threads(),
         "memory_gb": round(total / GIGABYTE, 1) if total else None,
         "memory_limit_gb": round(limit / GIGABYTE, 1) if limit else None,
+        "shared_gb": round(shutil.disk_usage(SHARED).free / GIGABYTE, 1) if Path(SHARED).is_dir() else None,
         **_gpus(),
     }
 

@@ -12,7 +12,8 @@ import torch
 
 from lam3c_plugin import host
 from lam3c_plugin.datasets.scene import read_scene
-from lam3c_plugin.embedded.datasets.folders import list_split
+from lam3c_plugin.datasets.shards import Shards
+from lam3c_plugin.embedded.datasets.folders import list_split, natural_key
 from lam3c_plugin.errors import ConfigError, DataError
 
 LAYOUT = "<root>/<split>/<scene>/{coord,color,normal}.npy"
@@ -21,7 +22,10 @@ CURE = "python data_tools/package.py CLOUDS... --out data/roomtours"
 
 @host.DATASETS.register_module()
 class RoomToursDataset(host.DefaultDataset):
-    """Scenes without labels: ``<root>/<split>/<scene>/{coord[,color][,normal]}.npy``.
+    """Scenes without labels: ``<root>/<split>/<scene>/{coord[,color][,normal]}.npy``, or the same in tar files.
+
+    Tar files are those of ``package.py --shards`` (`lam3c_plugin.datasets.shards`): their scenes have the names, order
+    and samples that they have as folders, in every split, list of folders and subset.
 
     A sample has coord (N, 3) in metres (z up), color (N, 3) 0-255, normal (N, 3) in float32, zeros where a scene has
     no colour or normal, segment and instance (N,) int32, all -1 (label files are not read), name and split; then the
@@ -82,9 +86,9 @@ class RoomToursDataset(host.DefaultDataset):
         return int(self._broken.sum())
 
     def get_data_list(self) -> list[str]:
-        """The scenes' folders: root by root, split by split, in natural order of names."""
+        """The scenes' folders (or what they would be): root by root, split by split, in natural order of names."""
         splits = [self.split] if isinstance(self.split, str) else list(self.split)
-        scenes = []
+        scenes, self._shards = [], Shards()
         for root in self.data_roots:
             _check_root(root)
             for split in splits:
@@ -92,11 +96,24 @@ class RoomToursDataset(host.DefaultDataset):
                     found = list_split(root, split)
                 except DataError as error:
                     raise DataError(f"{error}; RoomTours scenes lie at {LAYOUT}; make them with `{CURE}`") from None
+                found = self._with_shards(os.path.join(root, split), found)
                 if not found:
                     where = os.path.abspath(os.path.join(root, split))
                     raise DataError(f"no scenes in {where}: they lie at {LAYOUT}; make them with `{CURE}`")
                 scenes += [(path, os.path.relpath(path, root)) for path in found]
-        return choose_subset(scenes, self.subset, self.subset_seed)
+        chosen = choose_subset(scenes, self.subset, self.subset_seed)
+        self._shards.settle(chosen)
+        return chosen
+
+    def _with_shards(self, split: str, found: list[str]) -> list[str]:
+        """The scenes of a split: its folders and what its tar files hold, or those that a list names."""
+        if os.path.isdir(split):
+            packed = self._shards.add(split)
+            names = {*found, *packed} if packed else ()
+            return sorted(names, key=lambda path: (natural_key(os.path.basename(path)), path)) or found
+        for folder in dict.fromkeys(os.path.dirname(os.path.normpath(path)) for path in found):
+            self._shards.add(folder)
+        return found
 
     def get_data(self, idx: int) -> dict[str, Any]:
         """The scene as it is on disk, before the transforms.
@@ -104,8 +121,9 @@ class RoomToursDataset(host.DefaultDataset):
         Raises:
             DataError: the scene is broken.
         """
-        path = self.data_list[idx % len(self.data_list)]
-        scene: dict[str, Any] = read_scene(path, self.color_scale)
+        number = idx % len(self.data_list)
+        path = self.data_list[number]
+        scene: dict[str, Any] = read_scene(path, self.color_scale, self._shards.reader(number))
         if not self._warned_color and self.color_scale == 1:
             self._check_color(path, scene["color"])
         unlabelled = np.full(len(scene["coord"]), -1, dtype=np.int32)

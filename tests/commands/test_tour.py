@@ -1,15 +1,13 @@
-"""The notebook runs from top to bottom; the tour names commands, pictures and files that are there."""
+"""The notebook runs from top to bottom; what the tour does with an exported network works."""
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import matplotlib
 import pytest
 
 from data_tools.clouds.io import write_ply
-from lam3c_plugin.cli import build_parser
 from tests.commands.run import run
 from tests.rooms import box_room
 
@@ -24,7 +22,7 @@ def test_the_notebook_runs_top_to_bottom(monkeypatch, tmp_path, capsys):
     names = {}
     for number, cell in enumerate(content["cells"]):
         if cell["cell_type"] == "code":
-            assert cell["outputs"] == []
+            assert cell["outputs"]
             exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
     matplotlib.pyplot.close("all")
     assert names["feat"].shape == (20_000, 360)
@@ -45,21 +43,3 @@ def test_the_exported_network_runs_as_the_tour_says(monkeypatch, tmp_path):
     expected = names["stored"]["output"][names["stored"]["inverse"]]
     assert names["feat"].shape == (1500, 360)
     assert float((names["feat"] - expected).abs().max()) < 1e-4
-
-
-@pytest.mark.parametrize("page", ["docs/tour.md", "docs/zoo.md", "docs/encode.md", "README.md"])
-def test_commands_of_the_pages_are_understood(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S)).replace("\\\n", " ")
-    commands = [line for line in code.splitlines() if line.startswith("lam3c ")]
-    assert len(commands) > (8 if "tour" in page else 1)
-    for line in commands:
-        build_parser().parse_args(shlex.split(line.split(" && ")[0], comments=True)[1:])
-
-
-@pytest.mark.parametrize("page", ["docs/tour.md", "docs/zoo.md", "docs/encode.md"])
-def test_links_lead_somewhere(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)", text):
-        if not target.startswith("http"):
-            assert (ROOT / page).parent.joinpath(target).exists(), target

@@ -1,15 +1,8 @@
-"""The path from rooms to results through the engine, at sizes of seconds; a killed pre-training; the command line."""
+"""``experiments/learning``: paired runs, measures with known answers, verdicts, and one command that resumes."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,250 +10,306 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.learning import engine, pretrain, results, terms, worker
-from experiments.learning.jobs import prepare
-from experiments.learning.plan import Job, digests, make_jobs
-from experiments.learning.presets import PRESETS
-from lam3c_plugin.embedded.config import Config, parse_value
-from lam3c_plugin.embedded.registry import build_dataset
-from lam3c_plugin.errors import ConfigError
+from experiments.learning import measure, rooms, run, verdicts, work
+from experiments.learning.plan import MAP_RATES, PRESETS, SEEDS, TRAINED, Job, changed, make_jobs
+from experiments.learning.train import Runs, collapsed, recipe
+from lam3c_plugin.errors import ConfigError, DataError
 
-ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = {  # a network of a few thousand weights
-    "model.backbone.enc_depths": (1, 1, 1, 1, 1),
-    "model.backbone.enc_channels": (8, 8, 8, 16, 16),
-    "model.backbone.enc_num_head": (1, 1, 1, 2, 2),
-}
-TINY = replace(
-    PRESETS["smoke"],
-    rows=("random", "full"),
-    seeds=(3,),
-    rooms=2,
-    room_points=500,
-    train_rooms=2,
-    val_rooms=1,
-    test_rooms=1,
-    curve_rooms=(),
-    shares=(0.5,),
-    finetune_rows=("full", "scratch"),
-    pretrain_options={
-        "batch_size": 2,
-        "model.head.in_channels": 40,
-        "model.head.hidden_channels": 16,
-        "param_dicts": [{"keyword": "block", "lr": 0.001}],
-        "scheduler.max_lr": [0.001, 0.001],
-        **OPTIONS,
-    },
-    finetune_options={
-        "batch_size": 2,
-        "model.backbone_out_channels": 8 + 8 + 8 + 16 + 16,
-        **OPTIONS,
-    },
-    save_steps=1,
-)
-
-
-def do(out: Path, jobs: list[Job]) -> None:
-    """The jobs one after the other in this process."""
-    for job in jobs:
-        prepare(out, job, digests(make_jobs(TINY))[job.id])
-        assert worker.work(out, job.id) == 0
+CPU = torch.device("cpu")
+SMOKE = replace(PRESETS["smoke"], points=600, view_points=300)
+PREREGISTERED = Path(run.__file__).with_name("preregistration.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("learning")
-    do(folder, make_jobs(TINY))
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("rooms")
+    for room in rooms.every(SMOKE):
+        rooms.make(room, folder, SMOKE)
     return folder
 
 
-@pytest.fixture(scope="module")
-def found(out) -> dict:
-    return json.loads(json.dumps(results.collect(TINY, make_jobs(TINY), out, "python experiments/learning/run.py")))
+def job(rows=tuple(TRAINED), seed=3, steps=2, **options) -> Job:
+    return Job("table", "pi3", seed, rows, tuple(options.items()), SMOKE, steps)
 
 
-def weights(out: Path, name: str = "model_last.pth", job: str = "full-3") -> dict[str, torch.Tensor]:
-    return torch.load(out / "jobs" / job / "run/model" / name, weights_only=False)["state_dict"]
+# ---- pairs ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_results_have_the_schema(found):
-    assert found["version"] == 1
-    assert found["preset"] == "smoke"
-    assert found["settings"]["pretrain_steps"] == 4
-    assert found["settings"]["grid_size"] == 0.04
-    assert len(found["classes"]) == 24
-    assert found["machine"]["cores"] >= 1
-    assert found["versions"]["torch"] == torch.__version__
-    assert found["failed"] == found["open"] == []
-    (run,) = found["pretrain"]
-    assert (run["id"], run["row"], run["seed"], run["rooms"], run["noise"]) == ("full-3", "full", 3, 2, "pi3")
-    assert run["steps"] == 4
-    assert run["checkpoint"] == "jobs/full-3/run/model/model_last.pth"
-    kinds = {(entry["source"], entry["step"], entry["probe"], entry["split"]) for entry in found["probe"]}
-    sources = [("random-3", 0), ("full-3", 2), ("full-3", 4)]
-    assert kinds == {
-        (*source, probe, split) for source in sources for probe in ("linear", "knn") for split in ("val", "test")
+def test_rows_of_a_seed_start_alike_and_see_the_same(made):
+    runs = Runs(job(), made, CPU)
+    first = runs.rows["clustering"].model.state_dict()
+    for other in runs.rows.values():
+        assert all(torch.equal(value, first[key]) for key, value in other.model.state_dict().items())
+    batch = runs.batch(0)
+    again = Runs(job(rows=("full",)), made, CPU).batch(0)
+    assert all(torch.equal(value, again[key]) for key, value in batch.items() if isinstance(value, torch.Tensor))
+    losses = {row: one.step(0, batch) for row, one in runs.rows.items()}
+    for name in ("mask_loss", "roll_mask_loss", "unmask_loss"):  # the masks, too: all that a row does not change
+        assert len({float(found[name]) for found in losses.values()}) == 1
+    assert {row: ("laplacian_loss" in found, "consistency_loss" in found) for row, found in losses.items()} == {
+        "clustering": (False, False),
+        "laplacian": (True, False),
+        "consistency": (False, True),
+        "full": (True, True),
     }
-    tuned = {(entry["row"], entry["seed"], entry["share"], entry["split"]) for entry in found["finetune"]}
-    assert tuned == {(row, 3, 0.5, split) for row in ("full", "scratch") for split in ("val", "test")}
-    for entry in (*found["probe"], *found["finetune"]):
-        present = [value for value in entry["iou"] if value is not None]
-        assert len(entry["iou"]) == 24
-        assert entry["m_iou"] == pytest.approx(np.mean(present))
-        assert 0 <= entry["m_iou"] <= 1
-        assert 0 <= entry["accuracy"] <= 1
+    assert not torch.equal(batch["global_coord"], Runs(job(seed=4), made, CPU).batch(0)["global_coord"])
 
 
-def test_the_decay_in_the_results_is_the_best_on_validation(found):
-    for entry in found["probe"]:
-        if entry["probe"] == "linear":
-            best = max(entry["decays"].values())
-            assert entry["decays"][f"{entry['decay']:g}"] == best
-            if entry["split"] == "val":
-                assert entry["m_iou"] == best
+def test_a_row_does_not_depend_on_its_neighbours_nor_on_a_kill(made, tmp_path):
+    together = Runs(job(("clustering", "full")), made, CPU)
+    together.train()
+    half = Runs(job(("full",)), made, CPU, tmp_path / "state.pth")
+    half.rows["full"].step(0, half.batch(0))
+    half.done = 1
+    torch.save({"digest": half.job.digest, "step": 1, "rows": {"full": half.rows["full"].state()}}, half.save)
+    torch.randn(5)  # generators elsewhere
+    resumed = Runs(job(("full",)), made, CPU, tmp_path / "state.pth")
+    assert resumed.done == 1
+    resumed.train()
+    left, right = (one.rows["full"].model.state_dict() for one in (together, resumed))
+    assert all(torch.equal(value, right[key]) for key, value in left.items())
+    assert [len(one.rows["full"].health) for one in (together, resumed)] == [2, 2]
 
 
-def test_the_monitor_has_every_step_and_the_losses(found):
-    monitor = found["pretrain"][0]["monitor"]
-    assert monitor["step"] == [1, 2, 3, 4]
-    for name in ("loss", "laplacian_loss", "consistency_loss", "coverage", "target_entropy", "effective_rank", "lr"):
-        assert len(monitor[name]) == 4
-        assert all(value is not None for value in monitor[name]), name
+def test_rows_only_switch_terms_off_and_a_cell_changes_all_rates():
+    plain = recipe(job(), "full").to_dict()
+    for row, options in TRAINED.items():
+        changed_ = recipe(job(), row).to_dict()
+        assert changed_["optimizer"] == plain["optimizer"]
+        different = {key for key, value in changed_["model"].items() if value != plain["model"][key]}
+        assert different == {key.removeprefix("model.") for key in options}
+        assert all(value == 0 for value in options.values())
+    faster = recipe(job(rate=0.003), "full")
+    assert faster.optimizer.lr == pytest.approx(0.003)
+    ratios = np.array(faster.scheduler.max_lr) / plain["scheduler"]["max_lr"]
+    np.testing.assert_allclose(ratios, 3)
 
 
-def test_the_random_row_is_where_the_pretraining_of_its_seed_starts(out, tmp_path):
-    """Weights before the first step: one step at a learning rate of 0 changes nothing but the optimiser's state."""
-    spec = next(job.spec for job in make_jobs(TINY) if job.id == "full-3")
-    options = {**spec["options"], "scheduler.max_lr": [0.0, 0.0], "optimizer.lr": 0.0}
-    spec = {**spec, "options": options, "steps": 2, "stops": []}
-    pretrain.run(spec, tmp_path / "x", out=_linked(out, tmp_path))
-    start = torch.load(tmp_path / "x/run/model/model_last.pth", weights_only=False)["state_dict"]
-    random = weights(out, job="random-3")
-    assert random.keys() == start.keys()
-    assert all(torch.equal(random[key], start[key]) for key in random if key.startswith("student"))
+def test_collapse_by_the_registered_rule():
+    first = {"rank": 160.0, "spread": 0.9, "finite": True, "loss": 4.0}
+    assert not collapsed([first, {**first, "rank": 11.0}])
+    assert collapsed([first, {**first, "rank": 9.9}])
+    assert collapsed([first, {**first, "spread": 0.019}])
+    assert collapsed([first, {**first, "loss": float("nan")}])
+    assert collapsed([first, {**first, "finite": False}])
 
 
-def _linked(out: Path, folder: Path) -> Path:
-    (folder / "data").symlink_to(out / "data")
-    return folder
+# ---- the plan ------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_pretraining_goes_on_to_the_same_weights(out, tmp_path):
-    """SIGKILL once the first checkpoints are there; what is left of it is done in this process."""
-    _linked(out, tmp_path)
-    job = next(job for job in make_jobs(TINY) if job.id == "full-3")
-    folder = prepare(tmp_path, job, digests(make_jobs(TINY))[job.id])
-    threads = str(torch.get_num_threads())  # sums of other threads are not the same to the bit
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LAM3C_ENGINE": "embedded", "OMP_NUM_THREADS": threads}
-    command = [sys.executable, "-m", "experiments.learning.worker", str(tmp_path), job.id]
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (folder / "run/model/model_last.pth").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert not (folder / "result.json").exists()
-    assert 1 <= pretrain.steps_done(folder / "run") < 4
-    assert worker.work(tmp_path, job.id) == 0
-    for name in ("model_last.pth", "step_2.pth"):
-        whole, torn = weights(out, name), weights(tmp_path, name)
-        assert all(torch.equal(whole[key], torn[key]) for key in whole), name
-    assert json.loads((folder / "result.json").read_text())["monitor"]["step"] == [1, 2, 3, 4]
+def test_the_plan_is_what_was_registered():
+    jobs = make_jobs(replace(PRESETS["gpu"], steps=100))
+    table = [item for item in jobs if item.kind == "table"]
+    assert sorted((item.noise, item.seed) for item in table) == [
+        *(("pi3", seed) for seed in range(10)),
+        *(("worse", seed) for seed in range(5)),
+    ]
+    assert [item.noise for item in table[:6]].count("worse") == 2  # cut off, both levels have whole seeds
+    cells = [item for item in jobs if item.kind == "map"]
+    assert jobs == table + cells
+    assert len(cells) == len({item.id for item in cells}) == 24
+    assert {item.steps for item in cells} == {40}
+    assert {item.rows for item in cells} == {("clustering", "full")}
+    for number in (*SEEDS.values(), *(f"{rate:g}" for rate in MAP_RATES)):
+        assert str(number) in PREREGISTERED
+    settings = PRESETS["gpu"]
+    for words in (f"{settings.rooms} rooms", f"{settings.train_rooms} clean", f"{settings.test_rooms} are scored"):
+        assert words in PREREGISTERED
 
 
-@pytest.mark.parametrize(("rooms", "epochs"), [(200, 4), (50, 4), (7, 5)])
-def test_few_rooms_are_passed_several_times_an_epoch(tmp_path, rooms, epochs):
-    """400 steps of 2, a checkpoint every 100: as many epochs, give or take one, and not one for every pass."""
-    spec = {"seed": 0, "steps": 400, "rooms": rooms, "noise": "pi3", "save_steps": 100, "options": {"batch_size": 2}}
-    options = pretrain.run_options(spec, tmp_path / "run", tmp_path)
-    steps = rooms * options["epoch"] // 2
-    assert steps >= 97
-    assert -(-400 // steps) == epochs
-
-
-def test_a_finetuning_starts_from_its_source_and_scores_all_points(out):
-    log = (out / "jobs/finetune-full-3-50/run/train.log").read_text()
-    assert re.search(r"Started from \S+finetune-full-3-50/start.pth: (\d+) weights matched$", log, re.M)  # head too
-    scratch = (out / "jobs/finetune-scratch-3-50/run/train.log").read_text()
-    assert re.search(r"weights matched, 2 missing \(seg_head", scratch)  # the encoder alone
-    assert "1 x 4 samples" in log  # half of two rooms, over and over for two steps of two
-    config = Config.fromfile(out / "jobs/finetune-full-3-50/run/config.py")
-    config.data.test.update(data_root=str(out / "data/labelled"), split="test")
-    dataset = build_dataset(config.data.test)
-    assert len(dataset) == 1
-    scene = dataset[0]
-    assert len(scene["fragment_list"]) == 1  # one pass a room
-    (room,) = (out / "data/labelled/test").iterdir()
-    assert len(scene["origin_segment"]) == len(np.load(room / "coord.npy"))
-    assert sorted(np.unique(scene["inverse"])) == sorted(scene["fragment_list"][0]["index"].tolist())
-
-
-def test_no_secret_place_of_this_machine_is_in_the_commands(out, found):
-    (run,) = found["pretrain"]
-    assert str(out) not in run["command"]
-    assert str(ROOT) not in run["command"]
-    assert "save_path=OUT/jobs/full-3/run" in run["command"]
+def test_digests_change_with_what_figures_depend_on():
+    assert job().digest == job().digest
+    others = [job(steps=3), job(seed=4), job(rows=("full",)), replace(job(), settings=replace(SMOKE, bank=501))]
+    assert len({item.digest for item in (job(), *others)}) == 5
+    more = replace(job(), settings=replace(SMOKE, seeds=(("pi3", 9),)))
+    assert more.digest == job().digest  # more seeds leave what is done
 
 
 @pytest.mark.parametrize(
-    "value", ["a b", "train", "", "None", "true", "1e-3", "a,b", "x/y.json", 0.1, None, (1, 2), [{"a": 1}]]
+    ("word", "error"),
+    [
+        ("room=3", "did you mean 'rooms'"),
+        ("rooms", "give NAME=VALUE"),
+        ("rooms=many", "of the kind"),
+        ("rooms=0", "at least 1"),
+    ],
 )
-def test_options_come_through_the_command_line(value):
-    (word,) = engine.arguments("config.py", {"key": value})[3:]
-    assert parse_value(word.partition("=")[2]) == value
+def test_wrong_numbers_are_named(word, error):
+    with pytest.raises(ConfigError, match=error):
+        changed(SMOKE, [word])
+
+
+# ---- measures ------------------------------------------------------------------------------------------------------
+
+
+def test_two_reconstructions_share_surface_points_and_nothing_else(made):
+    a, b = (rooms.read(rooms.Room("test", 0, "pi3", draw), made, SMOKE) for draw in (0, 1))
+    left, right = measure.common_points(a, b, 40)
+    assert len(left) == 40
+    np.testing.assert_array_equal(a.surface[left], b.surface[right])
+    np.testing.assert_array_equal(a.segment[left], b.segment[right])
+    apart = np.linalg.norm(a.columns[0][left] - b.columns[0][right], axis=1)
+    assert 0.001 < np.median(apart) < 0.2  # metres: the noise of both
+
+
+def test_agreement_of_perfect_and_of_constant_features(made):
+    pair = [[rooms.read(rooms.Room("test", i, "pi3", draw), made, SMOKE) for i in (0, 1)] for draw in (0, 1)]
+    codes = np.random.default_rng(0).normal(size=(100_000, 32)).astype(np.float32)
+
+    def by_surface(cloud):
+        feat = np.empty((len(cloud.raw), 32), np.float32)
+        feat[cloud.cell] = codes[cloud.surface]
+        return feat
+
+    perfect = measure.agreement(*pair, *[[by_surface(c) for c in column] for column in pair], 40, CPU)
+    shuffled = measure.agreement(
+        *pair,
+        *[[codes[i + 7 * n :][: len(c.raw)] for i, c in enumerate(column)] for n, column in enumerate(pair)],
+        40,
+        CPU,
+    )
+    assert perfect["retrieval"] > 0.8  # points of a shared cell have one code
+    assert perfect["transfer"] > 0.8
+    assert shuffled["retrieval"] < 0.2
+
+
+def test_probes_find_labels_in_features_that_hold_them(made):
+    probing = measure.Probing(made, SMOKE, "pi3", 0, CPU)
+
+    def told(cloud):
+        feat = np.zeros((len(cloud.raw), 24), np.float32)
+        feat[cloud.cell, cloud.segment] = 1.0
+        return feat
+
+    best, raw = probing.all(told), probing.all(measure.raw)
+    for name in ("linear", "linear_noisy", "knn", "knn_noisy"):
+        assert best[name] > 0.75 > raw[name] > 0  # cells hold two classes, few points train
+    assert probing.clean(told)["linear"] == best["linear"]
+    assert set(best) == {
+        *(f"{p}{n}" for p in ("linear", "knn") for n in ("", "_noisy")),
+        "retrieval",
+        "transfer",
+        "decay",
+        "linear_val",
+    }
+
+
+# ---- verdicts ------------------------------------------------------------------------------------------------------
+
+
+def test_verdicts_of_paired_differences():
+    seeds = range(10)
+    base = {seed: 40.0 + 3 * seed for seed in seeds}  # a wide spread over seeds, which pairs take out
+    above = verdicts.Difference.of({s: v + 1 + 0.1 * (s % 3) for s, v in base.items()}, base)
+    assert above.interval.verdict() == "better"
+    assert (above.above, above.below, above.p) == (10, 0, pytest.approx(2 / 1024))
+    below = verdicts.Difference.of(base, {s: v + 1 for s, v in base.items()})
+    assert below.interval.verdict() == "worse"
+    either = verdicts.Difference.of({s: v + (-1) ** s for s, v in base.items()}, base)
+    assert either.interval.verdict() == "not shown"
+    assert either.p == 1.0
+    assert verdicts.Difference.of({0: 1.0}, {0: 2.0, 1: 3.0}) is None
+    assert above.interval.verdict(10.0) == "worse"
+    assert verdicts.sign_test(1, 8) == pytest.approx(20 / 512)
+
+
+def test_bootstrap_is_the_normal_interval_for_many_seeds():
+    values = np.random.default_rng(1).normal(2.0, 1.0, 400)
+    found = verdicts.bootstrap(400, lambda rows: values[rows].mean(-1))
+    half = 1.96 * values.std() / 20
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def fake_job(item, folder, device):
+    if (folder / "broken").exists() and item.seed == 1:
+        raise ValueError("the roof\nleaks")
+    with (folder / "diary").open("a") as file:
+        file.write(item.id + "\n")
+    return {"digest": item.digest, "machine": "m", "seconds": 1.0, "rows": {"full": {"linear": 0.3 + 0.01 * item.seed}}}
+
+
+class Here:
+    """A worker in this process: the pool's own loop, without a minute of imports."""
+
+    def __init__(self, context, folder, device):
+        self.folder, self.task = folder, None
+        import multiprocessing
+
+        self.connection, self.theirs = multiprocessing.Pipe()
+        self.process = type("Process", (), {"terminate": lambda self: None, "join": lambda self, t=None: None})()
+
+    def give(self, task):
+        self.task = task
+        name, given = task[1]
+        try:
+            self.theirs.send(("done", work.TASKS[name](given, self.folder, CPU)))
+        except ValueError as error:
+            self.theirs.send(("failed", " ".join(str(error).split())))
+
+    def take(self):
+        task, self.task = self.task, None
+        return task, *self.connection.recv()
 
 
 @pytest.fixture
-def learning():
-    spec = importlib.util.spec_from_file_location("learning", ROOT / "experiments/learning/run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def quick(monkeypatch):
+    monkeypatch.setattr(run, "_Worker", Here)
+    monkeypatch.setitem(work.TASKS, "job", fake_job)
+    monkeypatch.setitem(work.TASKS, "rooms", lambda given, folder, device: 0)
+    monkeypatch.setitem(work.TASKS, "trial", lambda given, folder, device: {"step": 0.25, "probe": 2.0})
 
 
-def test_the_list_says_what_is_done(learning, out, monkeypatch, capsys):
-    monkeypatch.setitem(learning.PRESETS, "smoke", TINY)
-    assert learning.main(["--preset", "smoke", "--out", str(out), "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"{len(lines) - 1} done"
-    assert learning.main(["--preset", "smoke", "--out", str(out), "--list", "--set", "pretrain_steps=5"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "open    pretrain  full-3" in lines
-    assert any(line.startswith("done    finetune  finetune-scratch-3-50") for line in lines)
+def read(out: Path) -> dict:
+    return json.loads((out / run.FILE).read_text())
 
 
-def test_what_is_done_is_not_done_again_and_the_tables_are_written(learning, out, monkeypatch, capsys):
-    monkeypatch.setitem(learning.PRESETS, "smoke", TINY)
-    before = (out / "jobs/full-3/result.json").read_bytes()
-    assert learning.main(["--preset", "smoke", "--out", str(out), "--tables"]) == 0
-    said = capsys.readouterr().out
-    assert f"{len(make_jobs(TINY))} of {len(make_jobs(TINY))} jobs were done before" in said
-    assert (out / "jobs/full-3/result.json").read_bytes() == before
-    assert "| full LAM3C |" in (out / "tables.md").read_text(encoding="utf-8")
-    assert (
-        json.loads((out / "results.json").read_text())["command"] == "python experiments/learning/run.py --preset smoke"
-    )
+def test_a_failed_job_is_named_the_rest_goes_on_and_the_command_resumes(quick, tmp_path, capsys):
+    (tmp_path / "broken").touch()
+    command = ["--preset", "smoke", "--out", str(tmp_path), "--device", "cpu", "--set", "map_seeds=1"]
+    assert run.main(command) == 1
+    assert "table-pi3-1: FAILED: the roof leaks" in capsys.readouterr().out
+    assert len(read(tmp_path)["jobs"]) == 14
+    (tmp_path / "broken").unlink()
+    (tmp_path / "diary").unlink()
+    assert run.main(command) == 0
+    assert (tmp_path / "diary").read_text() == "table-pi3-1\n"
+    found = read(tmp_path)
+    assert len(found["runs"]) == 2
+    assert found["jobs"]["table-pi3-1"]["rows"]["full"]["linear"] == 0.31
+    with pytest.raises(DataError, match="other settings; give another --out"):
+        run.main([*command[:-1], "rooms=2"])
 
 
-@pytest.mark.parametrize("words", [["--jobs", "0"], ["--threads", "0"], ["--time-limit", "0"]])
-def test_impossible_options(learning, tmp_path, words):
-    with pytest.raises(ConfigError, match="at least 1"):
-        learning.main(["--preset", "smoke", "--out", str(tmp_path), *words])
+def test_steps_fill_the_time_and_are_kept(quick, tmp_path, capsys):
+    command = ["--preset", "gpu", "--out", str(tmp_path), "--device", "cpu", "--workers", "15", "--minutes", "8"]
+    assert run.main(command) == 0
+    steps = read(tmp_path)["settings"]["steps"]
+    # 15 seeds at once (4 rows, 6 probes), then 24 runs of two rows in two turns: within three quarters of the time
+    assert 200 <= steps < 300
+    assert 4 * steps * 0.25 + 6 * 2 + 2 * (0.8 * steps * 0.25 + 3 * 0.6) <= 0.75 * 480
+    assert run.main([*command[:-1], "0.001"]) == 0  # nothing is left to do, and no other steps are chosen
+    assert read(tmp_path)["settings"]["steps"] == steps
+    with pytest.raises(ConfigError, match="give --minutes, or --set steps=N"):
+        run.main([*command[:3], str(tmp_path / "b"), "--device", "cpu"])
 
 
-def test_two_runs_in_one_folder(learning, tmp_path):
-    with learning.run_lock(tmp_path / ".lock"), pytest.raises(ConfigError, match=r"is at work here; .* another --out"):
-        learning.main(["--preset", "smoke", "--out", str(tmp_path)])
+def test_no_job_starts_that_would_not_be_done(quick, tmp_path):
+    command = ["--preset", "gpu", "--out", str(tmp_path), "--device", "cpu", "--set", "steps=20", "--minutes"]
+    results = {"version": run.VERSION, "settings": json.loads(json.dumps(vars(PRESETS["gpu"]) | {"steps": 20}))}
+    rates = {"rates": {"step": 0.2, "probe": 2.0}, "runs": [], "jobs": {}}  # 28 s a seed of the table, 5 s a map's run
+    (tmp_path / run.FILE).write_text(json.dumps(results | rates))
+    assert run.main([*command, "0.2"]) == run.TIME_IS_UP
+    assert {name.split("-")[0] for name in read(tmp_path)["jobs"]} == {"map"}
 
 
-def test_terms_are_measured_at_every_checkpoint_of_a_full_run(out, found):
-    (entry,) = found["terms"]
-    assert entry["row"] == "full"
-    assert [item["step"] for item in entry["steps"]] == [2, 4]
-    for item in entry["steps"]:
-        assert set(item["terms"]) == {*terms.CLUSTERING, *terms.REGULARISERS}
-        for value in item["terms"].values():
-            assert value["share"] > 0
-            assert -1 <= value["cosine"] <= 1
+@pytest.mark.slow
+def test_the_command_with_real_processes(tmp_path):
+    words = ["seeds=(('pi3',1),)", "map_seeds=0", "points=600", "view_points=300", "steps=1"]
+    assert run.main(["--preset", "smoke", "--out", str(tmp_path), "--device", "cpu", "--set", *words]) == 0
+    rows = read(tmp_path)["jobs"]["table-pi3-0"]["rows"]
+    assert set(rows) == {"raw", "random", *TRAINED}
+    assert all(0 < row["linear"] < 1 for row in rows.values())

@@ -120,23 +120,23 @@ def test_missing_data_names_the_folder_and_the_command(host):
 
 
 def test_probe_and_evaluation_by_the_host(host, one_process):
-    """Pre-training checkpoint -> linear probe -> the host's evaluator -> `scripts/test.sh` on two ranks."""
+    """README's path: exp/scannet -> linear probe -> the host's evaluator -> `scripts/test.sh` on two ranks."""
     folder, _, _ = one_process
     hosts.make_rooms(host.root / "data/probe", {"train": 2, "val": 2})
     options = (*hosts.TINY_BACKBONE, "model.backbone_out_channels=144", "enable_amp=False", "batch_size=2")
     options += ("num_worker=2", "epoch=1", "eval_epoch=1", "data.test.test_cfg.aug_transform=[[]]")
     options += tuple(f"data.{part}.data_root=data/probe" for part in ("train", "val", "test"))
-    command = ("-d", "lam3c", "-c", "semseg-lam3c-v1m1-0a-scannet-lin", "-n", "probe", "-g", "1")
-    out = train(host, *command, "-w", folder / "model/model_last.pth", options=options)
+    command = ("-c", "lam3c/semseg-lam3c-v1m1-0a-scannet-lin", "-n", "probe", "-g", "1")
+    out = train(host, *command, "-w", "exp/scannet/one/model/model_last.pth", options=options)
     assert "Val result: mIoU/mAcc/allAcc" in out
-    probe = torch.load(host.root / "exp/lam3c/probe/model/model_best.pth", weights_only=False)["state_dict"]
+    probe = torch.load(host.root / "exp/scannet/probe/model/model_best.pth", weights_only=False)["state_dict"]
     student = torch.load(folder / "model/model_last.pth", weights_only=False)["state_dict"]
     name = "backbone.enc.enc4.block0.attn.qkv.weight"
     assert torch.equal(probe[name], student[f"student.{name}"])
 
-    command = ["sh", "scripts/test.sh", "-p", host.python, "-d", "lam3c", "-n", "probe", "-g", "2"]
+    command = ["sh", "scripts/test.sh", "-p", host.python, "-n", "probe", "-g", "2"]
     if inspect_checkout(host.root).version == "1.6.0":  # its tools/test.py cannot be imported, with us or without
         assert "circular import" in hosts.run(command, host.root, ok=False)
         return
-    out = hosts.run(command, host.root, LAM3C_CPU_HOST_GPUS="2")
+    out = hosts.run(command, host.root, timeout=900, LAM3C_CPU_HOST_GPUS="2")
     assert "Val result: mIoU/mAcc/allAcc" in out

@@ -21,11 +21,13 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from data_tools.clouds.io import Cloud, estimate_normals
+from data_tools.packaging.card import write_summary
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.files import clean_partial
-from data_tools.stages.scene_folder import is_done, settings_hash, write_scene, write_summary
+from data_tools.stages.scene_folder import is_done, settings_hash, write_scene
 from data_tools.stages.splits import check_split
 from data_tools.synthetic.rooms.build import build_room
+from data_tools.synthetic.rooms.furniture import Rng
 from data_tools.synthetic.rooms.noise import NOISE_LEVELS, NoiseLevel, blur_colors, disturb, thin_out
 from data_tools.synthetic.rooms.palette import CLASSES
 from data_tools.synthetic.rooms.rooms import ROOM_KINDS, Room
@@ -102,14 +104,9 @@ def light(room: Room, coord: np.ndarray, normal: np.ndarray, color: np.ndarray) 
     return np.clip(color * (0.68 + 0.32 * lambert[:, None]), 0, 1)
 
 
-def make_room(settings: SyntheticSettings, index: int) -> tuple[Cloud, dict[str, object]]:
-    """One room as a cloud in metres, z up, and what its meta.json says.
-
-    The same settings and index give the same bytes, whatever the number of workers.
-    """
-    room, scan = make_scan(settings, index)
+def reconstruct(settings: SyntheticSettings, room: Room, scan: Scan, rng: Rng) -> Cloud:
+    """A scan as a cloud of ``settings``: noise, most points and normals; another ``rng``, another reconstruction."""
     level: NoiseLevel = NOISE_LEVELS[settings.noise]
-    rng = np.random.default_rng([settings.seed, index, 1])
     scan = thin_out(scan, level, room.width * room.depth, rng)
     if settings.density is None and len(scan.points) > settings.points:
         keep = np.sort(rng.permutation(len(scan.points))[: settings.points])
@@ -122,13 +119,22 @@ def make_room(settings: SyntheticSettings, index: int) -> tuple[Cloud, dict[str,
     if estimate:
         # a plane per 8 cm cell, no wider than what 32 neighbours span here: RoomTours' normals at a third of the cost
         normal = estimate_normals(coord, 32, scan.cameras[scan.view], cell=0.08)
-    cloud = Cloud(
+    return Cloud(
         coord.astype(np.float32),
         np.rint(color * 255).astype(np.uint8),
         normal,
         segment=points.segment,
         instance=points.instance,
     )
+
+
+def make_room(settings: SyntheticSettings, index: int) -> tuple[Cloud, dict[str, object]]:
+    """One room as a cloud in metres, z up, and what its meta.json says.
+
+    The same settings and index give the same bytes, whatever the number of workers.
+    """
+    room, scan = make_scan(settings, index)
+    cloud = reconstruct(settings, room, scan, np.random.default_rng([settings.seed, index, 1]))
     extra: dict[str, object] = {
         "generator": {**asdict(settings), "version": VERSION, "index": index, "kind": room.kind},
         "room_size": [round(v, 4) for v in (room.width, room.depth, room.height)],

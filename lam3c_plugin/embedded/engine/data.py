@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +12,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.logger import get_root_logger
-from lam3c_plugin.errors import DataError, Lam3cError
+from lam3c_plugin.errors import ConfigError, DataError, Lam3cError
 from lam3c_plugin.ops.rng import derive_seed, seeded
 
 _COLLATE = 1  # the purpose of a seed, beside the samples' own
+_AHEAD = 2  # batches that PyTorch lets each worker have ready
+SHARED = "/dev/shm"  # where they wait
 
 
 class EpochBatchSampler:
@@ -161,9 +166,11 @@ def build_loader(
         raise DataError(f"the training dataset ({type(dataset).__name__}) has no samples; check data.train")
     if size < batch_size and rank == 0:
         get_root_logger().warning(f"batch_size={batch_size} is more than the {size} samples: every batch has {size}")
+    samples = SeededDataset(dataset, seed)
+    check_shared_memory(samples, min(batch_size, size) // world_size, num_workers)
     sampler = EpochBatchSampler(size, batch_size, rank, world_size, seed, drop_last=size > batch_size)
     return DataLoader(
-        SeededDataset(dataset, seed),
+        samples,
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=SeededCollate(collate_fn),
@@ -174,6 +181,45 @@ def build_loader(
         # The loader draws a number for its workers; from a generator of its own it leaves the model's alone.
         generator=torch.Generator().manual_seed(derive_seed(seed)),
     )
+
+
+def check_shared_memory(samples: SeededDataset, batch: int, workers: int) -> None:
+    """Say before the first step when the workers' batches do not fit into /dev/shm; full, it ends a run in mid-epoch.
+
+    A sample is drawn to see its size (under its own seed, so nothing else changes) where 1 GiB a worker is not free.
+
+    Args:
+        samples: of this rank.
+        batch: samples of this rank in a batch.
+        workers: of this rank.
+
+    Raises:
+        ConfigError: one batch from every worker does not fit; where only ``_AHEAD`` from each do not, it is a warning.
+    """
+    ranks = comm.get_local_size()
+    if not workers or not os.path.isdir(SHARED):
+        return
+    free = shutil.disk_usage(SHARED).free
+    if free >= ranks * workers * 2**30:
+        return
+    need = ranks * workers * _AHEAD * max(1, batch) * _tensor_bytes(samples[0, 0])
+    if free >= need:
+        return
+    line = (
+        f"{SHARED} has {free / 1e9:.1f} GB free, {ranks * workers} workers need some {need / 1e9:.1f} GB: give a "
+        f"container --shm-size={need / 1e9 * 1.2:.0f}g, or take fewer workers (num_worker)"
+    )
+    if free * _AHEAD < need:
+        raise ConfigError(line)
+    if comm.is_main_process():
+        get_root_logger().warning(line)
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return sum(map(_tensor_bytes, parts))
 
 
 def batches(loader: DataLoader) -> Iterator[Any]:

@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,12 @@ from data_tools.chain.run import StageTable
 from data_tools.chain.stages import provenance
 from data_tools.clouds.io import Cloud, read_cloud, write_ply
 from data_tools.packaging.clouds import fingerprint
-from data_tools.stages.files import write_json
+from data_tools.stages.files import replacing, write_json
 from data_tools.stages.record import RejectedError, StageError, StageRecord, run_stage, text_hash
 from data_tools.stages.scene_folder import fill_scene, settings_hash
 
 BROKEN: list[str] = []  # calls that broke this process's pretended GPU context
+GPU = "CHAIN_FAKE_GPU"  # environment: reconstruction runs in a GPU slot
 CALLS = "CHAIN_FAKE_CALLS"  # environment: a folder that gets an empty file per call of a stage's work
 
 
@@ -124,9 +125,20 @@ def _break(call):
         raise IndexError("index 3 is out of bounds")
 
 
+def frames(call: Call) -> StageRecord:
+    _note_call(call)
+    if _told(call, "no-frames"):
+        raise StageError(f"{call.name}: no frame decodes")
+    with replacing(call.frames) as path:
+        path.write_text(call.name)
+    return StageRecord("frames", call.name)
+
+
 def reconstruct(call: Call) -> StageRecord:
     def work(folder, record):
         _note_call(call)
+        if call.frames is not None and call.frames.is_file():
+            _note_call(replace(call, stage="ahead"))
         _wait(call)
         _break(call)
         seed = int(text_hash(call.name, call.settings.value)[:8], 16)
@@ -174,6 +186,7 @@ FAKES = StageTable(
     {
         "collect": collect,
         "segment": segment,
+        "frames": frames,
         "reconstruct": reconstruct,
         "postprocess": postprocess,
     },
@@ -187,7 +200,10 @@ def main(argv: list[str]) -> int:
 
     options.usual_settings = fake_settings
     preflight.LEAST_FREE = 0  # a test fills a small disk
-    return build_roomtours.main([*argv, "--quiet", "--no-report", "--gpus", "0"], FAKES)
+    has_gpu = bool(os.environ.get(GPU))
+    if has_gpu:
+        options.PACKAGES = {**options.PACKAGES, "sfm": ("os", "")}
+    return build_roomtours.main([*argv, "--quiet", "--no-report", "--gpus", "0," if has_gpu else "0"], FAKES)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from data_tools.chain.journal import Journal
 from tests.data_tools.chain import chain_fakes
 
 ROOT = Path(__file__).resolve().parents[3]
+USUAL = ("--labels", "none", "--keep-clouds")
 NOT_DATA = (".jsonl", ".log", ".lock", ".holder")
 
 
@@ -34,7 +35,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def command(*argv: object) -> list[str]:
     """The command line over the fakes."""
-    return [sys.executable, "-m", "tests.data_tools.chain.chain_fakes", *map(str, argv), "--labels", "none"]
+    return [sys.executable, "-m", "tests.data_tools.chain.chain_fakes", *map(str, argv), *USUAL]
 
 
 def run_process(*argv: object, **more: str) -> subprocess.CompletedProcess:
@@ -42,17 +43,20 @@ def run_process(*argv: object, **more: str) -> subprocess.CompletedProcess:
     return subprocess.run(command(*argv), capture_output=True, text=True, env=environment(**more), timeout=120)
 
 
-def run_here(monkeypatch, *argv: object) -> int:
-    """The command line over the fakes, stages inside this process (no workers)."""
+def run_here(monkeypatch, *argv: object, keep: bool = True) -> int:
+    """The command line over the fakes, stages inside this process (no workers); ``keep``: with ``--keep-clouds``."""
     from data_tools.chain import run
 
     monkeypatch.setattr(options, "usual_settings", chain_fakes.fake_settings)
     monkeypatch.setattr(run, "build_executor", lambda options, places, functions: InProcess(functions))
-    return chain_fakes.main([*map(str, argv), "--labels", "none"])
+    usual = USUAL if keep else USUAL[:-1]
+    return chain_fakes.main([*map(str, argv), *usual])
 
 
 class InProcess:
     """An executor without processes, first come, first served."""
+
+    rooms = 1
 
     def __init__(self, functions):
         self.functions, self.calls, self.stopped = functions, [], {}

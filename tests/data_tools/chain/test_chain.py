@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from data_tools.chain import build
 from tests.data_tools.chain import chain_fakes
 from tests.data_tools.chain.chain_fakes import CALLS
 from tests.data_tools.chain.chain_run import calls_made, make_videos, run_here, states, tree
@@ -23,8 +24,8 @@ def built(tmp_path, monkeypatch, noted):
     """Two videos, three scenes, built once; returns (videos, out, run)."""
     videos, out = make_videos(tmp_path / "videos", a="room 1 1", b="room 2 2"), tmp_path / "out"
 
-    def run(*more):
-        return run_here(monkeypatch, videos, "--out", out, *more)
+    def run(*more, **settings):
+        return run_here(monkeypatch, videos, "--out", out, *more, **settings)
 
     assert run() == 0
     assert calls_made(noted) == {"segment": 2, "reconstruct": 3, "postprocess": 3}
@@ -198,15 +199,43 @@ def test_a_folder_that_is_gone_is_made_again(built, noted):
     assert tree(out) == before
 
 
-def test_discard_keeps_records_and_makes_clouds_again_when_they_are_needed(built, noted):
-    _, out, run = built
-    assert run("--discard") == 0
+def test_clouds_made_from_now_on_go_and_those_that_were_kept_stay(built, noted):
+    videos, out, run = built
+    kept = {name: data for name, data in tree(out / "_work/clouds").items() if name.endswith("cloud.ply")}
+    assert len(kept) == 3
+    make_videos(videos, c="room 2 3 reject:1")
+    assert run(keep=False) == 0
+    assert {name: data for name, data in tree(out / "_work/clouds").items() if "/cloud.ply" in name} == {
+        **kept,
+        "c_001/cloud.ply": (out / "_work/clouds/c_001/cloud.ply").read_bytes(),  # rejected, and it has a page
+    }
+    assert (out / "_work/clouds/c_000/frames/0.jpg").is_file()
+    calls_made(noted)
+    assert run(keep=False) == 0
     assert not calls_made(noted)
+    assert run("--redo", "postprocess", "--set", "postprocess.value=2", keep=False) == 0
+    assert calls_made(noted) == {"reconstruct": 1, "postprocess": 5}
+    assert {name for name in tree(out / "_work/clouds") if name.endswith("cloud.ply")} == {*kept, "c_001/cloud.ply"}
+
+
+def test_a_cloud_that_waited_for_its_postprocessing_goes_too(tmp_path, monkeypatch, noted):
+    videos, out = make_videos(tmp_path / "videos", a="room 1 1"), tmp_path / "out"
+    work = chain_fakes.FAKES.functions["postprocess"]
+    monkeypatch.setitem(chain_fakes.FAKES.functions, "postprocess", lambda call: 1 / 0)
+    assert run_here(monkeypatch, videos, "--out", out, keep=False) == 1
+    assert (out / "_work/clouds/a_000/cloud.ply").is_file()
+    monkeypatch.setitem(chain_fakes.FAKES.functions, "postprocess", work)
+    assert run_here(monkeypatch, videos, "--out", out, keep=False) == 0
+    assert calls_made(noted) == {"segment": 1, "reconstruct": 1, "postprocess": 1}
     assert not list((out / "_work").rglob("cloud.ply"))
-    assert (out / "_work/clouds/a_000/frames/0.jpg").is_file()
-    assert run("--discard", "--redo", "postprocess", "--set", "postprocess.value=2") == 0
-    assert calls_made(noted) == {"reconstruct": 3, "postprocess": 3}
-    assert not list((out / "_work").rglob("cloud.ply"))
+
+
+def test_frames_stay_where_the_report_has_a_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "PAGES", 2)
+    videos, out = make_videos(tmp_path / "videos", a="room 4 1 reject:3"), tmp_path / "out"
+    assert run_here(monkeypatch, videos, "--out", out, keep=False) == 0
+    left = {name for name in tree(out / "_work/clouds") if name.endswith(("ply", "jpg"))}
+    assert left == {"a_000/frames/0.jpg", "a_001/frames/0.jpg"}
 
 
 def test_a_record_made_by_a_stages_own_script_is_taken(built, noted):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_tools.chain import folders
-from tests.data_tools.chain.chain_fakes import CALLS
+from tests.data_tools.chain.chain_fakes import CALLS, GPU
 from tests.data_tools.chain.chain_run import command, environment, make_videos, run_here, run_process, states, tree
 
 TEXTS = {"a": "room 2 1 slow:0.02", "b": "room 3 2 slow:0.02", "c": "room 2 3 reject:1", "d": "", "e": "room 1 no-room"}
@@ -22,14 +22,13 @@ def kill_and_resume(tmp_path, kills, seed):
     videos = make_videos(tmp_path / "videos", **TEXTS)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     start = time.monotonic()
-    assert run_process(videos, "--out", whole, "--deterministic").returncode == 1  # "d" is 0 bytes
+    assert run_process(videos, "--out", whole, "--deterministic").returncode == 1  # "d" is 0 bytes; without a GPU
     length = time.monotonic() - start
     hit = 0
     for _ in range(kills):
-        argv = command(videos, "--out", torn, "--deterministic", "--jobs", 2)
-        process = subprocess.Popen(
-            argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
-        )
+        argv, nowhere = command(videos, "--out", torn, "--deterministic", "--jobs", 2), subprocess.DEVNULL
+        env = environment(**{GPU: "1"})
+        process = subprocess.Popen(argv, stdout=nowhere, stderr=nowhere, env=env, start_new_session=True)
         time.sleep(rng.uniform(0.1, 0.8) * length)
         hit += process.poll() is None
         process.kill()  # the process that plans, alone: its workers have to go by themselves
@@ -40,7 +39,7 @@ def kill_and_resume(tmp_path, kills, seed):
             for name in rng.permutation(done)[: len(done) // 2]:
                 for area in areas:
                     folders.remove_folder(torn / area / str(name))
-    assert run_process(videos, "--out", torn, "--deterministic").returncode == 1
+    assert run_process(videos, "--out", torn, "--deterministic", **{GPU: "1"}).returncode == 1
     assert tree(torn) == tree(whole)
     assert hit >= kills // 3
     again = run_process(videos, "--out", torn, "--deterministic")
@@ -103,9 +102,10 @@ def test_the_second_signal_ends_it_at_once_and_a_second_run_is_told_to_wait(tmp_
         command(videos, "--out", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
     wait_for(lambda: list((out / "_work/.attempts").rglob("a_000*")), process)
-    other = run_process(videos, "--out", out)
-    assert other.returncode == 1
-    assert f"process {process.pid} is at work here" in other.stderr
+    for part in ((), ("--shard", "0/2")):
+        other = run_process(videos, "--out", out, *part)
+        assert other.returncode == 1
+        assert f"process {process.pid} is at work here" in other.stderr
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     process.send_signal(signal.SIGINT)

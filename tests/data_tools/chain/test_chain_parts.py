@@ -11,7 +11,9 @@ from data_tools.chain.journal import Journal, Print, Row, read_events
 from data_tools.chain.local import LocalExecutor
 from data_tools.chain.plan import within
 from data_tools.chain.recorded import differences, restored
+from data_tools.chain.run import _overlap
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
+from data_tools.packaging.card import license_of
 from data_tools.stages.locks import BusyError, run_lock
 from data_tools.stages.splits import split_of
 from tests.data_tools.chain.chain_fakes import FAKES
@@ -113,6 +115,17 @@ def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
     assert "nothing" in problems[0]
     twice, _ = read_videos([str(tmp_path / "x"), str(tmp_path / "z")])
     assert [video.video_id for video in twice] == ["tour"]
+
+
+def test_videos_know_the_set_they_come_from(tmp_path):
+    folder = make_videos(tmp_path / "tours", a="one")
+    (tmp_path / "roomtours.csv").write_text("video_id,url\nabcdefghijk,https://www.youtube.com/watch?v=abcdefghijk\n")
+    (tmp_path / "camera").mkdir()
+    line = "1000000 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0"
+    (tmp_path / "camera/0a.txt").write_text(f"https://www.youtube.com/watch?v=bbbbbbbbbbb\n{line}\n{line}\n")
+    inputs = [folder, tmp_path / "roomtours.csv", tmp_path / "camera", make_videos(tmp_path / "x", b="two") / "b.mp4"]
+    videos, _ = read_videos([str(path) for path in inputs])
+    assert [video.origin for video in videos] == ["tours", "roomtours", "RealEstate10K", ""]
 
 
 def test_a_name_that_another_file_has_is_not_taken_over(tmp_path):
@@ -255,6 +268,15 @@ def test_a_lock_names_its_holder(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [("all", "0_of_4", True), ("0_of_4", "all", True), ("0_of_4", "1_of_4", False), ("0_of_4", "1_of_2", True)],
+)
+def test_shards_of_one_division_do_not_overlap(one, other, overlap):
+    assert _overlap(one, other) == overlap
+    assert not _overlap(one, one)  # its own lock
+
+
 def test_counts_and_reasons_without_names():
     rows = [
         Row("postprocess", f"v_00{i}", "v", "rejected", f"/data/v_00{i}/cloud.ply: score 0.{i} is under 0.25", True)
@@ -265,8 +287,8 @@ def test_counts_and_reasons_without_names():
     assert "0.50" in text
     assert "     3  postprocess rejected: …: score # is under #" in text
     assert "     1  segment failed: …: broken" in text
-    assert "CC BY-NC" in finish.license_note(["pi3", "sfm"])
-    assert "CC BY-NC" not in finish.license_note(["sfm"])
+    assert "CC BY-NC" in license_of(["pi3", "sfm"])
+    assert "CC BY-NC" not in license_of(["sfm"])
 
 
 def test_gpu_workers_see_one_gpu_and_the_others_none():

@@ -174,7 +174,9 @@ def test_a_run_whose_last_gpu_is_lost_ends_with_what_it_could_do(tmp_path, monke
         seconds = time.monotonic() - kill_when_at_work.at
         lost.join(30)
     assert seconds < 60
-    assert [path.name for path in (out / "train").iterdir()] == ["a_000"]
+    names = {path.name for path in (out / "train").iterdir()}
+    assert "a_000" in names
+    assert "a_001" not in names
     assert "gpu stopped: the cluster has had no place for the actors of GPU stages" in capsys.readouterr().err
     assert not [row for row in states(out).values() if row.status != "done"]  # undone, not failed
 

@@ -88,6 +88,7 @@ def test_each_normal_is_of_the_32_nearest_points():
 
 
 def test_the_steps_together():
+    assert (RELEASE.point_cap, RELEASE.cap_rule, RELEASE.spacing) == (2_000_000, "uniform", 0.01333)
     cloud, cameras, _ = room(0, "pi3", 60_000)
     found = process(cloud, cameras, RELEASE, "a")
     assert found.meta["scale"] == {"factor": 1.753, "rule": "fixed"}

@@ -112,7 +112,7 @@ def test_a_frame_is_resized_once_to_what_the_network_takes(name, size, tmp_path,
     wide = np.random.default_rng(0).integers(0, 256, (720, 1300, 3), np.uint8)
     write_video(tmp_path / "a.mp4", (wide[:, i : i + 1280] for i in range(4)), 10)
     settings, asked, decoded = ReconstructSettings(backend=name, device="cpu"), [], RawFrame.pixels
-    monkeypatch.setattr(RawFrame, "pixels", lambda frame, wanted: asked.append(wanted) or decoded(frame, wanted))
+    monkeypatch.setattr(RawFrame, "pixels", lambda frame, *how: asked.append(how[0]) or decoded(frame, *how))
     frames = frames_for(tmp_path / "a.mp4", WHOLE, settings).frames
     assert asked == [size] * 4
     assert frames.images.shape == (4, size[1], size[0], 3)

@@ -20,6 +20,7 @@ from data_tools.reporting.build import build
 from data_tools.reporting.measures import funnel, generic_reason, reasons
 from data_tools.reporting.model import ReportError, ReportSettings
 from data_tools.reporting.scan import scan
+from data_tools.reporting.yields import yield_line, yields, yields_part
 from tests.data_tools.reporting.report_tree import HOSTILE, put_record, put_scene, put_whole
 
 SETTINGS = ReportSettings(points=500, extremes=2, title="demo")
@@ -100,6 +101,23 @@ def test_counts_by_stage_and_reason(whole):
     found = {(row.stage, row.status, row.reason): row.count for row in reasons(scan(whole[0]))}
     assert found["postprocess", "rejected", "coverage N is under N"] == 1
     assert found["package", "failed", "holds no point"] == 1
+
+
+def test_the_yield_by_set_beside_the_papers(tmp_path):
+    out = put_whole(tmp_path)
+    journal = Journal(out / "_work/log", "all")
+    journal.put_origin("tour", "RealEstate10K")
+    journal.save()
+    first, others = yields(scan(out))
+    assert (first.name, first.videos, first.used, first.scenes) == ("RealEstate10K", 1, 1, 2)
+    assert (first.hours, first.kept) == (pytest.approx(60 / 3600), pytest.approx(2 * 8 / 3600))
+    assert first.reasons["postprocess", "coverage N is under N"] == 1
+    assert (others.name, others.scenes) == ("others", 0)
+    assert sum(others.reasons.values()) == 2  # one rejected by segment, one that collect could not fetch
+    assert yield_line([first, others]).startswith(f"yield: 2 scenes of {1 + others.videos} videos (")
+    page = yields_part([first, others])
+    assert "49,219 scenes from 3,462 videos and RealEstate10K, YouTube House Tours, HouseTours" in page
+    assert "1 postprocess: coverage N is under N" in page
 
 
 def test_scores_states_and_facts_of_the_rows(whole):

@@ -51,6 +51,14 @@ def test_one_room_goes_on_over_what_is_dropped_between():
     assert found(result) == [("bedroom", [(0.0, 10.8), (14.2, 24.0)]), ("living room", [(24.0, 44.0)])]
 
 
+def test_rooms_are_told_apart_in_five_frames_a_second():
+    times, shares = frames([("bedroom", 12), ("bathroom", 12)], 20)
+    is_seen = np.arange(len(times)) % 4 == 0
+    shares[~is_seen] = [0.1, 0.1, 0.6, 0.1, 0.1]  # what the others show does not matter
+    result = joined_scenes(times, shares, NAMES, 24.0, recipe("release"))
+    assert found(result) == [("bedroom", [(0.0, 12.0)]), ("bathroom", [(12.0, 24.0)])]
+
+
 def test_answers_are_made_0_or_1_before_the_mean():
     times, shares = frames([("bedroom", 20)], 4)
     shares[[30, 31, 33, 34, 36, 37]] = [0.6, 0.0, 0.05, 0.3, 0.05]  # three frames' mean is 0.6, of 0 and 1 a third

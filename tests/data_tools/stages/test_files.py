@@ -15,6 +15,7 @@ from data_tools.stages.files import (
     remove_leftovers,
     replacing,
     replacing_folder,
+    take_place,
     write_json,
     write_text,
 )
@@ -96,3 +97,12 @@ def test_a_leftover_under_the_own_name_is_not_written_into(tmp_path):
     with replacing(tmp_path / "last.pth") as partial:
         partial.write_text("new")
     assert kept.read_text() == "kept"
+
+
+def test_what_was_there_comes_back_where_the_new_one_cannot_take_its_place(tmp_path):
+    folder = tmp_path / "room"
+    folder.mkdir()
+    (folder / "coord.npy").touch()
+    with pytest.raises(FileNotFoundError):
+        take_place(tmp_path / "gone", folder, tmp_path / "old")
+    assert [path.name for path in folder.iterdir()] == ["coord.npy"]
