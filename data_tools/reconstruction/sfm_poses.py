@@ -20,7 +20,7 @@ from data_tools.stages.record import StageError
 EXHAUSTIVE = 40  # up to so many frames, every pair is matched
 MIN_FRAMES = 3
 LEAST_CONTRAST = 0.012  # of a feature, 1 from black to white: blurred and texture-poor frames keep some
-GLOBAL_GROWTH = 1.3  # the whole model is adjusted when it has grown by so much, and in the end
+LONG_FEATURES = 2600  # an image of a longer scene: matching goes with the square
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def match_pairs(count: int, overlap: int, loop_images: int) -> list[tuple[int, i
 
 
 def feature_count(frames: int, limit: int) -> int:
-    """Features an image: the limit for few frames, half of it (at least 1500) for a long scene."""
-    return limit if frames <= EXHAUSTIVE else max(1500, min(limit, 2048))
+    """Features an image: the limit for few frames, at most `LONG_FEATURES` for a long scene."""
+    return limit if frames <= EXHAUSTIVE else min(limit, LONG_FEATURES)
 
 
 def find_poses(frames: Frames, settings: PoseSettings, seed: int) -> PosedFrames:
@@ -230,7 +230,6 @@ class _Mapper:
         options.extract_colors = False
         options.num_threads = self.settings.threads
         options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = self.seed
-        options.ba_global_frames_ratio = options.ba_global_points_ratio = GLOBAL_GROWTH
         options.ba_refine_focal_length = self.frames.intrinsics is None
         options.mapper.init_min_tri_angle = step.init_angle
         options.mapper.init_min_num_inliers = step.init_inliers
