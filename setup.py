@@ -27,6 +27,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["lam3c_plugin*", "data_tools*"]) + list(CONFIG_PACKAGES),
     package_dir=CONFIG_PACKAGES,
+    py_modules=["lam3c_main"],  # beside the packages, whose import takes seconds
     include_package_data=False,
     install_requires=[
         "torch>=2.5",
@@ -41,7 +42,7 @@ setup(
         "huggingface_hub>=0.26",
         "filelock>=3.12",
     ],
-    package_data={"data_tools.reporting": ["assets/*"]},
+    package_data={"data_tools.reporting": ["assets/*"], "lam3c_plugin": ["weights/*"]},
     extras_require={
         "pointcept": [
             # the cu120 wheels end at Python 3.11
@@ -66,7 +67,7 @@ setup(
             *("laspy[lazrs]>=2.4", "plyfile>=1.0", "trimesh>=4.0"),  # judges of benchmarks/fuzz.py
         ],
     },
-    entry_points={"console_scripts": ["lam3c = lam3c_plugin.cli:main"]},
+    entry_points={"console_scripts": ["lam3c = lam3c_main:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",

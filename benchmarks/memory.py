@@ -47,10 +47,10 @@ def kept_bytes(run: Callable[[], object], parameters: set[int]) -> int:
     return sum(seen.values())
 
 
-def measure(name: str, points: int) -> tuple[float, int]:
-    """Bytes a point kept by a forward pass under bfloat16, and the points of a scene's views.
+def measure(name: str, points: int) -> tuple[float, float, int]:
+    """Bytes a point kept by a forward pass under bfloat16, as `machine` estimates it, and the points of a scene.
 
-    It is what a second scene adds: the weights' copies in bfloat16 are the same for one scene and for two.
+    The first is what a second scene adds: the weights' copies in bfloat16 are the same for one scene and for two.
     """
     torch.manual_seed(0)
     config = Config.fromfile(str(CONFIGS / f"{name}.py"))
@@ -68,7 +68,9 @@ def measure(name: str, points: int) -> tuple[float, int]:
 
         found.append((kept_bytes(run, own), len(batch["global_coord"]) + len(batch["local_coord"])))
     (one, few), (two, many) = found
-    return (two - one) / (many - few), few
+    largest, local = view_sizes(config)
+    full = config.model["num_global_view"] * largest + config.model["num_local_view"] * local
+    return (two - one) / (many - few), estimate_need(config, True).scene * GIB / TRANSIENT / full, few
 
 
 def main() -> None:
@@ -77,11 +79,7 @@ def main() -> None:
     parser.add_argument("--config", default="pretrain-lam3c-v1m1-0-base")
     parser.add_argument("--points", type=int, default=2000, help="of a global view")
     args = parser.parse_args()
-    kept, points = measure(args.config, args.points)
-    config = Config.fromfile(str(CONFIGS / f"{args.config}.py"))
-    largest, local = view_sizes(config)
-    full = config.model["num_global_view"] * largest + config.model["num_local_view"] * local
-    estimated = estimate_need(config, True).scene * GIB / TRANSIENT / full
+    kept, estimated, points = measure(args.config, args.points)
     print(f"{args.config}: {kept:,.0f} bytes a point kept ({points} points a scene), {estimated:,.0f} estimated")
 
 

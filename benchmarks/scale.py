@@ -57,6 +57,8 @@ class FakeSettings:
 class InProcess:
     """An executor that does a call when it is asked for outcomes."""
 
+    rooms = 1  # scenes under way
+
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.stopped: dict[str, str] = {}

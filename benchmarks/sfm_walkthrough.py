@@ -5,7 +5,7 @@
         --clean out/train/walk_000 --scenes out/_work/segments/walk/scenes.json --json figures.json
     python benchmarks/sfm_walkthrough.py clouds/office --reference depth_camera.ply --reference-cameras track.txt
 
-CLOUD_FOLDER holds cloud.ply and cameras.npz (the chain keeps clouds with --keep-clouds). The cloud is aligned by a
+CLOUD_FOLDER holds cloud.ply and cameras.npz (the chain keeps a cloud with --keep-clouds). The cloud is aligned by a
 similarity: camera centres (Umeyama), then trimmed point-to-plane ICP with scale. A reference's cameras are an .npz
 (camera_to_world, time) or a TUM track (time tx ty tz qx qy qz qw); without them the ICP starts from where the cloud is,
 turned about z and scaled to fit.

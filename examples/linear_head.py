@@ -1,7 +1,7 @@
 """Train a linear head on frozen LAM3C features, and read its classes at every point of a room it has not seen.
 
     python examples/linear_head.py                                       random weights, made-up rooms, a minute
-    python examples/linear_head.py --checkpoint lam3c-ptv3-base --grid-size 0.02 --points 120000
+    python examples/linear_head.py --checkpoint lam3c-ptv3-base --points 120000
     python examples/linear_head.py --checkpoint exp/quickstart/run/model/model_last.pth
 
 The rooms are `data_tools.synthetic`'s, with 24 classes. Put your own clouds and labels in place of `rooms()`.
@@ -33,9 +33,9 @@ def rooms(first: int, count: int, points: int) -> Iterator[Cloud]:
         yield make_room(SyntheticSettings(seed=7, noise="clean", points=points), index)[0]
 
 
-def features(encoder: Encoder, cloud: Cloud, grid_size: float) -> tuple[Tensor, Tensor, Tensor]:
+def features(encoder: Encoder, cloud: Cloud) -> tuple[Tensor, Tensor, Tensor]:
     """Features (M, C) and labels (M,) of a room's cells, and the cell of each point (N,)."""
-    cells = encoder.encode_cells(cloud.coord, cloud.color, cloud.normal, grid_size=grid_size)
+    cells = encoder.encode_cells(cloud.coord, cloud.color, cloud.normal)
     return (
         torch.from_numpy(cells.feat),
         torch.from_numpy(cloud.segment[cells.rows]).long(),
@@ -68,21 +68,21 @@ def train_head(feat: Tensor, label: Tensor, classes: int, steps: int) -> nn.Modu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="zoo name, file or folder; without: the tiny model with random weights")
-    parser.add_argument("--grid-size", type=float, default=0.04, help="metres; 0.02 for Base and Large")
     parser.add_argument("--rooms", type=int, default=6, help="to train on; half as many to test")
     parser.add_argument("--points", type=int, default=20_000, help="of each room")
     parser.add_argument("--steps", type=int, default=300)
     args = parser.parse_args()
-    encoder = load(args.checkpoint) if args.checkpoint else Encoder.random("tiny")
-    print(f"{encoder.info.source}: {encoder.channels()} channels on {encoder.device}")
+    encoder = load(args.checkpoint, random=None if args.checkpoint else "tiny")
+    encoder.grid_size = encoder.info.grid_size or 0.04  # metres
+    print(encoder)
 
-    train = [features(encoder, cloud, args.grid_size) for cloud in rooms(0, args.rooms, args.points)]
+    train = [features(encoder, cloud) for cloud in rooms(0, args.rooms, args.points)]
     feat, label = torch.cat([item[0] for item in train]), torch.cat([item[1] for item in train])
     head = train_head(feat, label, len(SYNTHETIC_24), args.steps)
 
     counts = SegmentationCounts(len(SYNTHETIC_24))
     for cloud in rooms(1000, max(1, args.rooms // 2), args.points):
-        feat, _, inverse = features(encoder, cloud, args.grid_size)
+        feat, _, inverse = features(encoder, cloud)
         with torch.no_grad():
             predicted = head(feat).argmax(1)[inverse]  # a class for every point of the input
         counts.add(predicted, torch.from_numpy(cloud.segment).long())

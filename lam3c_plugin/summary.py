@@ -124,13 +124,16 @@ def draw_summary(run_dir: Path, data_root: Path, path: Path, num_scenes: int = 3
     axes = top.subplots(1, 3)
     _plot_curves(axes, scalars, monitor)
     rows = bottom.subplots(num_scenes, 3, squeeze=False)
+    # one PCA for a column: equal colours mean equal features in all of its rooms
     titles = ("colour", "features before training (PCA)", "features after training (PCA)")
+    figure.suptitle(f"{run_dir}: {len(scalars['train_batch/loss'][0])} steps", fontsize=13)
     for column, title in enumerate(titles):
         rows[0, column].set_title(title, fontsize=11)
     for row in rows:
         for axis in row:
             axis.axis("off")
-    for row, pictures in zip(rows, scenes, strict=False):
+    for row, (name, pictures) in zip(rows, scenes.items(), strict=False):
+        row[0].text(0, 0.5, name, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=9)
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,12 +167,12 @@ def _plot_curves(axes: Any, scalars: dict[str, Any], monitor: list[dict[str, Any
             axis.legend(fontsize=8)
 
 
-def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[list[np.ndarray]]:
-    """Colour, PCA before and PCA after of the first scenes, as images."""
+def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> dict[str, list[np.ndarray]]:
+    """Colour, PCA before and PCA after of the first scenes, as images by the scene's name."""
     import torch
 
     from data_tools.drawing.points import render_points
-    from lam3c_plugin.analysis.components import pca_colors
+    from lam3c_plugin.analysis.components import component_colors
     from lam3c_plugin.checkpoints.keys import read_checkpoint
     from lam3c_plugin.hooks.scenes import prepare_scene, read_folder
     from lam3c_plugin.host import Config, build_model
@@ -179,16 +182,20 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> list[lis
     model = build_model(config.model).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     after = read_checkpoint(run_dir / "model/model_last.pth")["state_dict"]
-    rows: list[list[np.ndarray]] = []
     folders = [folder for folder in sorted((data_root / "train").iterdir()) if (folder / "coord.npy").is_file()]
-    for folder in folders[:num_scenes]:
-        scene = prepare_scene(read_folder(str(folder)), config.grid_size, max_points=sys.maxsize)
-        row = [render_points(scene["coord"], scene["color"])]
-        for weights in (before, after):
-            model.load_state_dict(weights)
-            row.append(render_points(scene["coord"], pca_colors(encode_scene(model, scene))))
-        rows.append(row)
-    return rows
+    scenes = {
+        folder.name: prepare_scene(read_folder(str(folder)), config.grid_size, max_points=sys.maxsize)
+        for folder in folders[:num_scenes]
+    }
+    paints = [[scene["color"] for scene in scenes.values()]]
+    for weights in (before, after):
+        model.load_state_dict(weights)
+        paints.append(component_colors([encode_scene(model, scene) for scene in scenes.values()])[0])
+    columns = zip(*paints, strict=True)
+    return {
+        name: [render_points(scene["coord"], paint) for paint in row]
+        for (name, scene), row in zip(scenes.items(), columns, strict=True)
+    }
 
 
 def encode_scene(model: Any, scene: dict[str, Any]) -> np.ndarray:

@@ -100,9 +100,18 @@ choose_ranks() {
     fi
 }
 
+# WEIGHT NAME: of -w a file, a folder (of the Hub, or of a run: its checkpoint NAME) or a zoo name, as a path
+find_weight() {
+    WEIGHT=$(caller_path "$1")
+    if [ -f "$WEIGHT/model/$2.pth" ]; then WEIGHT=$WEIGHT/model/$2.pth; fi
+    [ ! -e "$WEIGHT" ] || return 0
+    case $1 in */* | *.pth | *.safetensors) fail "-w $1: no such file or folder" ;; esac
+    WEIGHT=$(PYTHONPATH="$ROOT_DIR${PYTHONPATH:+:$PYTHONPATH}" LAM3C_ENGINE=embedded "$PYTHON" -m lam3c_plugin.zoo.state "$1") || exit 1
+}
+
 # PATH: as the caller, who may stand in another folder, sees it
 caller_path() {
-    case $1 in /*) ;; *) if [ -f "$CALLER_DIR/$1" ]; then echo "$CALLER_DIR/$1"; return; fi ;; esac
+    case $1 in /*) ;; *) if [ -e "$CALLER_DIR/$1" ]; then echo "$CALLER_DIR/$1"; return; fi ;; esac
     echo "$1"
 }
 
@@ -111,7 +120,7 @@ run_engine() {
     tool=$1
     shift
     ulimit -n 65536 2>/dev/null || true
-    export LAM3C_ENGINE="$ENGINE"
+    export LAM3C_ENGINE="$ENGINE" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" # why: see setup_env.sh
     if [ "$ENGINE" = pointcept ]; then
         export PYTHONPATH="$POINTCEPT:$ROOT_DIR${PYTHONPATH:+:$PYTHONPATH}"
         exec "$PYTHON" "$POINTCEPT/tools/$tool.py" "$@"

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Draws the pictures of docs/tour.md with the commands that the page shows, from the quick start's checkpoint.
-#   sh scripts/quickstart.sh && sh scripts/make_tour.sh
-# PY: the Python to use; CHECKPOINT: of the quick start; OUT: where the results go; IMAGES: where the pictures go.
+# Draws the pictures of docs/tour.md with the commands that the page shows, from the weights of this package.
+#   sh scripts/make_tour.sh
+# PY: the Python to use; CHECKPOINT: the weights; OUT: where the results go; IMAGES: where the pictures go.
 set -e
 cd "$(dirname "$0")/.."
 PY=${PY:-python}
-CHECKPOINT=${CHECKPOINT:-exp/quickstart/run/model/model_last.pth}
+CHECKPOINT=${CHECKPOINT:-lam3c-tiny}
 OUT=${OUT:-out/tour}
 IMAGES=${IMAGES:-docs/images}
-LAM3C="$PY -m lam3c_plugin.cli"
+LAM3C="$PY -m lam3c_main"
 room=synthetic_09000_00000_clean
-encoder="--checkpoint $CHECKPOINT --grid-size 0.04 --size 300x225"
+encoder="--checkpoint $CHECKPOINT --size 300x225"
 
 make_rooms() {
   "$PY" -m data_tools.synthetic.rooms.generate --out "$OUT/rooms" --noise clean --points 60000 "$@"
@@ -22,7 +22,6 @@ $LAM3C similarity "$OUT/rooms/val/$room" $encoder --pick 3.74,2.24,0.44 --out "$
 $LAM3C probe --data "$OUT/rooms" $encoder --out "$OUT/probe" --save-head "$OUT/head.pth" --view --no-open
 $LAM3C segment "$OUT/rooms/val/$room" $encoder --head "$OUT/head.pth" --out "$OUT" --view --no-open
 mkdir -p "$IMAGES"
-for name in pca similarity segment; do # 64 colours: a quarter of the bytes
-  "$PY" -c 'import sys; from PIL import Image; Image.open(sys.argv[1]).quantize(64).save(sys.argv[2], optimize=True)' \
-    "$OUT/${room}_$name.png" "$IMAGES/tour_$name.png"
+for name in pca similarity segment; do
+  cp "$OUT/${room}_$name.png" "$IMAGES/tour_$name.png"
 done

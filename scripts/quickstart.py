@@ -191,7 +191,7 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
     command = [sys.executable, "-m", "lam3c_plugin.embedded.train", "--config-file", f"configs/{CONFIG}.py"]
     if args.resume and resume.is_file():
         options += ["resume=True", f"weight={str(resume)!r}"]
-    elif args.resume:  # stopped before its first checkpoint
+    elif args.resume and not any((ROOT / run_dir / "model").glob("*.pth")):  # stopped before its first checkpoint
         command.append("--overwrite")
     run([*command, "--num-gpus", "1", "--options", *options], LAM3C_RESUME_COMMAND=resume_command(args))
     return run_dir
@@ -227,6 +227,9 @@ def main(argv: list[str] | None = None) -> int:
     if (data_root / "report/index.html").is_file():
         print(f"rooms        {data_root / 'report/index.html'}   (how the videos became rooms)")
     print(f"logs         {run_dir}   (tensorboard --logdir {run_dir})")
+    if not os.environ.get("VIRTUAL_ENV") and not os.environ.get("CONDA_PREFIX"):
+        print("first        . .venv/bin/activate   (in each new shell, for `lam3c` and `python data_tools/...`)")
+    print(f"look         lam3c pca CLOUD --checkpoint {run_dir / 'model/model_last.pth'} --view")
     print(f"next         sh scripts/train.sh -c {CONFIG.replace('2-tiny', '0-base')}   (README: the first real run)")
     return 0 if healthy else 1
 

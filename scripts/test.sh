@@ -7,7 +7,7 @@ usage: sh scripts/test.sh -n NAME [flags] [-- key=value ...]
 
   -n NAME     name of the run in exp/DATASET/NAME (default: debug)
   -d DATASET  folder of the run (default: scannet, or CONFIG's own folder)
-  -w WEIGHT   checkpoint in the run's model folder (default: model_best), or a path to one
+  -w WEIGHT   checkpoint in the run's model folder (default: model_best), a path to one, a run's folder, or a zoo name
   -c CONFIG   configs/DATASET/CONFIG.py or configs/CONFIG.py (default: the run's own config.py)
   -g GPUS     GPUs of this machine (default: all; on a CPU the number of processes, default 1)
   -m MACHINES number of machines (default: 1); under SLURM they find each other, else set NODE_RANK and DIST_URL
@@ -66,9 +66,9 @@ fi
 if [ -f "$EXP_DIR/model/${WEIGHT%.pth}.pth" ]; then
     WEIGHT=$EXP_DIR/model/${WEIGHT%.pth}.pth
 else
-    WEIGHT=$(caller_path "$WEIGHT")
+    case $WEIGHT in model_*) fail "-w $WEIGHT: there is no $EXP_DIR/model/${WEIGHT%.pth}.pth" ;; esac
+    find_weight "$WEIGHT" model_best
 fi
-[ -f "$WEIGHT" ] || fail "-w $WEIGHT: there is no such file, and no $EXP_DIR/model/${WEIGHT%.pth}.pth"
 choose_ranks
 
 echo "Engine:  $ENGINE${POINTCEPT:+ ($POINTCEPT)}"

@@ -9,7 +9,8 @@ usage: sh scripts/train.sh -c CONFIG [flags] [-- key=value ...]
   -d DATASET  folder of the config and of the run (default: scannet, or CONFIG's own folder)
   -n NAME     name of the run; it lies in exp/DATASET/NAME (default: debug)
   -o true     delete the run of this name that is there already, and start anew
-  -w WEIGHT   checkpoint to start from: a training checkpoint of LAM3C or Sonata, or backbone weights of their zoos
+  -w WEIGHT   checkpoint to start from: a file (training checkpoint of LAM3C or Sonata, backbone), a folder (a run's, the Hub's),
+              or a zoo name that was downloaded (lam3c zoo download NAME)
   -r true     go on with the run from its last checkpoint (its own config.py is used; -c is not needed)
   -g GPUS     GPUs of this machine (default: all; on a CPU the number of processes, default 1)
   -m MACHINES number of machines (default: 1); under SLURM they find each other, else set NODE_RANK and DIST_URL
@@ -88,8 +89,7 @@ else
     [ -n "$CONFIG" ] || { usage >&2; exit 2; }
     [ -n "$CONFIG_FILE" ] || no_config
     if [ -n "$WEIGHT" ] && [ "$WEIGHT" != None ]; then
-        WEIGHT=$(caller_path "$WEIGHT")
-        [ -f "$WEIGHT" ] || fail "-w $WEIGHT: no such file"
+        find_weight "$WEIGHT" model_last
     else
         WEIGHT=''
     fi

@@ -89,6 +89,6 @@ def test_pictures_of_rooms_before_and_after(tmp_path):
     config.dump(run_dir / "config.py")
     torch.manual_seed(1)  # the picture before is of the weights of seed 0
     torch.save({"state_dict": build_model(config.model).state_dict()}, run_dir / "model/model_last.pth")
-    ((cloud, before, after),) = summary._scene_pictures(run_dir, tmp_path / "data", 3)
+    ((cloud, before, after),) = summary._scene_pictures(run_dir, tmp_path / "data", 3).values()
     assert cloud.shape == before.shape == after.shape
     assert not np.array_equal(before, after)

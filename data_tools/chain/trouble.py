@@ -70,4 +70,4 @@ def general_reason(row: Row) -> str:
     reason = row.reason
     for name in (row.name, row.video):
         reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}([/.]\S*?)?(?=[:;,)\s]|$)", "…", reason)
-    return re.sub(r"\d+(\.\d+)?", "#", reason)
+    return re.sub(r"(?<![<>=]=)(?<!\d)\d+(\.\d+)?", "#", reason)  # not those of a cure: pip install 'av>=17'

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_tools.clouds.io import cell_means, grid_cells, plane_fits
+from data_tools.clouds.io import Cloud, cell_means, grid_cells, plane_fits
 
 SAMPLE_CELLS = 60  # grid cells along the cloud's middle-sized axis, for an even sample of the surface
 MOST_NORMALS = 12_000
 NARROW = np.deg2rad(6.0)  # a normal counts as parallel or perpendicular within this
 CANDIDATES = 6
+COARSE_STEP = 1e-3  # of the cloud's size: surfaces in coarser coordinates are stairs, whose planes say nothing
 MIN_MARGIN = 0.06  # smallest lead of the best over the next direction to be believed
 AXIS_HINTS = {(0.0, 0.0, 1.0): 0.10, (0.0, -1.0, 0.0): 0.08, (0.0, 1.0, 0.0): 0.05}
 
@@ -310,6 +311,14 @@ def find_up(
         return UpGuess(keep, False, words, margin, best[2], own_choice)
     words = "from floor, walls and furniture" + ("" if prior is None else ", with the cameras' up")
     return UpGuess(best[1], True, words, margin, best[2], own_choice)
+
+
+def up_of(cloud: Cloud) -> UpGuess:
+    """`find_up` of a cloud as it was read, whose coordinates may be too coarse to tell."""
+    extent = float(np.ptp(np.quantile(cloud.coord, [0.01, 0.99], axis=0), axis=0).max())
+    if cloud.step > COARSE_STEP * extent:
+        return UpGuess(np.array([0.0, 0.0, 1.0]), False, "coordinates too coarse to tell", 0.0, {})
+    return find_up(cloud.coord, cloud.normal)
 
 
 def rotation_to_z(up: np.ndarray) -> np.ndarray:

@@ -60,6 +60,16 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int | None = None, gap:
     return sheet
 
 
+def captioned(image: np.ndarray, caption: str, size: int = 14) -> np.ndarray:
+    """The image with a line of text above it; ``size`` is the letters' in pixels."""
+    letters = font(size)
+    while len(caption) > 1 and letters.getlength(caption) > image.shape[1] - 2 * _MARGIN:
+        caption = f"{caption.rstrip('…')[:-1]}…"
+    strip = Image.new("RGB", (image.shape[1], size + _MARGIN), "white")
+    ImageDraw.Draw(strip).text((_MARGIN, _MARGIN // 2), caption, fill=INK, font=letters)
+    return np.concatenate([np.asarray(strip), image])
+
+
 def with_legend(image: np.ndarray, legend: Sequence[tuple[str, Sequence[int]]]) -> np.ndarray:
     """The image with a strip of coloured squares and names below it.
 

@@ -5,12 +5,12 @@ Images are (H, W, 3) uint8 arrays, rows from top to bottom.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_tools.drawing.pictures import INK, WHITE, contact_sheet, font
+from data_tools.drawing.pictures import INK, WHITE, captioned, contact_sheet, font
 
 View = tuple[float, float]
 #: where the viewer is, in degrees: azimuth about z from x towards y, and elevation over the horizon
@@ -243,15 +243,17 @@ def _scale_bar(width: int, background: tuple[int, int, int], pixels_per_metre: f
 
 def turntable(
     coord: np.ndarray,
-    colors: Sequence[np.ndarray],
+    colors: Mapping[str, np.ndarray],
+    title: str,
     size: tuple[int, int] = (480, 360),
     turns: Sequence[float] = (0.0, 90.0, 180.0, 270.0),
 ) -> np.ndarray:
-    """A cloud seen obliquely from several sides: a row for each of ``colors``, a column for each turn.
+    """A cloud seen obliquely from several sides: a named row for each of ``colors``, a column for each turn.
 
     Args:
         coord: (N, 3) metres, z up.
-        colors: (N, 3) each, uint8 or floats in [0, 1].
+        colors: what stands above the row -> (N, 3), uint8 or floats in [0, 1].
+        title: above all.
         size: width and height of one view in pixels.
         turns: degrees that the viewer goes around the cloud, clockwise seen from above.
 
@@ -259,5 +261,8 @@ def turntable(
         (H, W, 3) uint8.
     """
     views = [(OBLIQUE[0] - turn, OBLIQUE[1]) for turn in turns]
-    images = [render_points(coord, color, size, view) for color in colors for view in views]
-    return contact_sheet(images, columns=len(views))
+    rows = []
+    for name, color in colors.items():
+        row = contact_sheet([render_points(coord, color, size, view) for view in views], columns=len(views), gap=4)
+        rows.append(captioned(row, name))
+    return captioned(np.concatenate(rows), title, 18)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clouds.gravity import UpGuess, find_up, rotation_to_z
+from data_tools.clouds.gravity import UpGuess, rotation_to_z, up_of
 from data_tools.clouds.io import (
     Cloud,
     CloudError,
@@ -41,7 +41,6 @@ AXES = {
 UPS = ("auto", *AXES)
 ROOM_HEIGHT, ROOM_WIDTH = 2.5, 5.0  # what a unit is judged by, metres
 SMALL_ROOM, LARGE_ROOM = 1.0, 60.0
-COARSE_STEP = 1e-3  # of the cloud's size: surfaces in coarser coordinates are stairs, whose planes say nothing
 FAR_SHARE = 0.001  # more outliers than this are no outliers
 FINGERPRINT_BYTES = 1 << 18
 
@@ -147,12 +146,7 @@ def _level(cloud: Cloud, settings: PackageSettings, record: StageRecord) -> tupl
     if settings.up != "auto":
         record.result["up"] = f"{settings.up} (given)"
         return rotation_to_z(np.array(AXES[settings.up], dtype=np.float64)), None
-    extent = float(np.ptp(np.quantile(cloud.coord, [0.01, 0.99], axis=0), axis=0).max())
-    if cloud.step > COARSE_STEP * extent:
-        record.result["up"] = "kept"
-        record.notes.append("coordinates too coarse to tell which way is up; axes kept, give --up if z is not up")
-        return np.eye(3), None
-    guess = find_up(cloud.coord, cloud.normal)
+    guess = up_of(cloud)
     if not guess.found:
         record.result["up"] = "kept"
         record.notes.append(f"up cannot be told ({guess.reason}); axes kept, give --up if z is not up")

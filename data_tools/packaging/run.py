@@ -36,7 +36,7 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
     A path that does not exist and a folder without clouds stay in the list: they are reported and the others go on.
 
     Raises:
-        ValueError: no cloud anywhere, or a folder that is the output.
+        ValueError: no cloud anywhere, a folder that is the output, or one of reconstructions.
     """
     if out.resolve() in {path.resolve() for path in paths}:
         raise ValueError(f"{out} is the output folder; give the folder with your clouds")
@@ -44,6 +44,13 @@ def find_clouds(paths: Sequence[Path], out: Path) -> list[Path]:
     if all(path.is_dir() and not found for path, found in inside.items()):
         names = ", ".join(map(str, paths))
         raise ValueError(f"{names}: holds no cloud ({' '.join(CLOUD_SUFFIXES)}); check the folder")
+    for path, found in inside.items():
+        for file in found:
+            if path != file and file.name == "cloud.ply" and (file.parent / "cameras.npz").is_file():
+                raise ValueError(
+                    f"{file.parent} is a reconstruction, whose scale is not known: `python data_tools/postprocess.py "
+                    f"{path} --out OUT` makes scenes of it (or give {file} by name)"
+                )
     listed = [file for path, found in inside.items() for file in found or [path]]
     by_place = {os.path.realpath(file): file for file in reversed(listed)}  # which bears links to themselves
     return [file for _, file in sorted(by_place.items())]

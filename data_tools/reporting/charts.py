@@ -51,7 +51,7 @@ class Chart:
 
 
 def charts_of(scenes: Sequence[SceneRow]) -> list[Chart]:
-    """The charts of a report: only those that have values."""
+    """The charts of a report: only those that have different values; one scene has no distribution."""
     sized = [row.extent for row in scenes if len(row.extent) == 3 and min(row.extent) > 0]
     points = [row.points for row in scenes if row.points > 0]
     spacing = [1000 * row.spacing for row in scenes if row.spacing > 0]
@@ -65,7 +65,7 @@ def charts_of(scenes: Sequence[SceneRow]) -> list[Chart]:
         Chart("Spacing of points", spacing, "mm", False, Typical(1000 * near.median, near.sigma)),
         Chart("Quality score", scores),
     ]
-    return [chart for chart in charts if len(chart.values)]
+    return [chart for chart in charts if len(set(chart.values)) > 1]
 
 
 def short(value: float) -> str:

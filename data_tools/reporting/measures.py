@@ -122,7 +122,7 @@ def generic_reason(reason: str, item: str) -> str:
     """A reason without names, paths and numbers, so that equal reasons of many items are counted as one."""
     reason = re.sub(rf"(?<!\w){re.escape(item)}(?!\w)", "…", reason) if item else reason
     reason = re.sub(r"(?:[A-Za-z]:)?[^\s:;,'\"()]*[/\\][^\s:;,'\"()]*", "…", reason)
-    reason = re.sub(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "N", reason)
+    reason = re.sub(r"(?<![<>=]=)(?<!\d)\d+(?:[.,]\d+)*(?:e[+-]?\d+)?", "N", reason)
     return re.sub(r"(?:…[.\w]*[:,]?\s*)+", "… ", reason).strip(" …:") or "no reason given"
 
 

@@ -26,6 +26,7 @@ HELP = (
 MODES = ("height", "normal")
 STEPS = 65535  # of a quantised coordinate: a quarter of a millimetre in a room of 16 m
 Store = Callable[[bytes], Any]
+AZIMUTH, ELEVATION = -0.9, 0.75  # radians, of the first view
 
 
 @dataclass
@@ -100,6 +101,34 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(float(value), 6) for value in values]
 
 
+def toward_viewer(azimuth: float) -> np.ndarray:
+    """(3,) from a cloud to who sees it from an azimuth (radians) as the page opens."""
+    level = np.cos(ELEVATION)
+    return np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(ELEVATION)])
+
+
+def opening_azimuth(coord: np.ndarray, normal: np.ndarray | None = None) -> float:
+    """The azimuth in radians from which a page opens: where most of a room is seen, `AZIMUTH` where all do equally.
+
+    With normals (N, 3), towards who saw the points, the side that most of them face; else the side on which the fewest
+    points of ``coord`` (N, 3) stand in the way.
+    """
+    azimuths = [AZIMUTH + turn * np.pi / 8 for turn in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6, 7, -7, 8)]
+    rows = thin_rows(len(coord), 20_000)
+    low, high = np.percentile(coord[rows], [2, 98], axis=0)
+    centre, tall = (low + high) / 2, coord[rows, 2] > low[2] + 0.3 * (high[2] - low[2])
+    flat = (coord[rows, :2] - centre[:2])[tall]
+    seen = []
+    for azimuth in azimuths:
+        toward = toward_viewer(azimuth)
+        if normal is not None:
+            seen.append(float((normal[rows] @ toward > 0).mean()))
+        else:
+            ahead = flat @ toward[:2]
+            seen.append(-float((ahead > 0.75 * max(float(ahead.max(initial=0.0)), 1e-9)).mean()))
+    return round(azimuths[int(np.argmax(np.round(seen, 1 if normal is None else 2)))], 4)
+
+
 def _cloud_spec(layer: PointLayer, rows: np.ndarray, store: Store) -> dict[str, Any]:
     coord = layer.coord[rows]
     steps, low, size = _quantised(coord)
@@ -110,6 +139,7 @@ def _cloud_spec(layer: PointLayer, rows: np.ndarray, store: Store) -> dict[str, 
         "size": _rounded(size),
         "height": _rounded(np.percentile(coord[:, 2], [1, 99])),
         "spacing": round(_spacing(coord), 6),
+        "azimuth": opening_azimuth(coord, None if layer.normal is None else layer.normal[rows]),
     }
     if layer.normal is not None:
         cloud["normal"] = store(np.rint(np.clip(layer.normal[rows], -1, 1) * 127).astype(np.int8).tobytes())
@@ -123,6 +153,7 @@ def viewer_spec(
     max_points: int = 200_000,
     lines: np.ndarray | None = None,
     preview: str | None = None,
+    turn: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
 
@@ -161,6 +192,8 @@ def viewer_spec(
         spec["lines"] = [round(float(value), 4) for value in np.asarray(lines).ravel()]
     if preview:
         spec["preview"] = preview
+    if turn is not None and not np.array_equal(turn, np.eye(3)):
+        spec["turn"] = _rounded(turn.ravel())
     return spec
 
 
@@ -210,6 +243,7 @@ def viewer_html(
     preview: str | None = None,
     extra: str = "",
     scripts: tuple[str, ...] = (),
+    turn: np.ndarray | None = None,
 ) -> str:
     """A page of its own that shows layers of points.
 
@@ -222,6 +256,7 @@ def viewer_html(
         preview: address or data address of a picture, shown where there is no WebGL.
         extra: HTML at the end of the page, for ``scripts`` to read.
         scripts: names of assets that run after the viewer's.
+        turn: (3, 3) that took the points to z-up: a click tells where they were before; None: they are as they were.
 
     Returns:
         The page's HTML; the same input gives the same text.
@@ -229,7 +264,7 @@ def viewer_html(
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
     """
-    spec = viewer_spec(layers, title, embed, max_points, lines, preview)
+    spec = viewer_spec(layers, title, embed, max_points, lines, preview, turn)
     note = f'<p class="soft">{text(caption)}</p>' if caption else ""
     header = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>"
     body = "\n".join([header, note, viewer_part(spec), help_line(), extra])

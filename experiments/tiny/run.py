@@ -226,7 +226,7 @@ def evaluate(args: argparse.Namespace, out: Path, sets: dict[tuple[str, str], li
         rows[name] = probe.measure(describe, sets, out / "rooms", str(student.device))
         head = rows[name].pop("head")
         if name == "student":
-            write_head(result / "head.pth", head.weight, head.bias, CLASSES)
+            write_head(result / "head.pth", head.weight, head.bias, CLASSES, probe.GRID_SIZE)
     write_json(result / f"{NAME}.json", {**card, "scores": rows, "classes": list(CLASSES)})
     title = f"mIoU in percent on validation rooms after {card['steps']} steps."
     write_text(result / "table.md", f"{title}\n\n{probe.table(rows)}")

@@ -18,12 +18,14 @@ class Head:
         bias: (K,) float32.
         source: where it is from, in words.
         names: of the K classes, where they are known.
+        grid_size: metres of the cells whose features it was trained on, likewise.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     source: str
     names: list[str] | None = None
+    grid_size: float | None = None
 
 
 def classify(feat: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:

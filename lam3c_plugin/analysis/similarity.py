@@ -15,7 +15,7 @@ RAMP = (
     (13, 8, 135), (84, 2, 163), (139, 10, 165), (185, 50, 137), (219, 92, 104), (244, 136, 73), (254, 188, 43),
     (240, 249, 33),
 )  # fmt: skip
-MARK = (0, 220, 90)  # of the picked points
+MARK, MARK_EDGE = (0, 230, 60), (0, 0, 0)  # of the picked points, and of a ring around each
 LOW_PERCENTILE = 20.0  # similarities up to it share the darkest colour
 
 
@@ -66,11 +66,17 @@ def heat_colors(similarity: np.ndarray, low: float | None = None) -> np.ndarray:
     return np.rint(ramp[step] * (1 - share) + ramp[step + 1] * share).astype(np.uint8)
 
 
-def mark_points(color: np.ndarray, coord: np.ndarray, picked: np.ndarray, radius: float = 0.04) -> np.ndarray:
-    """A copy of ``color`` with the points within ``radius`` metres of the points ``picked`` (P, 3) in green."""
-    color = color.copy()
-    for near in cKDTree(coord).query_ball_point(picked, radius):
-        color[near] = MARK
+def mark_radius(coord: np.ndarray) -> float:
+    """Metres around a pick that are painted, so that it is seen in a picture of the whole cloud."""
+    return max(0.04, 0.02 * float(np.linalg.norm(np.ptp(coord, axis=0))))
+
+
+def mark_points(color: np.ndarray, coord: np.ndarray, picked: np.ndarray) -> np.ndarray:
+    """A copy of ``color`` with what is near the points ``picked`` (P, 3) in green, a black ring around it."""
+    color, tree, radius = color.copy(), cKDTree(coord), mark_radius(coord)
+    for reach, paint in ((1.5 * radius, MARK_EDGE), (radius, MARK)):
+        for near in tree.query_ball_point(picked, reach):
+            color[near] = paint
     return color
 
 

@@ -71,28 +71,38 @@ def write(weights: Weights, target: Path, layout: str) -> list[Path]:
     if layout == "safetensors":
         write_safetensors(weights, files[0])
         if len(files) > 1:
-            save_tensors(weights.head or {}, {"head_config": weights.head_config}, files[1])
+            save_head(weights, files[1])
         return files
     if layout in ("training", "segmentor"):
         prefixes = ("student.backbone.", "teacher.backbone.") if layout == "training" else ("backbone.",)
         state = {f"module.{prefix}{key}": value for prefix in prefixes for key, value in weights.backbone.items()}
         if layout == "segmentor":
             state.update({f"module.{key}": value for key, value in (weights.head or {}).items()})
-        save_atomic({"epoch": 0, "state_dict": state, "best_metric_value": 0.0}, target)
+        content = {"epoch": 0, "state_dict": state, "best_metric_value": 0.0, "inputs": weights.inputs}
+        save_atomic(content, target)
         return files
     if layout == "backbone":
-        save_atomic({"config": weights.backbone_config, "state_dict": weights.backbone}, files[0])
+        save_atomic(_file(weights.backbone_config, weights.backbone, weights), files[0])
     if layout == "head" or len(files) > 1:
-        save_atomic({"config": weights.head_config, "state_dict": weights.head}, files[-1])
+        save_atomic(_file(weights.head_config, weights.head, weights), files[-1])
     return files
 
 
+def _file(config: object, tensors: Mapping[str, Tensor] | None, weights: Weights) -> dict[str, object]:
+    return {"config": config, "state_dict": tensors, "inputs": weights.inputs}
+
+
 def write_safetensors(weights: Weights, path: Path) -> None:
-    """Write the backbone with its config in the file's header; of a head alone, that."""
+    """Write the backbone, its config and what it is fed with in the file's header; of a head alone, that."""
     if weights.backbone:
-        save_tensors(weights.backbone, {"config": weights.backbone_config}, path)
+        save_tensors(weights.backbone, {"config": weights.backbone_config, "inputs": weights.inputs}, path)
     else:
-        save_tensors(weights.head or {}, {"head_config": weights.head_config}, path)
+        save_head(weights, path)
+
+
+def save_head(weights: Weights, path: Path) -> None:
+    """Write the head as safetensors."""
+    save_tensors(weights.head or {}, {"head_config": weights.head_config, "inputs": weights.inputs}, path)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, object], path: Path) -> None:

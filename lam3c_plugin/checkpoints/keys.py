@@ -13,6 +13,7 @@ import errno
 import os
 import pickle
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_checkpoint(
         path: the file.
         map_location: as ``torch.load`` takes it.
         trust: let other pickled objects in; ``None``: as ``LAM3C_TRUST_CHECKPOINTS`` says.
-        mmap: leave the tensors on the disk until they are used (files of PyTorch 1.6 or newer).
+        mmap: leave the tensors on the disk until they are used (of files from before PyTorch 1.6 nothing is left).
 
     Raises:
         CheckpointError: missing, unreadable or cut short, or it holds pickled objects of other classes; these can run
@@ -53,10 +54,11 @@ def read_checkpoint(
         raise CheckpointError(
             f"checkpoint not found: {path}" + (f"; did you mean {' or '.join(near)}?" if near else "")
         )
+    mapped = (mmap and zipfile.is_zipfile(path)) or None
     trusted = os.environ.get(TRUST_VARIABLE, "") not in ("", "0") if trust is None else trust
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(path, map_location=map_location, weights_only=not trusted, mmap=mmap or None)
+            content = torch.load(path, map_location=map_location, weights_only=not trusted, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "eights" in str(error) and "only" in str(error):
             raise CheckpointError(

@@ -107,7 +107,7 @@ def open_pickle(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's doubts about a foreign pickle, before it refuses
-            return read_checkpoint(path, trust=False, mmap=sniff(path) == "zip")
+            return read_checkpoint(path, trust=False, mmap=True)
     except CheckpointError as error:
         cause = error.__cause__
         if isinstance(cause, pickle.UnpicklingError) and "eights" in str(cause):

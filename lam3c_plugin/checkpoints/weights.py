@@ -20,7 +20,7 @@ from lam3c_plugin.checkpoints.architecture import (
 )
 from lam3c_plugin.checkpoints.keys import LoadReport, backbone_state, is_encoder, layout_of, state_dict_of, strip_module
 from lam3c_plugin.checkpoints.opening import open_pickle, open_safetensors, sniff
-from lam3c_plugin.checkpoints.run_config import run_backbone_config
+from lam3c_plugin.checkpoints.run_config import FEATURES, checked_inputs, inputs_of, run_config
 from lam3c_plugin.errors import CheckpointError, near_names
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -42,6 +42,8 @@ class Weights:
         source: the file or folder.
         notes: what had to be assumed or was left out, in words.
         report: how the backbone's tensors met its config.
+        inputs: what it was trained on, as far as the file or the run beside it says: ``grid_size`` (metres),
+            ``features`` (of coord, color, normal), ``class_names``.
     """
 
     kind: str
@@ -52,6 +54,7 @@ class Weights:
     source: Path
     notes: list[str] = field(default_factory=list)
     report: LoadReport | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -127,10 +130,12 @@ def read(path: str | os.PathLike[str], *, part: str = "student", config: Mapping
     if sniff(path) == "safetensors":
         tensors, metadata = open_safetensors(path)
         stored = _json(metadata.get("config", metadata.get("head_config")), path)
-        return _sort(strip_module(tensors), stored, path, part, config, kind="safetensors")
+        inputs = _json(metadata.get("inputs"), path)
+        return _sort(strip_module(tensors), stored, inputs, path, part, config, kind="safetensors")
     content = open_pickle(path)
     stored = content.get("config") if "state_dict" in content else None
-    return _sort(state_dict_of(content, path), stored if isinstance(stored, Mapping) else None, path, part, config)
+    stored = stored if isinstance(stored, Mapping) else None
+    return _sort(state_dict_of(content, path), stored, content.get("inputs"), path, part, config)
 
 
 def _read_folder(folder: Path, part: str, config: Mapping[str, Any] | None) -> Weights:
@@ -165,26 +170,34 @@ def _read_folder(folder: Path, part: str, config: Mapping[str, Any] | None) -> W
 def _sort(
     state: Mapping[str, Tensor],
     stored: Mapping[str, Any] | None,
+    inputs: Any,
     path: Path,
     part: str,
     config: Mapping[str, Any] | None,
     kind: str | None = None,
 ) -> Weights:
     """Tell backbone and head apart, find the config, and check one against the other."""
+    inputs = {**inputs_of(run_config(path)), **checked_inputs(inputs)}
+    run = inputs.pop("backbone", None)  # what the run was configured with
     head, head_config = _head_of(state, path)
+    names = inputs.get("class_names", ())
+    if head_config and len(names) == head_config["num_classes"]:
+        head_config["class_names"] = names
     rest = {key: value for key, value in state.items() if not key.startswith(_HEAD)}
     if head and not rest:
-        return Weights(kind or "head", None, {}, head, {**plain(stored or {}), **(head_config or {})}, path)
+        head_config = {**plain(stored or {}), **(head_config or {})}
+        return Weights(kind or "head", None, {}, head, head_config, path, inputs=inputs)
     layout = layout_of(rest)
     notes: list[str] = []
     if layout == "pretrain" and not any(key.startswith(f"{part}.backbone.") for key in rest):
         notes.append(f"there is no {part} in the file: the other's weights were taken")
     # copies, so that a training checkpoint's optimizer is not kept, nor the file held open
     backbone = {key: value.detach().clone() for key, value in backbone_state(rest, part).items()}
-    chosen = _choose_config(backbone, stored, config, path, notes)
+    chosen = _choose_config(backbone, stored, config, run, path, notes)
+    inputs.setdefault("features", _features(backbone["embedding.stem.linear.weight"].shape[1], notes))
     report = check_backbone(chosen, backbone, path)
     name = kind or {"pretrain": "training", "downstream": "finetuned", "backbone": "inference"}[layout]
-    return Weights(name, chosen, backbone, head, head_config, path, notes, report)
+    return Weights(name, chosen, backbone, head, head_config, path, notes, report, inputs)
 
 
 def _head_of(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor] | None, dict[str, Any] | None]:
@@ -202,6 +215,7 @@ def _choose_config(
     backbone: Mapping[str, Tensor],
     stored: Mapping[str, Any] | None,
     given: Mapping[str, Any] | None,
+    run: Mapping[str, Any] | None,
     path: Path,
     notes: list[str],
 ) -> dict[str, Any]:
@@ -213,10 +227,9 @@ def _choose_config(
     complete = {"enc_depths", "enc_channels", "enc_num_head"}
     whole = next((config for config in (given, stored) if config and complete <= config.keys()), None)
     if whole is None:
-        whole = run_backbone_config(path)
-        if whole is not None:
-            notes.append("heads, patches and curves are those of the run's config.py")
-            whole = {**guess, **whole, **{key: guess[key] for key in ("mask_token", "enc_mode")}}
+        if run is not None:
+            notes.append("heads, patches and curves are those of the run's config")
+            whole = {**guess, **run, **{key: guess[key] for key in ("mask_token", "enc_mode")}}
         else:
             known = heads_are_known(guess)
             notes.append(
@@ -228,6 +241,14 @@ def _choose_config(
     if dropped:
         notes.append(f"arguments that mean nothing here were left out: {', '.join(dropped)}")
     return arguments
+
+
+def _features(channels: int, notes: list[str]) -> list[str]:
+    """What an encoder of so many input channels is fed with, where nothing says it."""
+    names = list(FEATURES)[: channels // 3]
+    if names != list(FEATURES):
+        notes.append(f"{channels} input channels are taken as {' and '.join(names)}, which the file does not say")
+    return names
 
 
 def _json(text: str | None, path: Path) -> dict[str, Any] | None:

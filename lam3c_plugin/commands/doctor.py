@@ -143,6 +143,8 @@ def describe(report: dict[str, Any]) -> str:
         if item["status"] != "ok":
             lines.append(f"  {'':<{width}}    {item['cure']}")
     lines += ["", "LAM3C can run here." if report["ok"] else "LAM3C cannot run here: see above."]
+    if report["ok"]:
+        lines.append("next: `lam3c pca CLOUD --view` shows features; sh scripts/quickstart.sh pre-trains a small model")
     return "\n".join(lines)
 
 

@@ -36,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encode what the command line names; 1 if any file failed."""
+    from lam3c_plugin.commands.shared.files import say_made
     from lam3c_plugin.commands.shared.inputs import open_encoder
     from lam3c_plugin.encode.files import FileSettings, encode_files, find_items
 
@@ -50,19 +51,24 @@ def run(args: argparse.Namespace) -> int:
         normals=args.normals,
         dtype=args.dtype,
         ignore_normals=args.ignore_normals,
+        no_level=args.no_level,
         format=args.format,
         per=args.per,
     )
-    print(f"{encoder.info.source}: {encoder.channels(level)} channels on {encoder.device}")
-    for note in encoder.info.notes:
-        print(f"note: {note}")
     counts = encode_files(
         encoder, items, args.out, settings, overwrite=args.overwrite, progress=_bar, say=_say_beside_bar
     )
-    print(f"{args.out}: {counts['done']} encoded, {counts['skipped']} there already, {counts['failed']} failed")
     if args.view:
         _view(args, items)
+    made = f"{args.out}: {counts['done']} encoded, {counts['skipped']} there already, {counts['failed']} failed"
+    say_made(made, _next(args, items[0].name))
     return 1 if counts["failed"] else 0
+
+
+def _next(args: argparse.Namespace, name: str) -> str:
+    if args.format == "ply":
+        return f"{args.out / name} opens in any viewer of point clouds"
+    return f'numpy.load("{args.out / name}")["feat"] has the features'
 
 
 def _view(args: argparse.Namespace, items: Sequence[Any]) -> None:
@@ -73,7 +79,12 @@ def _view(args: argparse.Namespace, items: Sequence[Any]) -> None:
     record = read_record(args.out)
     for item in items:
         if record.get(item.name, {}).get("ok"):
-            page = {"size": args.size, "max_points": args.max_points, "open_it": not args.no_open}
+            page = {
+                "size": args.size,
+                "max_points": args.max_points,
+                "open_it": not args.no_open,
+                "keep": args.no_level,
+            }
             print("; ".join(map(str, show_encoded(item.source, args.out / item.name, **page))))
 
 

@@ -38,7 +38,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from lam3c_plugin.commands.shared.inputs import open_encoder, say_notes
+    from lam3c_plugin.commands.shared.files import say_made
+    from lam3c_plugin.commands.shared.inputs import open_encoder
     from lam3c_plugin.encode.files import read_input
     from lam3c_plugin.encode.heads import find_head
     from lam3c_plugin.errors import ConfigError
@@ -50,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--level {args.level}: the exported network gives all levels; leave it out and cut columns")
     args.device = "cpu" if args.device == "auto" else args.device  # the file does not depend on it
     cloud = read_input(args.tables) if args.tables else None
-    say_notes([(args.tables.name, cloud.notes)] if cloud else [])
     encoder = open_encoder(args)
     head = linear_of(find_head(args.head, encoder, args.checkpoint)) if args.head else None
     if args.torch_export or args.onnx:
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; off by {off:.1e} of the largest value at most")
     if cloud is not None:
         _write_tables(args, encoder, cloud, head)
+    made = [path for path in (args.torch_export, args.onnx, args.tables_out if args.tables else None) if path]
+    say_made(made, "docs/tour.md runs it without this package; --tables IN writes the inputs of a cloud")
     return 0
 
 
@@ -69,13 +71,17 @@ def _write_tables(args: argparse.Namespace, encoder: Any, cloud: Any, head: Any)
     import torch
 
     from lam3c_plugin.commands.shared.files import save_npz
+    from lam3c_plugin.commands.shared.inputs import say_notes
     from lam3c_plugin.encode.clouds import prepare
     from lam3c_plugin.encode.files import full_coord
+    from lam3c_plugin.encode.upright import upright
     from lam3c_plugin.export.files import encoder_output, flat_inputs
     from lam3c_plugin.export.network import lookup_tables
 
     options = {"grid_size": args.grid_size, "normals": args.normals, "color_range": 255}
-    cells = prepare(full_coord(cloud), cloud.color, cloud.normal, **options)
+    level = upright(cloud, args.no_level).level
+    say_notes([(args.tables.name, cloud.notes)])
+    cells = prepare(full_coord(level), level.color, level.normal, **options)
     with torch.inference_mode():
         inputs = flat_inputs(cells.feat, lookup_tables(encoder.backbone, cells.cells))
         wanted = encoder_output(encoder.backbone, cells.feat, cells.cells, head)

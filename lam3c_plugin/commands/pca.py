@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from lam3c_plugin.commands.shared.files import say_made
     from lam3c_plugin.commands.shared.inputs import for_each, input_paths, open_encoder
     from lam3c_plugin.errors import ConfigError
 
@@ -39,52 +40,60 @@ def run(args: argparse.Namespace) -> int:
     paths = input_paths(args.inputs, args.out)
     encoder = open_encoder(args)
     if not args.joint:
-        return for_each(paths, lambda cloud, name: _colour(args, [_read(args, encoder, cloud, name, small=False)]))
-    read: list[_Read] = []
-    code = for_each(paths, lambda cloud, name: read.append(_read(args, encoder, cloud, name, small=len(paths) > 1)))
-    if read:
-        _colour(args, read)
+        code = for_each(args, paths, lambda item, name: _colour(args, [_read(args, encoder, item, name, small=False)]))
+    else:
+        read: list[_Read] = []
+        small = len(paths) > 1
+        code = for_each(args, paths, lambda item, name: read.append(_read(args, encoder, item, name, small)))
+        if read:
+            _colour(args, read)
+    turn = "click a point of the page" if args.view else "--view turns them in a browser"
+    say_made(f"pictures and coloured points in {args.out}", f"{turn}; `lam3c similarity IN --pick X,Y,Z` compares one")
     return code
 
 
-_Read = tuple[str, Any, Any]  # name, cloud, features
+_Read = tuple[str, Any, Any]  # name, input, features
 
 
-def _read(args: argparse.Namespace, encoder: Any, cloud: Any, name: str, small: bool) -> _Read:
+def _read(args: argparse.Namespace, encoder: Any, item: Any, name: str, small: bool) -> _Read:
     from dataclasses import replace
 
     import numpy as np
 
     from lam3c_plugin.commands.shared.inputs import cell_features
 
-    found = cell_features(encoder, cloud, args)
+    found = cell_features(encoder, item, args)
     if small:
         found = replace(found, feat=found.feat.astype(np.float16))  # three decimals, and many rooms fit into memory
-    return name, cloud, found
+    return name, item, found
 
 
 def _colour(args: argparse.Namespace, read: list[_Read]) -> None:
     """Colours clouds by the components that they have in common."""
     from lam3c_plugin.analysis.components import component_colors
 
-    names, clouds, features = zip(*read, strict=True)
+    names, items, features = zip(*read, strict=True)
     colors, components = component_colors([found.feat for found in features], args.first)
     share = " ".join(f"{value:.0%}" for value in components.share[args.first :])
-    for name, cloud, found, color in zip(names, clouds, features, colors, strict=True):
-        _write(args, name, cloud, color[found.inverse], f"variance of the components shown: {share or 'none'}")
+    for name, item, found, color in zip(names, items, features, colors, strict=True):
+        _write(args, name, item, color[found.inverse], f"variance of the components shown: {share or 'none'}")
 
 
-def _write(args: argparse.Namespace, name: str, cloud: Any, color: Any, note: str) -> None:
+def _write(args: argparse.Namespace, name: str, item: Any, color: Any, note: str) -> None:
     from data_tools.drawing.pictures import to_uint8
     from data_tools.drawing.points import turntable
     from lam3c_plugin.commands.shared.files import save_picture, save_ply, show_page
     from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
 
-    color = to_uint8(color)
-    picture = turntable(cloud.coord, [display_colors(cloud), color], args.size)
-    done = [save_ply(args.out / f"{name}_pca.ply", cloud, color), save_picture(args.out / f"{name}_pca.png", picture)]
-    print(f"{name}: {len(cloud):,} points, {note}; {', '.join(map(str, done))}")
+    color, level = to_uint8(color), item.level
+    rows = {"colours": display_colors(level), "principal components of the features": color}
+    picture = turntable(level.coord, rows, f"{name}: features", args.size)
+    done = [
+        save_ply(args.out / f"{name}_pca.ply", item.cloud, color),
+        save_picture(args.out / f"{name}_pca.png", picture),
+    ]
+    print(f"{name}: {len(level):,} points, {note}; {', '.join(map(str, done))}")
     if args.view:
-        layers = [layer(cloud, "components", color), *color_layer(cloud)]
-        html = layers_page(cloud, layers, f"{name}: components", f"{note[0].upper()}{note[1:]}.", args.max_points)
+        layers = [layer(level, "components", color), *color_layer(level)]
+        html = layers_page(item, layers, f"{name}: components", f"{note[0].upper()}{note[1:]}.", args.max_points)
         print(show_page(args.out / f"{name}_pca.html", html, not args.no_open))

@@ -56,22 +56,25 @@ def run(args: argparse.Namespace) -> int:
 
     from lam3c_plugin.analysis.probing import run_probes
     from lam3c_plugin.commands.shared.classes import names_of_labels
+    from lam3c_plugin.commands.shared.files import say_made
     from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder
     from lam3c_plugin.encode.heads import write_head
-    from lam3c_plugin.encode.labelled import encode_samples, find_splits
+    from lam3c_plugin.encode.labelled import check_labels, encode_samples, find_splits
+    from lam3c_plugin.encode.upright import upright
     from lam3c_plugin.errors import ConfigError
 
     if min(args.seeds, args.neighbours) < 1 or min(args.train_points, args.val_points) < 0:
         raise ConfigError("--seeds and --neighbours are at least 1, --train-points and --val-points at least 0")
     train_scenes, val_scenes = find_splits(args.data, args.split, args.seed)
+    check_labels(train_scenes, val_scenes, args.labels, args.ignore)  # before minutes of encoding
     encoder = open_encoder(args)
     key = {
         "weights": encoder.fingerprint(),
-        **{name: getattr(args, name) for name in ("level", "grid_size", "normals", "chunk")},
+        **{name: getattr(args, name) for name in ("level", "grid_size", "no_level", "normals", "chunk")},
     }
 
     def encode(cloud: Any) -> tuple[np.ndarray, np.ndarray]:
-        found = cell_features(encoder, cloud, args)
+        found = cell_features(encoder, upright(cloud, args.no_level), args)
         return found.feat, found.inverse
 
     sides = []
@@ -82,15 +85,20 @@ def run(args: argparse.Namespace) -> int:
     names = names_of_labels(args.names, args.labels, train_scenes[0], highest)
     seeds = range(args.seed, args.seed + args.seeds)
     result = run_probes(train, val, len(names), args.shares, args.few, seeds, k=args.neighbours)
-    _report(args, encoder, result, names, (len(train), len(val)))
     if args.save_head:
-        write_head(args.save_head, result.head.weight, result.head.bias, names)
-        print(f"head: {args.save_head}")
-    _picture(args, encoder, val_scenes[0], result, names)
+        write_head(args.save_head, result.head.weight, result.head.bias, names, encoder.grid_size)
+    made = [*_report(args, encoder, result, names, (len(train), len(val)))]
+    made += _picture(args, encoder, val_scenes[0], result, names)
+    option = args.save_head or "head.pth"
+    weights = "".join(f" --{name} {value}" for name in ("checkpoint", "random") if (value := getattr(args, name)))
+    use = f"`lam3c segment CLOUD --head {option}{weights}` labels other clouds with this probe"
+    say_made([*made, *filter(None, [args.save_head])], use if args.save_head else f"--save-head {option}, then {use}")
     return 0
 
 
-def _report(args: argparse.Namespace, encoder: Any, result: Any, names: list[str], scenes: tuple[int, int]) -> None:
+def _report(
+    args: argparse.Namespace, encoder: Any, result: Any, names: list[str], scenes: tuple[int, int]
+) -> list[Path]:
     """Print the tables and write them, and everything as JSON."""
     import json
 
@@ -109,14 +117,13 @@ def _report(args: argparse.Namespace, encoder: Any, result: Any, names: list[str
         "iou": {name: [round(float(v), 6) for v in scores.iou] for name, scores in result.scores.items()},
         "points": {name: [int(v) for v in scores.points] for name, scores in result.scores.items()},
     }
-    done = [
+    return [
         save_text(args.out / "probe.json", json.dumps(content, indent=1) + "\n"),
         save_text(args.out / "probe.txt", tables),
     ]
-    print(", ".join(map(str, done)))
 
 
-def _picture(args: argparse.Namespace, encoder: Any, scene: Path, result: Any, names: list[str]) -> None:
+def _picture(args: argparse.Namespace, encoder: Any, scene: Path, result: Any, names: list[str]) -> list[Path]:
     """The first validation scene: its labels, and what each probe makes of it."""
     import numpy as np
 
@@ -129,23 +136,25 @@ def _picture(args: argparse.Namespace, encoder: Any, scene: Path, result: Any, n
     from lam3c_plugin.commands.shared.inputs import cell_features
     from lam3c_plugin.commands.shared.pages import color_layer, layer, layers_page
     from lam3c_plugin.encode.labelled import read_labelled
+    from lam3c_plugin.encode.upright import upright
 
     cloud = read_labelled(scene, args.labels)
     truth = ignore_labels(cloud.segment, args.ignore)
-    found = cell_features(encoder, cloud, args)
+    item = upright(cloud, args.no_level)
+    found, level = cell_features(encoder, item, args), item.level
     linear = classify(found.feat, result.head)[0][found.inverse]
     knn = result.bank.predict(found.feat)[found.inverse]
-    painted = {name: label_colors(value, len(names)) for name, value in (("labels", truth), ("linear", linear))}
-    painted["kNN"] = label_colors(knn, len(names))
+    values = {"labels": truth, "linear": linear, "kNN": knn}
+    painted = {name: label_colors(value, names) for name, value in values.items()}
     present = np.unique(np.concatenate([truth[truth >= 0], linear, knn]))
-    legend = [(names[i], palette(len(names))[i]) for i in present]
-    picture = with_legend(turntable(cloud.coord, list(painted.values()), args.size), legend)
+    legend = [(names[i], palette(names)[i]) for i in present]
+    picture = turntable(level.coord, painted, f"{scene.name}: labels and what the probes make of them", args.size)
     done = [
-        save_picture(args.out / "probe.png", picture),
+        save_picture(args.out / "probe.png", with_legend(picture, legend)),
         save_ply(args.out / "probe.ply", cloud, painted["linear"], linear),
     ]
-    print(f"{scene.name} (labels, linear, kNN from above): {', '.join(map(str, done))}")
     if args.view:
-        layers = [layer(cloud, name, color, legend) for name, color in painted.items()] + color_layer(cloud)
-        html = layers_page(cloud, layers, f"{scene.name}: probes", "Validation scene.", args.max_points)
+        layers = [layer(level, name, color, legend) for name, color in painted.items()] + color_layer(level)
+        html = layers_page(item, layers, f"{scene.name}: probes", "Validation scene.", args.max_points)
         print(show_page(args.out / "probe.html", html, not args.no_open))
+    return done

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from lam3c_plugin.analysis.heads import classify
     from lam3c_plugin.commands.shared.classes import class_names
+    from lam3c_plugin.commands.shared.files import say_made
     from lam3c_plugin.commands.shared.inputs import cell_features, for_each, input_paths, open_encoder
     from lam3c_plugin.encode.heads import find_head
     from lam3c_plugin.errors import ConfigError
@@ -47,15 +48,18 @@ def run(args: argparse.Namespace) -> int:
     head = find_head(args.head, encoder, args.checkpoint)
     names = head.names if head.names and not args.names else class_names(args.names, len(head.weight))
 
-    def work(cloud: Any, name: str) -> None:
-        features = cell_features(encoder, cloud, args)
+    def work(item: Any, name: str) -> None:
+        features = cell_features(encoder, item, args)
         label, share = classify(features.feat, head)
-        _write(args, name, cloud, label[features.inverse], share[features.inverse], names)
+        _write(args, name, item, label[features.inverse], share[features.inverse], names)
 
-    return for_each(paths, work)
+    code = for_each(args, paths, work)
+    turn = "open the page" if args.view else "--view turns them in a browser"
+    say_made(f"labels (.npz), coloured points (.ply) and pictures in {args.out}", f"look at the pictures; {turn}")
+    return code
 
 
-def _write(args: argparse.Namespace, name: str, cloud: Any, segment: Any, share: Any, names: list[str]) -> None:
+def _write(args: argparse.Namespace, name: str, item: Any, segment: Any, share: Any, names: list[str]) -> None:
     import numpy as np
 
     from data_tools.drawing.pictures import to_uint8, with_legend
@@ -64,25 +68,28 @@ def _write(args: argparse.Namespace, name: str, cloud: Any, segment: Any, share:
     from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply, show_page
     from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
 
-    color, colors = label_colors(segment, len(names)), palette(len(names))
+    level = item.level
+    color, colors = label_colors(segment, names), palette(names)
     counts = np.bincount(segment, minlength=len(names))
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     legend = [(names[i], colors[i]) for i in present]
-    picture = with_legend(turntable(cloud.coord, [display_colors(cloud), color], args.size), legend)
+    picture = turntable(
+        level.coord, {"colours": display_colors(level), "classes": color}, f"{name}: classes", args.size
+    )
     done = [
-        save_ply(args.out / f"{name}_segment.ply", cloud, color, segment),
+        save_ply(args.out / f"{name}_segment.ply", item.cloud, color, segment),
         save_npz(args.out / f"{name}_segment.npz", segment=segment, probability=share, names=np.array(names)),
-        save_picture(args.out / f"{name}_segment.png", picture),
+        save_picture(args.out / f"{name}_segment.png", with_legend(picture, legend)),
     ]
-    print(f"{name}: {len(cloud):,} points; {', '.join(map(str, done))}")
+    print(f"{name}: {len(level):,} points; {', '.join(map(str, done))}")
     width = max(len(names[i]) for i in present)
     print(f"{'class':<{width}}      points   share  mean probability")
     for i in present:
         print(
-            f"{names[i]:<{width}}  {counts[i]:>10,}  {counts[i] / len(cloud):>6.1%}  {share[segment == i].mean():.3f}"
+            f"{names[i]:<{width}}  {counts[i]:>10,}  {counts[i] / len(level):>6.1%}  {share[segment == i].mean():.3f}"
         )
     if args.view:
         gray = to_uint8(np.repeat(share[:, None], 3, axis=1))
-        layers = [layer(cloud, "classes", color, legend), layer(cloud, "probability", gray), *color_layer(cloud)]
-        html = layers_page(cloud, layers, f"{name}: classes", f"{len(present)} classes.", args.max_points)
+        layers = [layer(level, "classes", color, legend), layer(level, "probability", gray), *color_layer(level)]
+        html = layers_page(item, layers, f"{name}: classes", f"{len(present)} classes.", args.max_points)
         print(show_page(args.out / f"{name}_segment.html", html, not args.no_open))

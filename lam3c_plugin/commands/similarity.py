@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         type=_pick,
         metavar="X,Y,Z",
-        help="metres in the input's coordinates (--pick=-1,2,0.5 where x is negative); the nearest point counts; "
+        help="metres in the input's coordinates (the nearest point counts; "
         "may be given several times; default: the point in the middle of the box",
     )
     add_encoder_options(parser, level="2")
     add_output_options(parser, "out/similarity")
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # -1,2,0.5 is a place and no option
     parser.set_defaults(run=run)
 
 
@@ -47,13 +49,14 @@ def run(args: argparse.Namespace) -> int:
 
     from data_tools.drawing.points import turntable
     from lam3c_plugin.analysis import similarity as core
-    from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply
+    from lam3c_plugin.commands.shared.files import save_npz, save_picture, save_ply, say_made
     from lam3c_plugin.commands.shared.inputs import cell_features, open_encoder, output_names, say_notes
     from lam3c_plugin.commands.shared.pages import display_colors
     from lam3c_plugin.encode.files import full_coord, naming, read_input
+    from lam3c_plugin.encode.upright import upright
 
     cloud = read_input(args.input)
-    name = output_names([args.input])[0]
+    item, name = upright(cloud, args.no_level), output_names([args.input])[0]
     say_notes([(name, cloud.notes)])
     if args.pick:
         picked = core.nearest_rows(cloud.coord, np.array(args.pick) - cloud.origin)
@@ -62,36 +65,36 @@ def run(args: argparse.Namespace) -> int:
         picked = core.nearest_rows(cloud.coord, middle[None], limit=np.inf)
     encoder = open_encoder(args)
     with naming(args.input):
-        features = cell_features(encoder, cloud, args)
+        features = cell_features(encoder, item, args)
     unit = core.unit_rows(features.feat)
     similarity = core.cosine_to(unit, features.inverse[picked])[:, features.inverse]
     best = similarity.max(axis=0)
     color = core.mark_points(core.heat_colors(best), cloud.coord, cloud.coord[picked])
+    rows = {"colours": display_colors(cloud), "similarity to the points in green: dark blue little, yellow much": color}
+    picture = turntable(item.level.coord, rows, f"{name}: similarity", args.size)
     done = [
         save_npz(args.out / f"{name}_similarity.npz", coord=full_coord(cloud), similarity=similarity, picked=picked),
         save_ply(args.out / f"{name}_similarity.ply", cloud, color),
-        save_picture(
-            args.out / f"{name}_similarity.png", turntable(cloud.coord, [display_colors(cloud), color], args.size)
-        ),
+        save_picture(args.out / f"{name}_similarity.png", picture),
     ]
     for number, row in enumerate(picked):
         place = ", ".join(f"{value:.3f}" for value in cloud.coord[row] + cloud.origin)
         low, high = np.percentile(similarity[number], [5, 95])
         print(f"pick {number + 1}: point {row} at ({place}); 90 % of the points lie between {low:.3f} and {high:.3f}")
-    print(f"{name}: {len(cloud):,} points; {', '.join(map(str, done))}")
     if args.view:
-        _view(args, name, cloud, (unit, features.inverse), similarity, picked, color)
+        _view(args, name, item, (unit, features.inverse), similarity, picked, color)
+    say_made(done, "click other points of the page" if args.view else "--view: a page in which a click picks the point")
     return 0
 
 
 def _view(
-    args: argparse.Namespace, name: str, cloud: Any, cells: tuple[Any, Any], similarity: Any, picked: Any, color: Any
+    args: argparse.Namespace, name: str, item: Any, cells: tuple[Any, Any], similarity: Any, picked: Any, color: Any
 ) -> None:
     from lam3c_plugin.analysis import similarity as core
     from lam3c_plugin.commands.shared.files import show_page
     from lam3c_plugin.commands.shared.pages import similarity_page
 
-    unit, inverse = cells
+    (unit, inverse), cloud = cells, item.level
     packed = core.pack(unit)
     mean, largest = core.packing_error(unit, packed)
     layers = [("similarity", color, similarity.max(axis=0))]
@@ -105,5 +108,5 @@ def _view(
         f"Click a point to compare all others with it. Clicks use {packed.code.shape[1]} of {unit.shape[1]} dimensions "
         f"in 8 bits: off by {mean:.3f} on average here, at most {largest:.3f}; the colours shown at first are exact."
     )
-    html = similarity_page(cloud, layers, packed, inverse, f"{name}: similarity", note, args.max_points)
+    html = similarity_page(item, layers, packed, inverse, f"{name}: similarity", note, args.max_points)
     print(show_page(args.out / f"{name}_similarity.html", html, not args.no_open))

@@ -29,11 +29,7 @@ def run_list(args: argparse.Namespace) -> int:
     """Print the entries of all indexes."""
     from lam3c_plugin.zoo import entries, store
 
-    rows = []
-    for entry in entries():
-        lock = store.read_lock(entry.name)
-        here = bool(lock and Path(lock.path).exists())
-        rows.append((entry, lock if here else None))
+    rows = [(entry, store.on_machine(entry)) for entry in entries()]
     if args.json:
         listed = [{**entry.to_json(), "here": lock.path if lock else None} for entry, lock in rows]
         print(json.dumps(listed, indent=1))
@@ -64,6 +60,8 @@ def run_download(args: argparse.Namespace) -> int:
                 raise
             print(f"error: {error}", file=sys.stderr)
             failed += 1
+    if not failed:  # stdout has paths alone, for scripts
+        print(f"next: `lam3c pca CLOUD --checkpoint {args.names[0]} --view` shows features", file=sys.stderr)
     return int(bool(failed))
 
 
@@ -86,7 +84,7 @@ def run_verify(args: argparse.Namespace) -> int:
     """Compare files with their hashes and read them; the exit code is 1 if one is wrong."""
     from lam3c_plugin.zoo import entries, store
 
-    names = args.names or [entry.name for entry in entries() if store.read_lock(entry.name)]
+    names = args.names or [entry.name for entry in entries() if store.on_machine(entry)]
     if not names:
         print("nothing is downloaded; `lam3c zoo verify FILE` checks a file")
     failed = 0
@@ -117,8 +115,8 @@ def _verify(name: str) -> str:
     from lam3c_plugin.zoo import publish, store
 
     path, entry = _place(name)
-    lock = store.read_lock(entry.name) if entry else None
-    if entry and (lock is None or not Path(lock.path).exists()):
+    lock = store.on_machine(entry) if entry else None
+    if entry and lock is None:
         raise CheckpointError(f"it is not on this machine; run `lam3c zoo download {entry.name}`")
     path = Path(lock.path) if lock else path
     said = []
@@ -145,8 +143,8 @@ def run_info(args: argparse.Namespace) -> int:
     if entry is None and not path.exists():
         find(args.name, entries())  # says so, and what is like it
     if entry:
-        lock = store.read_lock(entry.name)
-        if lock is None or not Path(lock.path).exists():
+        lock = store.on_machine(entry)
+        if lock is None:
             content = {**entry.to_json(), "here": None}
             _print_facts(content, args.json)
             if not args.json:
@@ -184,6 +182,7 @@ def _facts(weights: Weights, entry: Entry | None) -> dict[str, Any]:
         "parameters": weights.parameters or None,
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in tensors.values()}),
         "keys": weights.keys_report() if weights.backbone else None,
+        "inputs": weights.inputs,
         "head": weights.head_config,
         "sha256": store.sha256_of(source) if source.is_file() else None,
         "tensors": convert.tensors_digest(weights),
@@ -216,6 +215,7 @@ def run_convert(args: argparse.Namespace) -> int:
     _say(weights)
     for path in publish.write(weights, target, layout, _card(args, target)):
         print(path)
+    print(f"next: `lam3c zoo info {target}` tells what is in it", file=sys.stderr)
     return 0
 
 

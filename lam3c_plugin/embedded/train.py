@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from lam3c_plugin.embedded.command_line import engine_parser, launch_as_asked, use_embedded_engine
+from lam3c_plugin.embedded.config_types import check_model
 from lam3c_plugin.embedded.engine.defaults import (
     check_shares,
     checkpoint_path,
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_first = args.machine_rank == 0 and os.environ.get("RANK", "0") == "0"  # the others find its folder
     try:
         check_shares(cfg, max(1, args.num_gpus * args.num_machines))
+        check_model(cfg)
         if is_first and not cfg.resume:
             claim_run_folder(cfg, args.overwrite)
         make_run_folder(cfg)

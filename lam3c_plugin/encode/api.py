@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lam3c_plugin.checkpoints.run_config import DEFAULT_GRID, FEATURES
 from lam3c_plugin.embedded.geometry import PointCloudError
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.encode.clouds import CellCloud, as_columns, prepare, split_rows
 from lam3c_plugin.encode.memory import GIB, choose_limit, machine_bytes, out_of_memory
-from lam3c_plugin.encode.models import build_encoder, find_weights, random_backbone
+from lam3c_plugin.encode.models import (
+    build_encoder,
+    feature_columns,
+    find_weights,
+    pick_device,
+    random_backbone,
+    stage_widths,
+)
 from lam3c_plugin.encode.stages import Stage, run_stages
 from lam3c_plugin.errors import ConfigError
+from lam3c_plugin.zoo.shipped import TINY
 
 FULL = "full"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -27,7 +37,10 @@ _BLOCK = 1 << 16  # points that are gathered at a time
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What an `Encoder` is: where its weights are from, its architecture, channels of every level."""
+    """What an `Encoder` is: where its weights are from, its architecture, channels of every level.
+
+    ``grid_size`` is the cell in metres that they were trained on, None where nobody says.
+    """
 
     source: str
     kind: str
@@ -35,6 +48,7 @@ class EncoderInfo:
     parameters: int
     channels: tuple[int, ...]
     device: str
+    grid_size: float | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -68,7 +82,12 @@ class Encoder:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         source: for `info`.
         kind: likewise.
+        config: likewise.
         notes: likewise.
+        inputs: what the weights were trained on: ``grid_size`` in metres, ``features`` (of coord, color, normal).
+
+    Attributes:
+        grid_size: the cell in metres that `encode` takes: the weights' own, 0.02 where nobody says.
     """
 
     def __init__(
@@ -80,10 +99,14 @@ class Encoder:
         kind: str = "",
         config: dict[str, Any] | None = None,
         notes: Sequence[str] = (),
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.backbone = backbone.to(self.device).eval().requires_grad_(False)
         self._widths = stage_widths(backbone)
+        inputs = inputs or {}
+        self.grid_size = float(inputs.get("grid_size") or DEFAULT_GRID)
+        self._columns = feature_columns(backbone, inputs.get("features") or FEATURES)
         self.info = EncoderInfo(
             source=source,
             kind=kind,
@@ -91,6 +114,7 @@ class Encoder:
             parameters=sum(p.numel() for p in backbone.parameters()),
             channels=tuple(self.channels(level) for level in range(len(self._widths))),
             device=str(self.device),
+            grid_size=inputs.get("grid_size"),
             notes=list(notes),
         )
 
@@ -101,6 +125,15 @@ class Encoder:
             random_backbone(size, seed), device, source=f"random {size}, seed {seed}", kind="random",
             notes=["random weights: these features mean little"],
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        """Where its weights are from, their size, the channels of its features, the cells it takes."""
+        own = {None: "the weights do not say", self.grid_size: "as they were trained"}
+        where = own.get(self.info.grid_size, f"they were trained on {self.info.grid_size} m")
+        return (
+            f"Encoder({self.info.source}: {self.info.parameters / 1e6:.1f} M parameters, {self.channels()} channels, "
+            f"cells of {self.grid_size:g} m ({where}), on {self.device})"
+        )
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the weights: equal for equal weights, whatever the file they came in."""
@@ -121,7 +154,7 @@ class Encoder:
         normal: Any = None,
         *,
         level: int | str = FULL,
-        grid_size: float = 0.02,
+        grid_size: float | None = None,
         chunk: str | int | None = "auto",
         normals: str = "estimate",
         color_range: str | float = "auto",
@@ -138,7 +171,7 @@ class Encoder:
             normal: (N, 3), or None: see ``normals``.
             level: stages that are joined, coarsest first: 0 is the coarsest alone, each level adds the next finer
                 one in front; "full" is all of them (Base: 1,232 channels). Each point gets its cell's features.
-            grid_size: cell in metres; the weights expect the one they were trained on, 0.02 m for Base and Large.
+            grid_size: cell in metres; None: the one that the weights were trained on. Another is a warning.
             chunk: "auto" (one pass where the machine's memory allows), a number of cells a pass may take, or None
                 (one pass). What chunks cost in agreement: docs/encode.md.
             normals: where none are given, "estimate" them or take "zero".
@@ -155,7 +188,7 @@ class Encoder:
             PointCloudError: (a ``DataError`` and ``ValueError``) a cloud that cannot be used; value and cure named.
         """
         options = {"level": level, "chunk": chunk, "dtype": dtype, "return_tensor": return_tensor}
-        options.update(grid_size=grid_size, normals=normals, color_range=color_range)
+        options.update(grid_size=self._grid(grid_size), normals=normals, color_range=color_range)
         if isinstance(coord, list | tuple) and any(getattr(item, "ndim", 0) == 2 for item in coord):
             if batch is not None or offset is not None:
                 raise PointCloudError("give a list of clouds or batch/offset, not both")
@@ -171,7 +204,7 @@ class Encoder:
         normal: Any = None,
         *,
         level: int | str = FULL,
-        grid_size: float = 0.02,
+        grid_size: float | None = None,
         chunk: str | int | None = "auto",
         normals: str = "estimate",
         color_range: str | float = "auto",
@@ -181,8 +214,9 @@ class Encoder:
         is_tensor, target = isinstance(coord, Tensor), getattr(coord, "device", torch.device("cpu"))
         target = target if is_tensor else torch.device("cpu")
         cloud = prepare(
-            coord, color, normal, grid_size=grid_size, normals=normals, color_range=color_range, device=self.device
-        )
+            coord, color, normal, grid_size=self._grid(grid_size), normals=normals, color_range=color_range,
+            device=self.device,
+        )  # fmt: skip
         out = self._allocate(len(cloud.cells), level, dtype, target)
         stages = self._run(cloud, chunk, out)
         self._gather(stages, torch.arange(len(cloud.cells), device=self.device), level, out, None)
@@ -228,6 +262,13 @@ class Encoder:
         as_tensor = is_tensor if return_tensor is None else return_tensor
         return out if as_tensor else out.cpu().numpy()
 
+    def _grid(self, asked: float | None) -> float:
+        """The cell to take: what was asked for, or the weights' own."""
+        own = self.info.grid_size
+        if own is not None and asked not in (None, own, self.grid_size):
+            warnings.warn(f"grid_size={asked}: {other_grid(own)}", stacklevel=3)
+        return self.grid_size if asked is None else asked
+
     def _level(self, level: int | str) -> int:
         return level_number(level, len(self._widths))
 
@@ -251,7 +292,7 @@ class Encoder:
         limit = choose_limit(len(cloud.cells), self._widths, self.device, held, chunk)
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-                return run_stages(self.backbone, cloud.feat, cloud.cells, limit)
+                return run_stages(self.backbone, cloud.feat[:, self._columns], cloud.cells, limit)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -277,40 +318,36 @@ class Encoder:
             column += width
 
 
-def load(name_or_path: str | os.PathLike[str], *, device: str | torch.device = "auto", student: bool = True) -> Encoder:
-    """The encoder of a zoo name ("lam3c-ptv3-base"), a checkpoint file of any kind, or a folder.
+def load(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    random: str | None = None,
+    device: str | torch.device = "auto",
+    student: bool = True,
+) -> Encoder:
+    """The encoder of a zoo name ("lam3c-tiny"), a checkpoint file of any kind, or a folder.
 
     Args:
-        name_or_path: zoo name, file or folder.
+        name_or_path: zoo name, file or folder; None: "lam3c-tiny", the small weights that come with the package.
+        random: "tiny", "base" or "large": random weights instead, as `Encoder.random` makes them.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         student: of a training checkpoint the student's backbone, as the zoo has it; False: the teacher's.
 
     Raises:
         CheckpointError: not found, damaged, of another architecture, or not safe to open.
     """
-    weights = find_weights(name_or_path, student)
+    if random is not None:
+        if name_or_path is not None:
+            raise ConfigError(f"load({os.fspath(name_or_path)!r}, random={random!r}): give one of them")
+        return Encoder.random(random, device=device)
+    wanted = TINY if name_or_path is None else os.fspath(name_or_path)
+    weights = find_weights(wanted, student)
+    source = str(weights.source) if os.path.exists(os.path.expanduser(wanted)) else wanted  # a name says it better
     backbone = build_encoder(weights.backbone_config, weights.backbone)
     return Encoder(
-        backbone, device, source=str(weights.source), kind=weights.kind, config=weights.backbone_config,
-        notes=weights.notes,
+        backbone, device, source=source, kind=weights.kind, config=weights.backbone_config,
+        notes=weights.notes, inputs=weights.inputs,
     )  # fmt: skip
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device meant.
-
-    Raises:
-        ConfigError: PyTorch does not know it, or has no such GPU.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device={device!r} is unknown: give auto, cpu, cuda or cuda:NUMBER") from error
-    if chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(f"device={device!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; give auto or cpu")
-    return chosen
 
 
 def level_number(level: int | str, stages: int) -> int:
@@ -326,12 +363,9 @@ def level_number(level: int | str, stages: int) -> int:
     return int(level)
 
 
-def stage_widths(backbone: PointTransformerV3) -> list[int]:
-    """Channels of each stage of an encoder, finest first."""
-    widths = [backbone.embedding.stem.linear.out_features]
-    for s in range(1, backbone.num_stages):
-        widths.append(getattr(backbone.enc, f"enc{s}").down.proj.out_features)
-    return widths
+def other_grid(own: float) -> str:
+    """What is said where another grid than the weights' is asked for."""
+    return f"these weights were trained on cells of {own:g} m, and their features are worse on others"
 
 
 def _like_list(values: Any, name: str, count: int) -> list[Any]:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lam3c_plugin.checkpoints.run_config import DEFAULT_GRID, FEATURES
 from lam3c_plugin.embedded.geometry import PointCloudError
 from lam3c_plugin.embedded.structure import Point
-from lam3c_plugin.encode.api import FULL, level_number, stage_widths
+from lam3c_plugin.encode.api import FULL, level_number
 from lam3c_plugin.encode.clouds import as_columns, prepare, split_rows
-from lam3c_plugin.encode.models import build_encoder, find_weights, random_backbone
+from lam3c_plugin.encode.models import build_encoder, feature_columns, find_weights, random_backbone, stage_widths
 
 
 class LAM3CBackbone(nn.Module):
@@ -25,7 +26,7 @@ class LAM3CBackbone(nn.Module):
     Args:
         weights: a zoo name, file or folder; or "random:base" ("tiny", "large") to start from nothing.
         level: stages joined, see `Encoder.encode`; "full": all.
-        grid_size: cell in metres.
+        grid_size: cell in metres; None: the one that the weights were trained on, 0.02 where nobody says.
         freeze: no gradients for the backbone, and always eval mode.
         drop_path: rate of the last block in training (the others' rise to it linearly).
 
@@ -41,21 +42,24 @@ class LAM3CBackbone(nn.Module):
         weights: str | os.PathLike[str] = "lam3c-ptv3-base",
         *,
         level: int | str = FULL,
-        grid_size: float = 0.02,
+        grid_size: float | None = None,
         freeze: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         name = os.fspath(weights)
+        inputs: Mapping[str, Any] = {}
         if name.startswith("random:"):
             self.backbone = random_backbone(name.removeprefix("random:"), drop_path=drop_path)
         else:
             found = find_weights(weights)
+            inputs = found.inputs
             self.backbone = build_encoder(found.backbone_config or {}, found.backbone, drop_path)
         widths = stage_widths(self.backbone)
         self.level = level_number(level, len(widths))
         self.out_channels = sum(widths[len(widths) - 1 - self.level :])
-        self.grid_size, self.freeze = grid_size, freeze
+        self.grid_size, self.freeze = grid_size or inputs.get("grid_size", DEFAULT_GRID), freeze
+        self._columns = feature_columns(self.backbone, inputs.get("features") or FEATURES)
         if freeze:
             self.backbone.requires_grad_(False).eval()
 
@@ -105,7 +109,7 @@ class LAM3CBackbone(nn.Module):
         offset = sizes.cumsum(0)
         point = self.backbone(
             Point(
-                feat=torch.cat([part.feat for part in parts]),
+                feat=torch.cat([part.feat[:, self._columns] for part in parts]),
                 grid_coord=torch.cat([part.cells for part in parts]),
                 coord=torch.cat([part.feat[:, :3] for part in parts]),
                 offset=offset,

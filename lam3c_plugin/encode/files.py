@@ -27,6 +27,7 @@ from data_tools.drawing.pictures import to_uint8
 from data_tools.stages.files import remove_leftovers, replacing
 from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.encode.api import Encoder
+from lam3c_plugin.encode.upright import upright
 from lam3c_plugin.errors import DataError, Lam3cError
 
 RECORD = "encode.jsonl"
@@ -46,6 +47,7 @@ class FileSettings:
         normals: see `Encoder.encode`.
         dtype: see `Encoder.encode`.
         ignore_normals: estimate (or zero) them although the file has some.
+        no_level: take z as up, also where a cloud lies on its side.
         format: "npz" or "ply" (the points, coloured by the features' principal components).
         per: "point": a row of features for each point; "cell": for each cell, with each point's cell beside it.
     """
@@ -58,6 +60,7 @@ class FileSettings:
     normals: str = "estimate"
     dtype: str = "float16"
     ignore_normals: bool = False
+    no_level: bool = False
     format: str = "npz"
     per: str = "point"
 
@@ -228,10 +231,11 @@ def encode_one(encoder: Encoder, item: Item, path: Path, settings: FileSettings)
         DataError: the cloud cannot be used.
     """
     cloud = read_input(item.source)
-    normal = None if settings.ignore_normals else cloud.normal
+    level = upright(cloud, settings.no_level).level
+    normal = None if settings.ignore_normals else level.normal
     result = encoder.encode_cells(
-        full_coord(cloud),
-        cloud.color,
+        full_coord(level),
+        level.color,
         normal,
         level=settings.level,
         grid_size=settings.grid_size,

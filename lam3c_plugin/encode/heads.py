@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def find_head(name: str | None, encoder: Any, checkpoint: str | None = None) -> 
             f"{head.source} reads {head.weight.shape[1]} channels, the encoder gives {width} (--level full): "
             "it belongs to another encoder; take that one's checkpoint"
         )
+    if head.grid_size not in (None, encoder.grid_size):
+        print(
+            f"warning: {head.source} was trained on features of cells of {head.grid_size:g} m, and these are of "
+            f"{encoder.grid_size:g} m: expect worse labels; --grid-size {head.grid_size:g} is its own",
+            file=sys.stderr,
+        )
     return head
 
 
@@ -69,7 +76,8 @@ def read_head(name: str) -> Head:
     weight, bias = (weights.head[f"seg_head.{part}"].detach().float().cpu().numpy() for part in ("weight", "bias"))
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise CheckpointError(f"{path}: its head holds NaN or infinite values; train it again, or take another")
-    return Head(weight, bias, str(path), _names(weights.head_config, len(weight)))
+    names = _names(weights.head_config, len(weight))
+    return Head(weight, bias, str(path), names, weights.inputs.get("grid_size"))
 
 
 def _names(config: Mapping[str, Any] | None, count: int) -> list[str] | None:
@@ -78,13 +86,23 @@ def _names(config: Mapping[str, Any] | None, count: int) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list | tuple) and len(names) == count else None
 
 
-def write_head(path: Path, weight: np.ndarray, bias: np.ndarray, names: Sequence[str]) -> Path:
+def write_head(
+    path: Path, weight: np.ndarray, bias: np.ndarray, names: Sequence[str], grid_size: float | None = None
+) -> Path:
     """Write a head as the zoo's probe heads are, with the class names beside (``config["class_names"]``).
+
+    Args:
+        path: the file.
+        weight: (classes, C).
+        bias: (classes,).
+        names: of the classes.
+        grid_size: metres of the cells whose features it was trained on.
 
     Raises:
         CheckpointError: it cannot be written.
     """
     config = {"backbone_out_channels": int(weight.shape[1]), "num_classes": len(weight), "class_names": list(names)}
     state = {"seg_head.weight": torch.from_numpy(weight).float(), "seg_head.bias": torch.from_numpy(bias).float()}
-    save_atomic({"config": config, "state_dict": state}, path)
+    inputs = {} if grid_size is None else {"grid_size": grid_size}
+    save_atomic({"config": config, "state_dict": state, "inputs": inputs}, path)
     return path

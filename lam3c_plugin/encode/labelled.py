@@ -82,6 +82,29 @@ def read_labelled(path: Path, labels: str) -> Cloud:
     return cloud
 
 
+def check_labels(train: Sequence[Path], val: Sequence[Path], labels: str, ignored: Sequence[int]) -> None:
+    """See that scenes have labels, before any is encoded.
+
+    Raises:
+        DataError: a scene has none, or no point of all training or all validation scenes counts.
+    """
+    for scenes, name in ((train, "training"), (val, "validation")):
+        if not sum([int((_labels_of(path, labels, ignored) >= 0).any()) for path in scenes]):
+            raise DataError(
+                f"no point of the {len(scenes)} {name} scenes has a label that counts ({scenes[0]}, ...): check "
+                "--labels and --ignore"
+            )
+
+
+def _labels_of(path: Path, labels: str, ignored: Sequence[int]) -> np.ndarray:
+    file = path / f"{labels}.npy"
+    try:
+        segment = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
+    except (OSError, ValueError):  # a damaged file is told as it is read in earnest
+        segment = None
+    return ignore_labels(np.asarray(read_labelled(path, labels).segment if segment is None else segment), ignored)
+
+
 def encode_samples(
     scenes: Sequence[Path],
     encode: Callable[[Cloud], tuple[np.ndarray, np.ndarray]],

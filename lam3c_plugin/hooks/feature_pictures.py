@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.drawing.pictures import contact_sheet, save_png
+from data_tools.drawing.pictures import captioned, contact_sheet, save_png
 from data_tools.drawing.points import OBLIQUE, TOP, render_points
 from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.hooks.common import bare_model, steps_done
@@ -100,11 +100,8 @@ class FeaturePictures(HookBase):
         scene = self._prepared
         level = int(getattr(bare_model(self.trainer), "up_cast_level", 0)) if self.level is None else self.level
         colors = pca_colors(frozen_features(self.trainer, scene, level=level))
-        return contact_sheet(
-            [
-                render_points(scene["coord"], paint, size=self.size, view=view)
-                for paint in (scene["color"], colors)
-                for view in (OBLIQUE, TOP)
-            ],
-            columns=2,
-        )
+        rows = []
+        for name, paint in (("colours", scene["color"]), ("principal components of the teacher's features", colors)):
+            views = [render_points(scene["coord"], paint, size=self.size, view=view) for view in (OBLIQUE, TOP)]
+            rows.append(captioned(contact_sheet(views, columns=2), name))
+        return captioned(np.concatenate(rows), f"step {steps_done(self.trainer)}", 18)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.io import grid_cells
+from lam3c_plugin.checkpoints.run_config import DEFAULT_GRID, inputs_of
 from lam3c_plugin.errors import DataError
 
 TRIES = 20  # broken scenes at the head of a data set that are passed over
@@ -54,15 +55,7 @@ def first_scene(dataset: Any) -> dict[str, Any]:
 
 def configured_grid_size(cfg: Any) -> float:
     """Grid size in metres of the training transform's ``GridSample``, or 0.02, the paper's."""
-    train = cfg.data.train
-    while "datasets" in train:
-        train = train["datasets"][0]
-    for item in reversed(train.get("transform") or []):
-        if item.get("type") == "GridSample" and "grid_size" in item:
-            return float(item["grid_size"])
-        if "grid_size" in (item.get("keys_dict") or {}) and item.get("type") == "Update":
-            return float(item["keys_dict"]["grid_size"])
-    return 0.02
+    return inputs_of({"data": {"train": cfg.data.train}}).get("grid_size", DEFAULT_GRID)
 
 
 def prepare_scene(scene: dict[str, Any], grid_size: float, max_points: int) -> dict[str, Any]:

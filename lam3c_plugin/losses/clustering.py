@@ -77,7 +77,7 @@ def clustering_loss_from_embeddings(
         teacher_prototypes: (K, E); gets no gradient.
         batch: as in `clustering_loss`, and so are the temperatures, ``num_iters``, ``num_clouds`` and ``stats``.
         max_cache: bytes that the teacher's exponentials may take during the forward pass, which spares num_iters of its
-            products; rows beyond are made again. Default: 1 GiB on a CPU, 2 GiB on a GPU.
+            products; rows beyond are made again. Default: 2 GiB.
 
     Returns:
         0-d float32 (float64 for float64 input), as `clustering_loss`; gradients reach the student's embedding and

@@ -19,9 +19,9 @@ from lam3c_plugin.ops.distributed import all_reduce_sum
 from lam3c_plugin.ops.products import inner_pieces, multiply, pieces, product_float32, takes_pieces
 from lam3c_plugin.ops.sinkhorn import RowKernel, row_blocks, safe_range, sinkhorn_scaling
 
-# What the teacher's exponentials may take during the forward pass where the caller does not say.
-_CACHE_BYTES_CPU = 2**30
-_CACHE_BYTES_GPU = 2**31
+# What the teacher's exponentials may take during the forward pass where the caller does not say: 131,072 rows of 4,096
+# prototypes, matched in a batch of some two million points.
+_CACHE_BYTES = 2**31
 
 
 @dataclass
@@ -226,7 +226,7 @@ def _gradients_of_product(
 
     shape = (len(student), len(prototypes))
     if max_cache is None:
-        max_cache = _CACHE_BYTES_CPU if student.device.type == "cpu" else _CACHE_BYTES_GPU
+        max_cache = _CACHE_BYTES
     kept = _rows_kept(shape, student.device, max_cache // (shape[1] * dtype.itemsize))
     cache = torch.empty((kept, shape[1]), dtype=dtype, device=student.device) if kept else None
     return grads, write if any(needed) else None, cache

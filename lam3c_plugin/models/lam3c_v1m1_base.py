@@ -211,7 +211,10 @@ class LAM3C(PointModel):
     # ---- forward -------------------------------------------------------------------------------------------------
 
     def up_cast(self, point: Point) -> Point:
-        """Concatenate ``up_cast_level`` times the parent's features with the child's through the pooling inverse."""
+        """Concatenate ``up_cast_level`` times the parent's features with the child's through the pooling inverse.
+
+        The stages that are finer still are let go.
+        """
         for _ in range(self.up_cast_level):
             if "pooling_parent" not in point:
                 raise ValueError(
@@ -220,6 +223,8 @@ class LAM3C(PointModel):
             parent, inverse = point.pop("pooling_parent"), point.pop("pooling_inverse")
             parent.feat = torch.cat([parent.feat, point.feat[inverse]], dim=-1)
             point = parent
+        for key in ("pooling_parent", "pooling_inverse"):
+            point.pop(key, None)
         return point
 
     def forward(self, data_dict: dict[str, Any], return_point: bool = False) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _SOURCE = ("hub", "files", "revision", "url", "path")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,79}")
 _HUB = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FILE = re.compile(r"(?!.*\.\.)[\w][\w./ +-]*")
-_KIND_WORDS = {int: "whole number", Mapping: "dictionary", str: "text"}
+_KIND_WORDS = {int: "whole number", float: "number of metres", Mapping: "dictionary", str: "text"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -50,6 +50,7 @@ class Entry:
         sha256: of the file; ``None``: not known when the index was written.
         size: likewise, in bytes.
         config: arguments of the backbone, where the file has none.
+        grid_size: metres of the cells it was trained on, likewise.
         backbone: for a head, the name of the backbone it was trained on.
         scores: benchmark -> percent.
         page: where to read about it.
@@ -69,6 +70,7 @@ class Entry:
     sha256: str | None = None
     size: int | None = None
     config: Mapping[str, Any] | None = None
+    grid_size: float | None = None
     backbone: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     page: str = ""
@@ -158,7 +160,7 @@ def _check_fields(flat: Mapping[str, Any], where: str, strict: bool) -> None:
     if digest is not None and not _SHA256.fullmatch(digest):
         raise CheckpointError(f"{where}: sha256 {digest!r} is not 64 hexadecimal digits")
     texts = dict.fromkeys(("revision", "licence_url", "backbone", "page", "origin"), str)
-    for key, kind in {"size": int, "config": Mapping, "scores": Mapping, **texts}.items():
+    for key, kind in {"size": int, "grid_size": float, "config": Mapping, "scores": Mapping, **texts}.items():
         if flat.get(key) is not None and not isinstance(flat[key], kind):
             raise CheckpointError(f"{where}: {key} {flat[key]!r} is not a {_KIND_WORDS[kind]}")
     for name, value in (flat.get("scores") or {}).items():

@@ -44,8 +44,9 @@ def write_folder(weights: Weights, folder: Path, card: Card) -> None:
         (folder / name).unlink(missing_ok=True)
     convert.write_safetensors(weights, folder / _MODEL)
     if weights.head:
-        convert.save_tensors(weights.head, {"head_config": weights.head_config}, folder / _HEAD)
+        convert.save_head(weights, folder / _HEAD)
     config = {"architecture": "PT-v3m2", "backbone": weights.backbone_config, "head": weights.head_config}
+    config["inputs"] = weights.inputs
     write_small(folder / _CONFIG, json.dumps(config, indent=1) + "\n")
     digests = {name: sha256_of(folder / name) for name in (_MODEL, _HEAD) if (folder / name).is_file()}
     write_small(folder / _CARD, model_card(weights, card, digests))
@@ -61,7 +62,8 @@ def _index_of(weights: Weights, folder: Path, card: Card) -> dict[str, object]:
         content = {"name": name, "kind": kind, "summary": summary, "licence": card.licence, "source": {"file": file}}
         return {**content, **known, **more}
 
-    found = [entry(card.name, "backbone", card.summary, _MODEL, config=weights.backbone_config)]
+    grid = {key: value for key, value in weights.inputs.items() if key == "grid_size"}
+    found = [entry(card.name, "backbone", card.summary, _MODEL, config=weights.backbone_config, **grid)]
     if weights.head and weights.head_config:
         classes = weights.head_config["num_classes"]
         text = f"linear head, {classes} classes, on {card.name}"

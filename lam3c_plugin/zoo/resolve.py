@@ -69,7 +69,10 @@ def open_weights(
     is_file = path == Path(text).expanduser()  # a file of that name here is not the zoo's
     entry = None if is_file else next((entry for entry in entries() if text.lower() in entry.spellings()), None)
     given = {**(entry.config or {} if entry else {}), **(config or {})}
-    return read(path, part=part, config=given or None)
+    weights = read(path, part=part, config=given or None)
+    if entry and entry.grid_size:
+        weights.inputs.setdefault("grid_size", entry.grid_size)
+    return weights
 
 
 def _other_spelling(path: Path, known: list[Entry]) -> Path:
@@ -95,6 +98,8 @@ def obtain(
     update: bool = False,
 ) -> Path:
     """The local file of an entry; see `resolve`."""
+    if entry.path and entry.origin == "shipped":  # it came with the package, which answers for it
+        return Path(entry.path)
     offline = hub.is_offline() if offline is None else offline
     lock = None if update else read_lock(entry.name)  # what is recorded stays until the new file is here
     if lock and Path(lock.path).exists() and (entry.sha256 in (None, lock.sha256)):

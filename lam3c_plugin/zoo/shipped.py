@@ -6,6 +6,8 @@ Scores in percent mIoU: the paper's (arXiv 2512.23042); "card" marks those of th
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from lam3c_plugin.zoo.index import FORMAT
@@ -13,6 +15,21 @@ from lam3c_plugin.zoo.index import FORMAT
 _LAM3C = "aist-cvrt/lam3c-roomtours"
 _PAGE = f"https://huggingface.co/{_LAM3C}"
 _NC = "cc-by-nc-4.0"
+#: weights that come with the package, each a .safetensors with a card (.json) of the same name beside it
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+TINY = "lam3c-tiny"
+
+
+def packaged() -> list[dict[str, Any]]:
+    """Entries of the weights in the package."""
+    found = []
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        kept = {key: card[key] for key in ("licence", "grid_size", "summary") if key in card}
+        summary = "LAM3C, small, trained on synthetic rooms; comes with this package"
+        entry = {"name": path.stem, "kind": "backbone", "summary": summary, "source": {"path": str(path)}}
+        found.append({**entry, **kept})
+    return found
 
 
 def _lam3c(size: str, summary: str, scores: dict[str, float]) -> list[dict[str, Any]]:
@@ -24,6 +41,7 @@ def _lam3c(size: str, summary: str, scores: dict[str, float]) -> list[dict[str, 
             "kind": "backbone",
             "summary": summary,
             "licence": _NC,
+            "grid_size": 0.02,
             "source": {"hub": _LAM3C, "files": [f"{stem}.pth"]},
             "scores": scores,
             "page": _PAGE,
@@ -75,6 +93,7 @@ INDEX: dict[str, Any] = {
             "kind": "backbone",
             "summary": "Sonata, PTv3 Base (108 M), 140 k real and synthetic scenes; for comparison",
             "licence": _NC,
+            "grid_size": 0.02,
             "source": {"hub": "facebook/sonata", "files": ["sonata.pth"]},
             "scores": {"ScanNet LP": 72.5, "ScanNet FT": 79.4, "ScanNet200 FT": 36.8, "S3DIS FT": 76.0},
             "page": "https://github.com/facebookresearch/sonata",

@@ -17,7 +17,7 @@ from typing import Any
 from data_tools.stages import files
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.index import Entry, parse_entry, parse_index
-from lam3c_plugin.zoo.shipped import INDEX
+from lam3c_plugin.zoo.shipped import INDEX, packaged
 
 _BLOCK = 1 << 20
 
@@ -110,10 +110,23 @@ def write_small(path: Path, text: str) -> None:
         ) from error
 
 
+def on_machine(entry: Entry) -> Lock | None:
+    """An entry's file where it is here: downloaded, or part of the package; else ``None``.
+
+    Raises:
+        CheckpointError: its lock file is damaged.
+    """
+    if entry.path and entry.origin == "shipped":
+        return Lock(entry.path, sha256_of(Path(entry.path)), Path(entry.path).stat().st_size)
+    lock = read_lock(entry.name)
+    return lock if lock and Path(lock.path).exists() else None
+
+
 # ---------------------------------------------------------------------------------------------------------- entries
 def shipped_entries() -> list[Entry]:
     """The package's own entries."""
-    return [parse_entry(entry, "shipped index", strict=False) for entry in parse_index(INDEX, "shipped index")]
+    shipped = [*packaged(), *parse_index(INDEX, "shipped index")]
+    return [parse_entry(entry, "shipped index", strict=False) for entry in shipped]
 
 
 def added_indexes() -> dict[Path, Mapping[str, Any]]:

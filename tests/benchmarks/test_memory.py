@@ -17,6 +17,6 @@ def test_counts_each_storage_once_and_no_weights():
 
 
 def test_a_step_of_the_tiny_recipe():
-    kept, points = measure("pretrain-lam3c-v1m1-2-tiny", 300)
+    kept, estimated, points = measure("pretrain-lam3c-v1m1-2-tiny", 300)
     assert points == 2 * 300 + 4 * 120
-    assert 1_000 < kept < 20_000
+    assert estimated < kept < 2 * estimated  # so few points keep more each: neighbours at the views' borders

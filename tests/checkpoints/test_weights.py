@@ -109,7 +109,7 @@ def test_the_runs_own_config_is_read_and_not_run(tmp_path):
     weights = read(saved(tmp_path / "run/model/model_last.pth", training(tiny_state(), tiny_state(1))))
     assert weights.backbone_config["enc_num_head"] == [2, 4, 6]
     assert weights.backbone_config["enc_patch_size"] == [64, 64, 64]
-    assert weights.notes == ["heads, patches and curves are those of the run's config.py"]
+    assert weights.notes == ["heads, patches and curves are those of the run's config"]
     assert not trap.exists()
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data_tools.clouds.io import read_cloud, write_ply
+from lam3c_plugin.cli import build_parser
 from lam3c_plugin.commands.shared import files
 from lam3c_plugin.commands.shared.inputs import input_paths, output_names
 from lam3c_plugin.errors import DataError
@@ -54,7 +55,7 @@ def test_joint_components_over_a_folder(tmp_path, capsys):
         put_scene(tmp_path / f"rooms/scene_{i}", box_room(seed=i))
     assert run("pca", tmp_path / "rooms", *TINY, "--joint", "--out", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("scene_0: 1,500 points")
+    assert lines[2].startswith("scene_0: 1,500 points")
     assert len(set(re.findall(r"shown: ([\d% ]+);", "\n".join(lines)))) == 1
 
 
@@ -126,7 +127,6 @@ def test_export_writes_the_inputs_of_a_cloud(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("pca", "ROOM"), "give --checkpoint NAME_OR_FILE"),
         (("pca", "ROOM", "--random", "tiny", "--checkpoint", "x"), "exclude each other"),
         (("pca", "none.ply", "--random", "tiny"), "none.ply does not exist"),
         (("pca", "ROOM", "--random", "tiny", "--level", "9"), "level=9"),
@@ -158,7 +158,7 @@ def test_a_bad_file_among_several_is_said_and_the_rest_goes_on(tmp_path, capsys)
     write_ply(folder / "d.ply", box_room(count=300))
     assert run("pca", folder, *TINY, "--out", tmp_path / "out") == 1
     errors = capsys.readouterr().err.splitlines()
-    assert [line.startswith("error: ") for line in errors] == [True, True]
+    assert [line.startswith("error: ") for line in errors[:2]] == [True, True]
     assert "b.ply" in errors[0]
     assert "c.npz: the cloud extends over" in errors[1]
     assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == ["a_pca.ply", "d_pca.ply"]
@@ -171,6 +171,23 @@ def test_a_bad_file_among_joint_ones_is_left_out(tmp_path, capsys):
     assert run("pca", tmp_path, *TINY, "--joint", "--out", tmp_path / "out") == 1
     assert "b.ply" in capsys.readouterr().err
     assert sorted(p.name for p in (tmp_path / "out").glob("*.ply")) == ["a_pca.ply", "c_pca.ply"]
+
+
+def test_a_place_with_a_negative_coordinate_is_no_option():
+    for words, pick in ((("--pick", "-1,2,0.5"), (-1, 2, 0.5)), (("--pick=-.5,0,-1",), (-0.5, 0, -1))):
+        assert build_parser().parse_args(["similarity", "room.ply", *words]).pick == [pick]
+
+
+def test_labels_are_looked_for_before_anything_is_encoded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lam3c_plugin.encode.Encoder.random", lambda *_, **__: pytest.fail("an encoder was made"))
+    data = put_rooms(tmp_path / "data", {"train": 1, "val": 2})
+    words = ("probe", "--data", data, *TINY, "--out", tmp_path / "out")
+    last = sorted((data / "val").iterdir())[-1] / "segment.npy"
+    assert run(*words, *(word for label in range(24) for word in ("--ignore", label))) == 1
+    assert "no point of the 1 training scenes has a label that counts" in capsys.readouterr().err
+    last.unlink()
+    assert run(*words) == 1
+    assert "has no segment.npy; say with --labels" in capsys.readouterr().err
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, capsys):

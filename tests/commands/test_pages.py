@@ -7,6 +7,7 @@ import numpy as np
 from data_tools.reporting.viewer import thin_rows
 from lam3c_plugin.analysis import similarity as core
 from lam3c_plugin.commands.shared.pages import layer, layers_page, opening_normals, similarity_page
+from lam3c_plugin.encode.upright import upright
 from tests.analysis.test_similarity import unit_features
 from tests.rooms import box_room
 
@@ -26,7 +27,7 @@ def test_the_page_holds_the_packed_features_of_the_points_shown():
     cells = np.arange(len(cloud)) // 2
     packed = core.pack(unit_features(len(cloud) // 2))
     layers = [("similarity", cloud.color, cloud.coord[:, 2])]
-    html = similarity_page(cloud, layers, packed, cells, "a corner", "", max_points=200)
+    html = similarity_page(upright(cloud, keep=True), layers, packed, cells, "a corner", "", max_points=200)
     data = json.loads(re.search(r'id="packed-features">(.*?)</script>', html, re.S).group(1))
     code = np.frombuffer(base64.b64decode(data["code"]), np.int8).reshape(200, -1)
     assert (code == packed.code[cells[thin_rows(len(cloud), 200)]]).all()
@@ -40,7 +41,9 @@ def test_the_page_holds_the_packed_features_of_the_points_shown():
 def test_values_of_a_layer_reach_the_page():
     cloud = box_room()
     values = np.linspace(0, 1, len(cloud))
-    html = layers_page(cloud, [layer(cloud, "height", cloud.color, values=values)], "a corner", "", 10_000)
+    html = layers_page(
+        upright(cloud, keep=True), [layer(cloud, "height", cloud.color, values=values)], "a corner", "", 10_000
+    )
     spec = json.loads(re.search(r'class="pv-data"[^>]*>(.*?)</script>', html, re.S).group(1))
     shown = np.frombuffer(base64.b64decode(spec["layers"][0]["values"]), "<f4")
     assert np.allclose(shown, values)

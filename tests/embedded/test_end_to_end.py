@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from data_tools.synthetic.rooms.generate import main as generate
+from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.embedded.train import main as train
 from lam3c_plugin.errors import Interrupted
 
@@ -71,6 +72,8 @@ def test_pretrain_probe_test(rooms, tmp_path):
     assert train(config) == 0
     weight = pretrained / "model/model_last.pth"
     student = torch.load(weight, weights_only=True)["state_dict"]
+    copied = shutil.copy(weight, tmp_path / "copied.pth")  # away from its config.py
+    assert read(copied).inputs == {"grid_size": 0.1, "features": ["coord", "color", "normal"]}
 
     config = write(
         tmp_path / "probe.py", "semseg-lam3c-v1m1-9a-tiny-synthetic-lin", PROBE, run=probe, data=rooms, steps=3
@@ -116,7 +119,7 @@ def test_pretrain_probe_test(rooms, tmp_path):
         (["-h"], "usage: sh scripts/test.sh -n NAME"),
         (["-n", "none"], "error: there is no run exp/scannet/none"),
         (["-c", "lam3c/semseg-lam3c-v1m1-0a-scannet-li"], "near it: lam3c/semseg-lam3c-v1m1-0a-scannet-lin"),
-        (["-c", "lam3c/semseg-lam3c-v1m1-0a-scannet-lin", "-w", "no"], "error: -w no: there is no such file"),
+        (["-c", "lam3c/semseg-lam3c-v1m1-0a-scannet-lin", "-w", "no.pth"], "error: -w no.pth: no such file or folder"),
     ],
 )
 def test_test_sh_says_what_is_wrong(arguments, words):

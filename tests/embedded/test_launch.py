@@ -182,8 +182,13 @@ def call(capsys, *arguments):
         ({}, ["--options", "data.train=None"], "data.train=None must be a group of settings"),
         ({}, ["--options", "hooks=3"], "hooks=3 must be a list"),
         ({}, ["--options", "save_path="], "save_path='' must be the path of a folder"),
-        ({}, ["--options", "optimizer.lr=None"], "optimizer.lr=None must be a number, 0 or above"),
-        ({}, ["--options", "clip_grad=-1"], "clip_grad=-1 must be a number, 0 or above"),
+        ({}, ["--options", "optimizer.lr=None"], "optimizer.lr=None must be a number"),
+        ({}, ["--options", "optimizer.lr=fast"], "optimizer.lr='fast': the config has"),
+        ({}, ["--options", "optimizer.lr=-1"], "optimizer.lr=-1 must be a number, 0 or above"),
+        ({}, ["--options", "optimizer.betas=3"], "optimizer.betas=3 must be a list"),
+        ({}, ["--options", "clip_grad=-1"], "clip_grad=-1 must be a number above 0, or None"),
+        ({}, ["--options", "clip_grad=0"], "clip_grad=0 must be a number above 0, or None"),
+        ({}, ["--options", "data.train.transform=None"], "data.train.transform=None must be a list of transforms"),
     ],
 )
 def test_errors_are_one_line(tmp_path, capsys, changes, arguments, words):
@@ -191,6 +196,23 @@ def test_errors_are_one_line(tmp_path, capsys, changes, arguments, words):
     assert code == 1
     assert last.startswith("error: ")
     assert words in last
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("model.match_max_r=-1", "match_max_r must be a positive length in metres, got -1"),
+        ("model.backbone.enc_depths=3", "model.backbone.enc_depths=3 must be a list of whole numbers"),
+        ("model.backbone.enc_channels=(1.5,2)", "model.backbone.enc_channels=(1.5, 2) must be a list of whole numbers"),
+        ("model.backbone.drop_path=2", "model.backbone.drop_path=2 must be from 0 to 1"),
+        ("model.backbone.mlp_ratio=None", "model.backbone.mlp_ratio=None must be a number"),
+    ],
+)
+def test_a_value_that_no_class_takes_is_told_before_there_is_a_folder(tmp_path, capsys, option, words):
+    config = ROOT / "configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py"
+    code, last = call(capsys, "--config-file", config, "--options", f"save_path={tmp_path / 'run'}", option)
+    assert (code, words in last, last.count("\n")) == (1, True, 0), last
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_override_that_nothing_knows_is_told(tmp_path, monkeypatch):

@@ -56,11 +56,12 @@ def operands(rows, c_in, c_out, seed=0, dtype=torch.float64):
     return [t.requires_grad_() for t in (x, weight, bias)]
 
 
-@pytest.fixture(params=[False, True], ids=["by entry", "gathered"])
+@pytest.fixture(params=[False, True], ids=["pairs", "gathered"])
 def _way(request, monkeypatch):
     """The way of a CPU, and that of half precision on a GPU, in chunks of a few cells."""
     monkeypatch.setattr(sparse_conv, "_gathers", lambda x: request.param)
     monkeypatch.setattr(sparse_conv, "_GATHERED_BYTES", 20_000)
+    monkeypatch.setattr(sparse_conv, "_PAIRED_CELLS", 25)
 
 
 @pytest.mark.usefixtures("_way")

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from lam3c_plugin.embedded.ptv3 import PointTransformerV3
+from lam3c_plugin.embedded.ptv3 import PointTransformerV3, rows
 from lam3c_plugin.embedded.ptv3.blocks import DropPath
 from lam3c_plugin.embedded.ptv3.levels import prepare_levels
 from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map
@@ -68,6 +68,17 @@ def test_eval_repeats_to_the_bit_even_with_shuffled_orders():
         assert torch.equal(a.feat, b.feat)
         assert torch.equal(a.serialized_order, b.serialized_order)
         assert a.curves == SMALL["order"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_rows_in_pieces_are_the_same(monkeypatch, pre_norm):
+    net, batch = model(pre_norm=pre_norm), batch_of(cloud(500), cloud(30, 1), cloud(50, 2))
+    whole, calls = net(batch).feat, []
+    net.enc.enc0.block0.attn.qkv.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(rows, "_PIECE_ROWS", -(-128 // torch.get_num_threads()))
+    torch.testing.assert_close(net(batch).feat, whole, atol=1e-5, rtol=1e-5)
+    assert len(calls) > 2
 
 
 def test_orders_are_shuffled_in_training_only_where_asked_for():

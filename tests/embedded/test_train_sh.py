@@ -117,6 +117,11 @@ def test_pointcept_gets_the_host_s_arguments(checkout, host):
             *("resume=false", f"weight={checkout}/weights/w.pth"),
         ]
     assert not (host / "exp").exists()
+    (checkout / "run/model").mkdir(parents=True)
+    (checkout / "run/model/model_last.pth").write_text("")
+    for folder, wanted in (("weights", "weights"), ("run", "run/model/model_last.pth")):  # of the Hub; a run's
+        sh(checkout, "-c", "fake/tiny", "-g", "1", "-w", f"my checkout/{folder}", POINTCEPT_ROOT=str(host))
+        assert (checkout / "called.txt").read_text().endswith(f"weight={checkout}/{wanted}")
     sh(
         checkout, "-c", "semseg", "-g", "1", POINTCEPT_ROOT="host"
     )  # the host's own config; a path as the caller sees it
@@ -169,6 +174,7 @@ def test_several_machines_under_slurm(checkout, host, tmp_path):
         (["-c", "fake/tiny", "-o", "true", "-r", "true"], 1, "give one of them", {}),
         (["-r", "true", "-n", "none"], 1, "error: nothing to go on with: there is no exp/scannet/none", {}),
         (["-c", "fake/tiny", "-w", "no.pth"], 1, "error: -w no.pth: no such file", {}),
+        (["-c", "fake/tiny", "-w", "lam3c-ptv3-bse"], 1, "did you mean 'lam3c-ptv3-base'", {}),
         (["-c", "fake/tiny", "-p", "no-python"], 1, "error: no Python interpreter 'no-python'", {}),
         (["-c", "fake/tiny"], 1, "error: LAM3C_ENGINE=pytorch is not one of", {"LAM3C_ENGINE": "pytorch"}),
         (["-c", "fake/tiny"], 1, "has no tools/train.py", {"POINTCEPT_ROOT": "my checkout"}),

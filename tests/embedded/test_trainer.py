@@ -111,7 +111,7 @@ def test_resume_with_an_unfinished_accumulation_at_the_epoch_end(tmp_path):
         if trainer.epoch == 0:
             raise StopError
 
-    trainer._stop_if_asked = lambda: stop_after_epoch() if trainer.batches_done == 7 else None
+    trainer._stop_if_asked = lambda **_: stop_after_epoch() if trainer.batches_done == 7 else None
     with pytest.raises(StopError):
         trainer.train()
     assert read_checkpoint(tmp_path / "parts/run/model/model_last.pth")["lam3c"]["accumulated"] == 1

@@ -139,7 +139,6 @@ def test_the_command(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give --checkpoint NAME_OR_FILE"),
         (["--random", "tiny", "--checkpoint", "x.pth"], "exclude each other"),
         (["--random", "tiny", "--chunk", "lots"], "give auto, none, or a number"),
         (["--random", "tiny", "--level", "9"], "give 'full' or a number"),

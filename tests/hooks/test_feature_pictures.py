@@ -36,7 +36,7 @@ def test_draws_png_and_tensorboard_and_leaves_no_trace(tmp_path, scene):
     assert (tmp_path / "pictures/features_000000.png").read_bytes().startswith(b"\x89PNG")
     ((step, shape, layout),) = trainer.writer.images["pictures/features"]
     assert (step, layout) == (0, "HWC")
-    assert shape == (2 * 48 + 24, 2 * 64 + 24, 3)
+    assert shape == (18 + 10 + 2 * (14 + 10 + 48 + 16), 2 * 64 + 24, 3)  # title, and a named row of two views twice
     assert [m.training for m in trainer.model.teacher["backbone"].net] == [False, True]
     assert trainer.model.training
 

@@ -141,6 +141,10 @@ def test_resume_goes_on_with_the_last_run(quickstart, stages, tmp_path):
     assert quickstart.train(args, args.data[0]) == out / "run-3"
     assert "resume=True" not in stages[-1]
     assert "--overwrite" in stages[-1]
+    checkpoint(out / "run-3")
+    (out / "run-3/model/model_last.pth").rename(out / "run-3/model/epoch_1.pth")  # the last is gone, others are there
+    quickstart.train(args, args.data[0])
+    assert "--overwrite" not in stages[-1]
 
 
 def test_a_root_without_training_scenes_is_an_error(quickstart, stages, tmp_path):

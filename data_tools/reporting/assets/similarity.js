@@ -30,7 +30,8 @@
     const p = viewer.pointAt(cloud, row);
     for (let i = 0; i < N; i++) {
       const q = viewer.pointAt(cloud, i);
-      if (Math.hypot(q[0] - p[0], q[1] - p[1], q[2] - p[2]) <= data.radius) colors.set(data.mark, 3 * i);
+      const away = Math.hypot(q[0] - p[0], q[1] - p[1], q[2] - p[2]);
+      if (away <= 1.5 * data.radius) colors.set(away <= data.radius ? data.mark : data.edge, 3 * i);
     }
   };
   const report = PointViewer.prototype.report;

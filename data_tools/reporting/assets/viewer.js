@@ -151,7 +151,7 @@ class PointViewer {
     this.target = low.map((value, axis) => value + size[axis] / 2);
     const aspect = this.canvas.clientWidth / Math.max(this.canvas.clientHeight, 1) || 1;
     this.distance = (0.58 * Math.hypot(...size)) / (FIELD * Math.min(1, aspect)) + 0.001;
-    this.azimuth = -0.9;
+    this.azimuth = this.clouds[this.layers[this.layer].cloud].azimuth;
     this.elevation = 0.75;
     this.draw();
   }
@@ -270,13 +270,19 @@ class PointViewer {
     return facing < 0;
   }
 
+  // a point as the input has it: the cloud may have been turned z-up to be shown
+  place(cloud, index) {
+    const p = this.pointAt(cloud, index), turn = this.spec.turn;
+    return turn ? [0, 1, 2].map((axis) => turn[axis] * p[0] + turn[3 + axis] * p[1] + turn[6 + axis] * p[2]) : p;
+  }
+
   report(index) {
     const layer = this.layers[this.layer], cloud = this.clouds[layer.cloud];
     if (index < 0) return void (this.readout.textContent = "");
-    const text = this.pointAt(cloud, index).map((value) => value.toFixed(3)).join(", ");
+    const text = this.place(cloud, index).map((value) => value.toFixed(3)).join(", ");
     const value = layer.values ? `  ${layer.name} ${layer.values[index].toPrecision(4)}` : "";
     this.readout.textContent = text + value;
-    this.root.dispatchEvent(new CustomEvent("pick", { detail: { index, layer: layer.name, position: this.pointAt(cloud, index) } }));
+    this.root.dispatchEvent(new CustomEvent("pick", { detail: { index, layer: layer.name, position: this.place(cloud, index) } }));
     if (navigator.clipboard) {
       navigator.clipboard.writeText(text).then(() => (this.readout.textContent = text + value + "  copied"), () => {});
     }

@@ -12,6 +12,7 @@ from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.commands.shared.files import save_picture, show_page
 from lam3c_plugin.commands.shared.pages import color_layer, display_colors, layer, layers_page
 from lam3c_plugin.encode.files import read_input
+from lam3c_plugin.encode.upright import upright
 from lam3c_plugin.errors import DataError
 
 
@@ -35,7 +36,7 @@ def output_colors(output: Path) -> np.ndarray:
 
 
 def show_encoded(
-    source: Path, output: Path, *, size: tuple[int, int], max_points: int, open_it: bool = True
+    source: Path, output: Path, *, size: tuple[int, int], max_points: int, open_it: bool = True, keep: bool = False
 ) -> tuple[Path, str]:
     """Write ``NAME.png`` (four sides) and ``NAME.html`` beside an output, and open the page where there is a display.
 
@@ -45,6 +46,7 @@ def show_encoded(
         size: of one picture, (width, height) in pixels.
         max_points: of the page.
         open_it: whether to open the page.
+        keep: take z as up, see `upright`.
 
     Returns:
         the picture, and what became of the page.
@@ -55,7 +57,10 @@ def show_encoded(
     cloud, color = read_input(source), output_colors(output)
     if len(color) != len(cloud):
         raise DataError(f"{output} has {len(color)} points, {source} {len(cloud)}; encode again with --overwrite")
-    picture = save_picture(output.with_suffix(".png"), turntable(cloud.coord, [display_colors(cloud), color], size))
-    layers = [layer(cloud, "components", color), *color_layer(cloud)]
-    html = layers_page(cloud, layers, f"{output.stem}: features", "Principal components of the features.", max_points)
-    return picture, show_page(output.with_suffix(".html"), html, open_it)
+    item = upright(cloud, keep)
+    rows = {"colours": display_colors(cloud), "principal components of the features": color}
+    picture = turntable(item.level.coord, rows, f"{output.stem}: features", size)
+    save_picture(output.with_suffix(".png"), picture)
+    layers = [layer(item.level, "components", color), *color_layer(item.level)]
+    html = layers_page(item, layers, f"{output.stem}: features", "Principal components of the features.", max_points)
+    return output.with_suffix(".png"), show_page(output.with_suffix(".html"), html, open_it)

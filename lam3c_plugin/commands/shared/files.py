@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,12 @@ def save_text(path: Path, text: str) -> Path:
     with _writing(path):
         write_text(path, text)
     return path
+
+
+def say_made(made: str | Sequence[Path], next_step: str) -> None:
+    """The last two lines of a command: what was made, and what to do with it."""
+    print(f"made: {made if isinstance(made, str) else ', '.join(map(str, made))}")
+    print(f"next: {next_step}")
 
 
 def has_display() -> bool:

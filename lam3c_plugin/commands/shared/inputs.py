@@ -13,42 +13,48 @@ from lam3c_plugin.commands.shared.options import parse_chunk, parse_level
 from lam3c_plugin.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from data_tools.clouds.io import Cloud
     from lam3c_plugin.encode import Encoded, Encoder
+    from lam3c_plugin.encode.upright import Input
 
 
 def open_encoder(args: argparse.Namespace) -> Encoder:
-    """The encoder that the options ask for.
+    """The encoder that the options ask for, said in one line; ``args.grid_size`` becomes the cell that it takes.
 
     Raises:
-        ConfigError: neither a checkpoint nor ``--random``, or both; a wrong level, chunk or grid size.
+        ConfigError: both a checkpoint and ``--random``; a wrong level, chunk or grid size.
         CheckpointError: the checkpoint cannot be used.
     """
     import lam3c_plugin.encode as encode
+    from lam3c_plugin.encode.api import other_grid
 
     parse_chunk(args.chunk)
-    if not 0 < args.grid_size < float("inf"):
+    if args.grid_size is not None and not 0 < args.grid_size < float("inf"):
         raise ConfigError(f"--grid-size {args.grid_size}: give metres, for example 0.02")
     if args.checkpoint and args.random:
         raise ConfigError("--checkpoint and --random exclude each other; give one of them")
-    if not args.checkpoint and not args.random:
-        raise ConfigError(
-            "give --checkpoint NAME_OR_FILE (`lam3c zoo list` has names) or --random tiny to try it without weights"
-        )
     if args.random:
         encoder = encode.Encoder.random(args.random, args.seed, device=args.device)
     else:
         encoder = encode.load(args.checkpoint, device=args.device, student=not args.teacher)
     encoder.channels(parse_level(args.level))  # a wrong level ends here, not at the first cloud
+    own = encoder.info.grid_size
+    if args.grid_size is not None and own is not None and args.grid_size != own:
+        print(f"warning: --grid-size {args.grid_size:g}: {other_grid(own)}", file=sys.stderr)
+    encoder.grid_size = args.grid_size = args.grid_size or encoder.grid_size
+    default = "" if args.checkpoint or args.random else "no --checkpoint given: the small weights of this package, "
+    print(f"{default}{encoder!r}")
+    for note in encoder.info.notes:
+        print(f"note: {note}")
     return encoder
 
 
-def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
-    """Call ``work(cloud, name)`` for every input; one that cannot be used is said, and the rest goes on.
+def for_each(args: argparse.Namespace, paths: Sequence[Path], work: Callable[[Input, str], None]) -> int:
+    """Call ``work(item, name)`` for every input; one that cannot be used is said, and the rest goes on.
 
     Args:
+        args: the command line's.
         paths: of the inputs.
-        work: takes a cloud and the stem for its results.
+        work: takes an input and the stem for its results.
 
     Returns:
         exit code: 0, or 1 where an input of several failed.
@@ -57,6 +63,7 @@ def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
         DataError: the only input cannot be used.
     """
     from lam3c_plugin.encode.files import naming, read_input
+    from lam3c_plugin.encode.upright import upright
 
     code = 0
     noted: list[tuple[str, list[str]]] = []
@@ -65,7 +72,7 @@ def for_each(paths: Sequence[Path], work: Callable[[Cloud, str], None]) -> int:
             with naming(path):
                 cloud = read_input(path)
                 noted.append((name, cloud.notes))
-                work(cloud, name)
+                work(upright(cloud, args.no_level), name)
         except DataError as error:
             if len(paths) == 1:
                 raise
@@ -107,8 +114,8 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def cell_features(encoder: Encoder, cloud: Cloud, args: argparse.Namespace) -> Encoded:
-    """A cloud's features at one point a cell, encoded as the options say.
+def cell_features(encoder: Encoder, item: Input, args: argparse.Namespace) -> Encoded:
+    """An input's features at one point per cell, encoded as the options say.
 
     Raises:
         PointCloudError: (a ``DataError``) the cloud or an option cannot be used.
@@ -116,11 +123,10 @@ def cell_features(encoder: Encoder, cloud: Cloud, args: argparse.Namespace) -> E
     from lam3c_plugin.encode.files import full_coord
 
     return encoder.encode_cells(
-        full_coord(cloud),
-        cloud.color,
-        cloud.normal,
+        full_coord(item.level),
+        item.level.color,
+        item.level.normal,
         level=parse_level(args.level),
-        grid_size=args.grid_size,
         chunk=parse_chunk(args.chunk),
         normals=args.normals,
         color_range=255,

@@ -14,7 +14,7 @@ RANDOM_SIZES = ("tiny", "base", "large")
 def add_encoder_options(parser: argparse.ArgumentParser, level: str = "full") -> None:
     """``--checkpoint`` or ``--random``, and how clouds are encoded."""
     group = parser.add_argument_group("encoder")
-    group.add_argument("--checkpoint", metavar="NAME_OR_FILE", help="zoo name, checkpoint file or folder")
+    group.add_argument("--checkpoint", metavar="NAME_OR_FILE", help="zoo name, file or folder (default lam3c-tiny)")
     group.add_argument("--teacher", action="store_true", help="of a training checkpoint the teacher, not the student")
     group.add_argument("--random", choices=RANDOM_SIZES, help="random weights instead, to try things out")
     group.add_argument("--seed", type=int, default=0, help="of --random and of everything drawn (default 0)")
@@ -22,7 +22,8 @@ def add_encoder_options(parser: argparse.ArgumentParser, level: str = "full") ->
     group.add_argument(
         "--level", default=level, help=f"stages joined, 0 (coarsest) to 4, or full (default {level}); docs/encode.md"
     )
-    group.add_argument("--grid-size", type=float, default=0.02, help="metres (default 0.02, as the weights expect)")
+    group.add_argument("--grid-size", type=float, help="metres of a cell (default: as the weights were trained)")
+    group.add_argument("--no-level", action="store_true", help="take z as up, also where a cloud lies on its side")
     group.add_argument("--normals", choices=("estimate", "zero"), default="estimate", help="where a cloud has none")
     group.add_argument("--chunk", default="auto", help="cells a pass may take: a number, auto (default), none")
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_tools.clouds.io import Cloud
-from data_tools.reporting.viewer import PointLayer, thin_rows, viewer_html
-from lam3c_plugin.analysis.similarity import LOW_PERCENTILE, MARK, RAMP, Packed
+from data_tools.reporting.viewer import PointLayer, opening_azimuth, thin_rows, toward_viewer, viewer_html
+from lam3c_plugin.analysis.similarity import LOW_PERCENTILE, MARK, MARK_EDGE, RAMP, Packed, mark_radius
+from lam3c_plugin.encode.upright import Input
 
 Legend = Sequence[tuple[str, Sequence[int]]]
 
@@ -21,7 +22,7 @@ def display_colors(cloud: Cloud) -> np.ndarray:
 
 
 def layers_page(
-    cloud: Cloud,
+    item: Input,
     layers: Sequence[PointLayer],
     title: str,
     caption: str,
@@ -29,10 +30,10 @@ def layers_page(
     extra: str = "",
     scripts: tuple[str, ...] = (),
 ) -> str:
-    """A page of layers that all lie on ``cloud.coord``; the first is shown first.
+    """A page of layers that all lie on ``item.level.coord``; the first is shown first.
 
     Args:
-        cloud: the points.
+        item: the points; a click tells them as the input has them.
         layers: at least one.
         title: plain text.
         caption: plain text.
@@ -40,10 +41,10 @@ def layers_page(
         extra: HTML below the viewer.
         scripts: assets of the report that run after the viewer's.
     """
-    where = " ".join(f"{value:.0f}" for value in cloud.origin)
-    if cloud.origin.any():
+    where = " ".join(f"{value:.0f}" for value in item.cloud.origin)
+    if item.cloud.origin.any():
         caption += f" Coordinates are relative to {where}."
-    return viewer_html(layers, title, caption, max_points, extra=extra, scripts=scripts)
+    return viewer_html(layers, title, caption, max_points, extra=extra, scripts=scripts, turn=item.turn)
 
 
 def opening_normals(cloud: Cloud) -> np.ndarray | None:
@@ -55,7 +56,7 @@ def opening_normals(cloud: Cloud) -> np.ndarray | None:
     if cloud.normal is None:
         return None
     low, high = cloud.coord.min(axis=0), cloud.coord.max(axis=0)
-    toward = np.array([np.cos(0.75) * np.cos(-0.9), np.cos(0.75) * np.sin(-0.9), np.sin(0.75)])  # the page's first view
+    toward = toward_viewer(opening_azimuth(cloud.coord, cloud.normal))
     eye = (low + high) / 2 + 1.25 * np.linalg.norm(high - low) * toward
     facing = np.einsum("ni,ni->n", cloud.normal, eye - cloud.coord) >= 0
     return cloud.normal if facing.mean() >= 0.25 else None
@@ -82,7 +83,7 @@ def color_layer(cloud: Cloud) -> list[PointLayer]:
 
 
 def similarity_page(
-    cloud: Cloud,
+    item: Input,
     layers: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
     packed: Packed,
     inverse: np.ndarray,
@@ -95,7 +96,7 @@ def similarity_page(
     The page holds `Packed` features of the points shown, and compares them in the browser, without a server.
 
     Args:
-        cloud: the points.
+        item: the points.
         layers: (name, (N, 3) colours, (N,) values or None); the first is repainted by clicks.
         packed: features of the cells.
         inverse: (N,) the cell of each point.
@@ -103,8 +104,8 @@ def similarity_page(
         caption: plain text.
         max_points: larger clouds are thinned evenly.
     """
-    rows = thin_rows(len(cloud), max_points)
-    small = cloud.select(rows)
+    rows = thin_rows(len(item.level), max_points)
+    small = item.level.select(rows)
     normal = opening_normals(small)
     views = [
         PointLayer(name, small.coord, color[rows], normal, values=None if values is None else values[rows])
@@ -115,9 +116,10 @@ def similarity_page(
         "weight": [float(value) for value in packed.weight],
         "ramp": RAMP,
         "mark": MARK,
+        "edge": MARK_EDGE,
         "low": LOW_PERCENTILE,
-        "radius": 0.04,
+        "radius": mark_radius(small.coord),
         "layer": 0,
     }
     extra = f'<script type="application/json" id="packed-features">{json.dumps(data)}</script>'
-    return layers_page(small, views, title, caption, len(rows), extra, scripts=("similarity.js",))
+    return layers_page(item, views, title, caption, len(rows), extra, scripts=("similarity.js",))

@@ -37,7 +37,9 @@ def list_split(root: str, split: str) -> list[str]:
                 and (entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path)))
             ]
     except FileNotFoundError:
-        raise DataError(f"no split {split!r} in {os.path.abspath(root)}{_known_splits(root, split)}") from None
+        cure = "`python data_tools/package.py CLOUDS --out ROOT --split NAME` makes one"
+        place = f"no split {split!r} in {os.path.abspath(root)}"
+        raise DataError(f"{place}{_known_splits(root, split)}; {cure}") from None
     except OSError as error:
         raise DataError(f"cannot list {os.path.abspath(path)}: {error.strerror or error}") from None
     return [os.path.join(path, name) for name in sorted(names, key=lambda name: (natural_key(name), name))]

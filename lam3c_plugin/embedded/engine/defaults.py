@@ -13,6 +13,7 @@ import torch
 
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.config import Config
+from lam3c_plugin.embedded.config_types import check_parts
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.errors import ConfigError, near_names
 from lam3c_plugin.ops.rng import random_seed, set_seed
@@ -176,12 +177,12 @@ def _check_kinds(cfg: Config) -> None:
             value = value.get(part)
         if not isinstance(value, kinds) or value == "":
             raise ConfigError(f"{name}={value!r:.60} must be {words}")
-    numbers = {"optimizer.lr": cfg.optimizer.get("lr", 1)}  # 0 keeps the weights as they are
-    if cfg.clip_grad is not None:
-        numbers["clip_grad"] = cfg.clip_grad  # a norm below 0 would turn the gradients round
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ConfigError(f"{name}={value!r:.60} must be a number, 0 or above")
+    if "transform" in cfg.data.train and not isinstance(cfg.data.train.transform, (list, tuple)):
+        raise ConfigError(f"data.train.transform={cfg.data.train.transform!r:.60} must be a list of transforms")
+    clip = cfg.clip_grad  # 0 would learn nothing, and a norm below it would turn the gradients round
+    if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or not clip > 0):
+        raise ConfigError(f"clip_grad={clip!r:.60} must be a number above 0, or None")
+    check_parts(cfg.to_dict())
 
 
 def _settle_epochs(cfg: Config) -> None:

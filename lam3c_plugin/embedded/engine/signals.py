@@ -12,6 +12,10 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A terminal, torchrun and our own launcher may each pass on the same Ctrl-C: what follows this fast is no second wish.
 _SAME_WISH = 0.5
+STOP_POLL = 8  # optimiser steps after which several ranks ask each other whether to stop
+_ANNOUNCEMENT = (
+    f"\nstopping: finishing this step (several ranks: up to {STOP_POLL}), then saving; once more to stop at once\n"
+)
 
 
 class StopSignals:
@@ -38,7 +42,7 @@ class StopSignals:
         if not self.received:
             self.received, self._since = number, now
             if self.announce:  # by os.write, since a handler may interrupt a print in progress
-                os.write(2, b"\nstopping: finishing this step, then saving; once more to stop at once\n")
+                os.write(2, _ANNOUNCEMENT.encode())
         elif now - self._since > _SAME_WISH:
             os._exit(128 + number)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from logging import Logger
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from lam3c_plugin.checkpoints.keys import (
     copy_atomic,
@@ -14,6 +20,7 @@ from lam3c_plugin.checkpoints.keys import (
     state_dict_of,
     strip_module,
 )
+from lam3c_plugin.checkpoints.run_config import inputs_of
 from lam3c_plugin.embedded import comm
 from lam3c_plugin.embedded.engine.defaults import checkpoint_path
 from lam3c_plugin.embedded.hooks.default import unwrap
@@ -41,6 +48,7 @@ def capture(trainer: Any) -> dict[str, Any]:
         "scheduler": trainer.scheduler.state_dict(),
         "scaler": _scaler_state(trainer),
         "best_metric_value": float(trainer.best_metric_value),
+        "inputs": inputs_of(trainer.cfg),
         EXTRAS: {
             "version": 1,
             "iter_in_epoch": 0 if finished else done,
@@ -68,19 +76,66 @@ def _scaler_state(trainer: Any) -> dict[str, Any] | None:
     }
 
 
+class Saving:
+    """Writes checkpoints in a thread while the run goes on, one at a time and each whole or not at all."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def start(self, content: dict[str, Any], path: Path, copies: tuple[str, ...]) -> None:
+        """Copy ``content`` to the host, then write it in the thread and give it further names; see `save`."""
+        self.finish()
+
+        def write(content: dict[str, Any] = _on_host(content)) -> None:  # noqa: B008 - copied now, not in the thread
+            save_atomic(content, path)
+            for name in copies:
+                copy_atomic(path, path.with_name(name))
+
+        self._pending = self._thread.submit(write)
+
+    def finish(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            CheckpointError: it could not be; the file before it is intact.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def give_up(self, logger: Logger) -> None:
+        """Wait as well, at the end of a run that failed: an error here must not hide the one that ended it."""
+        try:
+            self.finish()
+        except CheckpointError as error:
+            logger.error(str(error))
+
+
+def _on_host(value: Any) -> Any:
+    """A copy of nested dictionaries and lists, every tensor in host memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        result = copy.copy(value)  # a module's state keeps its _metadata
+        result.update({key: _on_host(item) for key, item in value.items()})
+        return result
+    return type(value)(map(_on_host, value)) if isinstance(value, (list, tuple)) else value
+
+
 def save(trainer: Any, copies: tuple[str, ...] = ()) -> str:
-    """Write ``model/model_last.pth`` (all ranks call it, rank 0 writes) and give it further names in its folder.
+    """Begin to write ``model/model_last.pth`` (all ranks call it, rank 0 writes), with further names in its folder.
+
+    ``trainer.saving.finish()`` waits for it.
 
     Raises:
-        CheckpointError: it cannot be written; the previous file is intact.
+        CheckpointError: the one before could not be written; the last that could is intact.
     """
     content = capture(trainer)
     path = checkpoint_path(trainer.cfg.save_path)
     if comm.is_main_process():
         trainer.logger.info(f"Saving checkpoint to {path}")
-        save_atomic(content, path)
-        for name in copies:
-            copy_atomic(path, path.with_name(name))
+        trainer.saving.start(content, path, copies)
     return str(path)
 
 
@@ -93,7 +148,7 @@ def resume(trainer: Any, path: str) -> None:
         CheckpointError: unreadable, of another architecture, without the optimiser's state, or planned for another
             number of steps (``stretch_schedule=True`` goes on all the same).
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, mmap=True)  # the ranks of a machine share its pages
     load_weights(unwrap(trainer.model), state_dict_of(checkpoint, path), strict=True, source=path)
     lacking = [key for key in ("epoch", "optimizer", "scheduler") if key not in checkpoint]
     if lacking:
@@ -170,4 +225,4 @@ def warn_if_idle(trainer: Any) -> None:
         )
 
 
-__all__ = ["EXTRAS", "capture", "resume", "save", "warn_if_idle"]
+__all__ = ["EXTRAS", "Saving", "capture", "resume", "save", "warn_if_idle"]

@@ -22,7 +22,7 @@ from lam3c_plugin.embedded.config import Config
 from lam3c_plugin.embedded.engine import state
 from lam3c_plugin.embedded.engine.data import batches, build_loader, shut_down
 from lam3c_plugin.embedded.engine.defaults import choose_device, setup_rank
-from lam3c_plugin.embedded.engine.signals import StopSignals, name_of
+from lam3c_plugin.embedded.engine.signals import STOP_POLL, StopSignals, name_of
 from lam3c_plugin.embedded.events import EventStorage, EventWriter
 from lam3c_plugin.embedded.hooks.default import HookBase
 from lam3c_plugin.embedded.logger import get_root_logger
@@ -61,6 +61,7 @@ class Trainer:
         self.data_iterator: Iterator[Any] = iter(())
         self.restore_rng: Callable[[], None] | None = None
         self.save_requested = False
+        self.saving = state.Saving()
         self.stop = StopSignals(announce=comm.is_main_process())
         self.device = choose_device(cfg)
         self.amp_dtype = self._amp_dtype()
@@ -197,6 +198,9 @@ class Trainer:
                     self._run_epoch()
                     self._stop_if_asked()
                 self.after_train()
+        except BaseException:
+            self.saving.give_up(self.logger)
+            raise
         finally:
             shut_down(self.train_loader)
             if self.writer is not None:
@@ -223,7 +227,7 @@ class Trainer:
             if self._finished():
                 break
             if self.accumulated == 0 and self.batches_done < len(self.train_loader):
-                self._stop_if_asked()
+                self._stop_if_asked(poll=self.step % STOP_POLL == 0)
                 if self.save_requested:
                     self.save()
         self.after_epoch()
@@ -280,10 +284,16 @@ class Trainer:
         if scale <= self.scaler.get_scale():  # a step left out for overflow does not count
             self.scheduler.step()
 
-    def _stop_if_asked(self) -> None:
-        """Save and leave if a signal came to any rank, or at ``stop_after_steps``."""
+    def _stop_if_asked(self, poll: bool = True) -> None:
+        """Save and leave if a signal came to any rank, or at ``stop_after_steps``.
+
+        Args:
+            poll: several ranks ask each other now, which makes the host wait for a GPU.
+        """
         signal_number = self.stop.received
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and not poll:
+            signal_number = 0
+        elif comm.get_world_size() > 1:
             flag = torch.tensor(signal_number, device=self.device)
             dist.all_reduce(flag, dist.ReduceOp.MAX)
             signal_number = int(flag.item())
@@ -292,6 +302,7 @@ class Trainer:
         if not (signal_number or paused):
             return
         path = self.save()
+        self.saving.finish()
         reason = name_of(signal_number) if signal_number else f"stop_after_steps={limit}"
         command = os.environ.get(RESUME_VARIABLE) or (
             f"python -m lam3c_plugin.embedded.train --resume {self.cfg.save_path}"
@@ -304,7 +315,7 @@ class Trainer:
         )
 
     def save(self) -> str:
-        """Write the checkpoint now; all ranks have to call it."""
+        """Begin to write the checkpoint; all ranks have to call it."""
         self.save_requested = False
         return state.save(self)
 
@@ -333,6 +344,7 @@ class Trainer:
             torch.cuda.empty_cache()
 
     def after_train(self) -> None:
+        self.saving.finish()  # hooks may read it
         comm.synchronize()
         for hook in self.hooks:
             hook.after_train()

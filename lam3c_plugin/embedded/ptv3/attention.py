@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -9,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lam3c_plugin.embedded.ptv3.patches import PatchRoute, SequenceBlock, pack, patch_route, unpack
+from lam3c_plugin.embedded.ptv3.patches import (
+    PatchRoute,
+    SequenceBlock,
+    pack,
+    patch_route,
+    pieces_of_blocks,
+    unpack,
+)
+from lam3c_plugin.embedded.ptv3.rows import piece_rows
 from lam3c_plugin.embedded.structure import Point, PointModule
 
 # Never cuDNN's, which PyTorch prefers on H100 and newer: it plans for every exact shape, some 20 to 40 ms each, keeps
@@ -18,37 +27,47 @@ BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacke
 
 
 def patch_attention(
-    qkv: Tensor, route: PatchRoute, num_heads: int, scale: float, dropout: float = 0.0, upcast: bool = False
+    x: Tensor,
+    route: PatchRoute,
+    num_heads: int,
+    scale: float,
+    dropout: float = 0.0,
+    upcast: bool = False,
+    project: Callable[[Tensor], Tensor] = lambda packed: packed,
 ) -> Tensor:
     """Multi-head attention among the points of each patch.
 
     Args:
-        qkv: (N, 3 C) queries, keys and values of the points, each C channels split over the heads.
+        x: (N, 3 C) queries, keys and values of the points, each C channels split over the heads; or (N, C'), of which
+            ``project`` makes them once the points are packed: a third of the bytes to move.
         route: the patches along one curve.
         num_heads: H, divides C.
         scale: factor on the products of queries and keys.
         dropout: share of attention weights dropped.
-        upcast: compute in float32 whatever the type of ``qkv``, autocast or not.
+        upcast: compute in float32 whatever the type of the queries, autocast or not.
+        project: (M, C') to (M, 3 C), each row by itself.
 
     Returns:
-        (N, C) of the type of ``qkv``. Differentiable; :func:`patch_attention_plain` is the same thing written out.
+        (N, C) of the queries' type. Differentiable; :func:`patch_attention_plain` is the same thing written out.
     """
-    packed = pack(qkv, route)
-    out = [_attend(packed, block, num_heads, scale, dropout, upcast) for block in route.blocks]
+    packed = pack(x, route)
+    out = []
+    for block in pieces_of_blocks(route.blocks, piece_rows(packed)):
+        qkv = project(packed[block.start : block.start + block.count * block.length])
+        out.append(_attend(qkv, block, num_heads, scale, dropout, upcast))
     return unpack(out[0] if len(out) == 1 else torch.cat(out), route)
 
 
-def _attend(packed: Tensor, block: SequenceBlock, heads: int, scale: float, dropout: float, upcast: bool) -> Tensor:
-    """One block of sequences, (count * length, 3 C) of the packed slots -> (count * length, C)."""
-    rows = packed[block.start : block.start + block.count * block.length]
-    qkv = rows.view(block.count, block.length, 3, heads, -1)
+def _attend(qkv: Tensor, block: SequenceBlock, heads: int, scale: float, dropout: float, upcast: bool) -> Tensor:
+    """One block of sequences, (count * length, 3 C) -> (count * length, C)."""
+    rows, qkv = qkv.shape[0], qkv.view(block.count, block.length, 3, heads, -1)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (count, H, length, C / H)
     kernels = sdpa_kernel(BACKENDS) if qkv.is_cuda else nullcontext()
     with torch.autocast(qkv.device.type, enabled=False) if upcast else nullcontext(), kernels:
         if upcast:
             q, k, v = q.float(), k.float(), v.float()
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=block.valid, dropout_p=dropout, scale=scale)
-    return out.to(qkv.dtype).transpose(1, 2).reshape(rows.shape[0], -1)
+    return out.to(qkv.dtype).transpose(1, 2).reshape(rows, -1)
 
 
 def patch_attention_plain(
@@ -139,6 +158,6 @@ class SerializedAttention(PointModule):
     def forward(self, point: Point) -> Point:
         route = patch_route(point.locate(), self.patch_size, point.curves[self.order_index])
         dropout = self.attn_drop if self.training else 0.0
-        feat = patch_attention(self.qkv(point.feat), route, self.num_heads, self.scale, dropout, self.upcast_attention)
+        feat = patch_attention(point.feat, route, self.num_heads, self.scale, dropout, self.upcast_attention, self.qkv)
         point.feat = self.proj_drop(self.proj(feat))
         return point

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lam3c_plugin.embedded.ptv3.attention import SerializedAttention
+from lam3c_plugin.embedded.ptv3.rows import in_pieces
 from lam3c_plugin.embedded.ptv3.sparse_conv import SubmanifoldConv3d
 from lam3c_plugin.embedded.structure import Point, PointModule, PointSequential
 
@@ -117,14 +118,16 @@ class Block(PointModule):
     def forward(self, point: Point) -> Point:
         shortcut = point.feat
         point = self.cpe(point)
-        point.feat = shortcut + point.feat
-        point = self._branch(point, self.norm1, self.attn, self.ls1)
-        return self._branch(point, self.norm2, self.mlp, self.ls2)
-
-    def _branch(self, point: Point, norm: PointModule, body: PointModule, scale: PointModule) -> Point:
-        shortcut = point.feat
+        point.feat = shortcut = shortcut + point.feat
         if self.pre_norm:
-            point = norm(point)
-        point = self.drop_path(scale(body(point)))
+            point = self.norm1(point)
+        point = self.drop_path(self.ls1(self.attn(point)))
         point.feat = shortcut + point.feat
-        return point if self.pre_norm else norm(point)
+        if not self.pre_norm:
+            point = self.norm1(point)
+        point.feat = in_pieces(self._mlp_branch, point.feat)
+        return point
+
+    def _mlp_branch(self, x: Tensor) -> Tensor:
+        branch = self.drop_path(self.ls2(self.mlp(self.norm2(x) if self.pre_norm else x)))
+        return x + branch if self.pre_norm else self.norm2(x + branch)

@@ -7,7 +7,7 @@ stand K places earlier, in the sequence before it. So a cloud's sequences do not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -100,6 +100,16 @@ def plan_patches(sizes: Sequence[int], patch_size: int, device: torch.device | s
     offsets = [[starts[i] + sizes[i] for i in large], [first_slot[i] + sizes[i] for i in large]]
     local, end, end_slot = _ramps(missing, offsets, device)
     return PatchPlan(tuple(blocks), torch.cat(places), slot, end + local - patch_size, end_slot + local)
+
+
+def pieces_of_blocks(blocks: Sequence[SequenceBlock], rows: int) -> Iterator[SequenceBlock]:
+    """The blocks, those of more than ``rows`` slots cut between sequences."""
+    for block in blocks:
+        most = max(1, rows // block.length)
+        for first in range(0, block.count, most):
+            count = min(most, block.count - first)
+            valid = None if block.valid is None else block.valid[first : first + count]
+            yield SequenceBlock(block.start + first * block.length, count, block.length, valid)
 
 
 def _ramps(lengths: Sequence[int], values: Sequence[Sequence[int]], device: torch.device | str) -> list[Tensor]:

@@ -6,6 +6,7 @@ geometry: where rows move one to one the backward is another gather, where many 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,26 @@ from torch.nn import functional as F
 
 from lam3c_plugin.embedded.geometry import sort_rows
 from lam3c_plugin.ops.device import true_rows
+
+_PIECE_ROWS = 8192  # for each thread of a CPU
+
+
+def piece_rows(values: Tensor) -> int:
+    """How many rows to work on at once: those whose intermediate results stay in a CPU's cache.
+
+    All rows on a GPU, and where a backward pass needs the intermediate results anyway.
+    """
+    if torch.is_grad_enabled() or values.device.type != "cpu":
+        return max(1, values.shape[0])
+    return _PIECE_ROWS * torch.get_num_threads()
+
+
+def in_pieces(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """``function(values)`` of rows (N, C) that it treats each by itself, worked out `piece_rows` at a time."""
+    rows = piece_rows(values)
+    if values.shape[0] <= rows:
+        return function(values)
+    return torch.cat([function(part) for part in values.split(rows)])
 
 
 class Groups(NamedTuple):

@@ -9,10 +9,11 @@ and shared by its blocks; half of them are enough, since a pair seen from its ot
 the representative's features, and every point reads the representatives around it, the centre entry that of its own
 cell. Points of one cell therefore get the same result, and the features of the others do not enter the convolution.
 
-**Two ways of multiplying.** `_SubmanifoldConv` visits the 27 entries one after the other and multiplies the pairs that
-exist: the least arithmetic. `_GatheredConv` lays all 27 neighbours of a cell side by side, zeros where there is none,
-and multiplies once: three times the arithmetic on a surface, which tensor cores do in less time than the other way
-needs to start its kernels and add its parts in float32. Half precision on a GPU takes the second, all else the first.
+**Two ways of multiplying.** `_PairedConv` multiplies the pairs that exist, entry by entry: the least arithmetic. It
+gathers the pairs of some cells at once and sums the products of each cell in one go. `_GatheredConv` lays all 27
+neighbours of a cell side by side, zeros where there is none, and multiplies once: three times the arithmetic on a
+surface, which tensor cores do in less time than the other way needs to start its kernels and add its parts in float32.
+Half precision on a GPU takes the second, all else the first.
 """
 
 from __future__ import annotations
@@ -26,16 +27,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
 from lam3c_plugin.embedded.ptv3.rows import Groups, expand_rows, group_by_key, take_rows
 from lam3c_plugin.embedded.structure import Point, PointModule
-from lam3c_plugin.ops.device import true_rows
+from lam3c_plugin.ops.device import reads_wait, true_rows
 
 CENTRE = 13  # of the 27 kernel entries, entry (a, b, c) being number 9 a + 3 b + c at offset (a - 1, b - 1, c - 1)
 # The offsets above the centre, number 14 to 26, in four columns along z and the upper half of the centre's own.
 _COLUMNS = ((0, 1), (1, -1), (1, 0), (1, 1))
 _GATHERED_BYTES = 2**28  # of neighbours side by side: enough to fill a GPU, little beside what a step keeps
+_PAIRED_CELLS = 2048  # whose pairs a thread of a CPU takes at once: what is gathered of them stays in its cache
 
 
 class Tap(NamedTuple):
@@ -44,6 +47,17 @@ class Tap(NamedTuple):
     entry: int
     lower: Tensor  # (P,) int32, each cell at most once
     upper: Tensor  # (P,) int32, each cell at most once
+
+
+class Pairs(NamedTuple):
+    """All pairs of some cells, entry after entry, the centre's being each cell with itself."""
+
+    cells: slice  # that are written
+    counts: list[int]  # pairs of each of the 27 entries
+    read: Tensor  # (P,) int32, cell whose values a pair takes
+    written: Tensor  # (P,) int32, cell it adds to
+    order: Tensor  # (P,) int32, pairs sorted by the cell written
+    starts: Tensor  # (cells + 1,) int32, where each cell's begin in `order`
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,34 @@ class KernelMap:
         table = table.view(-1, 27)
         table[:, CENTRE] = torch.arange(self.num_cells, device=lower.device)
         return table
+
+    @cached_property
+    def pairs(self) -> list[Pairs]:
+        """Pairs of all cells: in chunks on a CPU, at once on a GPU, which is not waited for; needs a tap."""
+        height = self.num_cells if reads_wait(self.neighbours) else _PAIRED_CELLS * torch.get_num_threads()
+        starts = range(0, self.num_cells, height)
+        return [self._pairs_of(slice(start, min(start + height, self.num_cells))) for start in starts]
+
+    def _pairs_of(self, cells: slice) -> Pairs:
+        table = self.neighbours[cells].t()  # (27, cells)
+        there = table < self.num_cells
+        if cells.stop - cells.start == self.num_cells:
+            counts = [0] * 27
+            counts[CENTRE] = self.num_cells
+            for tap in self.taps:
+                counts[tap.entry] = counts[2 * CENTRE - tap.entry] = tap.lower.shape[0]
+        else:
+            counts = there.sum(1).tolist()
+        rows = true_rows(there.reshape(-1), sum(counts))
+        number = (there.reshape(-1).cumsum(0, dtype=torch.int32) - 1).view_as(there)
+        return Pairs(
+            cells,
+            counts,
+            table.reshape(-1).index_select(0, rows),
+            (rows % table.shape[1] + cells.start).int(),
+            number.t().reshape(-1)[true_rows(there.t().reshape(-1), sum(counts))],
+            F.pad(there.sum(0).cumsum(0, dtype=torch.int32), (1, 0)),
+        )
 
 
 def kernel_map(geometry: CloudGeometry) -> KernelMap:
@@ -137,23 +179,20 @@ def _directions(taps: tuple[Tap, ...]) -> list[tuple[int, Tensor, Tensor]]:
     return both
 
 
-class _SubmanifoldConv(Function):
-    """Over cells: gather, multiply, add, one kernel entry at a time, so that no more than one gathered copy lives.
+class _PairedConv(Function):
+    """Over cells: gather the pairs' values, multiply entry by entry, sum the products of each cell.
 
-    Within an entry every cell is written at most once: the additions never race and their order is fixed. Half
-    precision is summed in float32.
+    The order of every sum is fixed. Half precision is summed in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kmap: KernelMap) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.kmap, ctx.bias_type = kmap, None if bias is None else bias.dtype
-        w = weight.view(weight.shape[0], 27, -1)
-        out = x @ w[:, CENTRE].t()
-        total = out.float() if out.dtype in (torch.bfloat16, torch.float16) else out
-        for entry, written, read in _directions(kmap.taps):
-            product = x.index_select(0, read) @ w[:, entry].t()
-            total.index_add_(0, written, product.to(total.dtype))
+        factors = weight.flatten(1, 3).permute(1, 2, 0)  # (27, C_in, C_out)
+        total = x.new_empty(x.shape[0], weight.shape[0], dtype=_sum_type(x))
+        for pairs in kmap.pairs:
+            total[pairs.cells] = _summed(x.index_select(0, pairs.read), factors, pairs)
         if bias is not None:
             total += bias
         return total.to(x.dtype)
@@ -163,26 +202,38 @@ class _SubmanifoldConv(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         want_x, want_w, want_b, _ = ctx.needs_input_grad
-        grad = grad.contiguous()
-        w = weight.view(weight.shape[0], 27, -1)
-        grad_x = grad @ w[:, CENTRE] if want_x else None
-        total = grad_x.float() if want_x and grad_x.dtype in (torch.bfloat16, torch.float16) else grad_x
-        grad_w = torch.zeros_like(w) if want_w else None
-        if want_w:
-            grad_w[:, CENTRE] = grad.t() @ x
-        for entry, written, read in _directions(ctx.kmap.taps):
-            part = grad.index_select(0, written)
+        # the cell met at an entry meets this one at the opposite entry: the same pairs, read from the other end
+        factors = weight.flatten(1, 3).permute(1, 0, 2).flip(0)  # (27, C_out, C_in)
+        grad_x = torch.empty_like(x) if want_x else None
+        grad_w = x.new_zeros(27, *weight.shape[::4], dtype=_sum_type(x))
+        for pairs in ctx.kmap.pairs:
+            met = grad.index_select(0, pairs.read)
             if want_x:
-                total.index_add_(0, read, (part @ w[:, entry]).to(total.dtype))
+                grad_x[pairs.cells] = _summed(met, factors, pairs).to(x.dtype)
             if want_w:
-                grad_w[:, entry] = part.t() @ x.index_select(0, read)
-        grad_b = grad.sum(0).to(ctx.bias_type) if want_b else None
+                parts = zip(met.split(pairs.counts), x.index_select(0, pairs.written).split(pairs.counts), strict=True)
+                for entry, (theirs, own) in enumerate(parts):
+                    grad_w[2 * CENTRE - entry] += theirs.t() @ own
         return (
-            total.to(x.dtype) if want_x else None,
-            grad_w.view_as(weight) if want_w else None,
-            grad_b,
+            grad_x,
+            grad_w.to(weight.dtype).transpose(0, 1).reshape(weight.shape) if want_w else None,
+            grad.sum(0).to(ctx.bias_type) if want_b else None,
             None,
         )
+
+
+def _sum_type(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _summed(values: Tensor, factors: Tensor, pairs: Pairs) -> Tensor:
+    """Values (P, C) of the pairs times the factors (27, C, C_out) of their entries, summed for each cell written."""
+    products = values.new_empty(len(values), factors.shape[2])
+    parts = zip(values.split(pairs.counts), factors, products.split(pairs.counts), strict=True)
+    for part, factor, product in parts:
+        torch.mm(part, factor, out=product)
+    products = products.to(_sum_type(values))
+    return F.embedding_bag(pairs.order, products, pairs.starts, mode="sum", include_last_offset=True)
 
 
 class _GatheredConv(Function):
@@ -251,11 +302,13 @@ def submanifold_conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, kmap: Ker
     Returns:
         (N, C_out). Points that share a cell follow the module's rule (see above). Differentiable in x, weight, bias.
     """
-    convolve = _GatheredConv.apply if kmap.taps and _gathers(x) else _SubmanifoldConv.apply
-    if kmap.points is None:
-        return convolve(x, weight, bias, kmap)
-    representative = take_rows(x, kmap.points.first)
-    return expand_rows(convolve(representative, weight, bias, kmap), kmap.points)
+    if kmap.points is not None:
+        x = take_rows(x, kmap.points.first)
+    if not kmap.taps:
+        out = F.linear(x, weight[:, 1, 1, 1], None if bias is None else bias.to(x.dtype))
+    else:
+        out = (_GatheredConv if _gathers(x) else _PairedConv).apply(x, weight, bias, kmap)
+    return out if kmap.points is None else expand_rows(out, kmap.points)
 
 
 class SubmanifoldConv3d(PointModule):

@@ -109,11 +109,15 @@ class OnlineProbe(HookBase):
         if self.scenes is None:
             return
         budget, count = self.budget, len(self.history)
-        late = "; the last one due found no time: raise probe.max_share, or lower its scenes and points"
-        self.trainer.logger.info(
-            f"OnlineProbe: {count} probe{'s' * (count != 1)} in {budget.spent:.1f} s, {budget.share:.2%} of the run's "
-            f"{budget.elapsed:.0f} s{late if self._due is not None else ''}"
-        )
+        if not count:
+            say = "the run was too short for a probe within its share of the time; one of some minutes has them"
+        else:
+            late = "; the last one due found no time" if self._due is not None else ""
+            say = (
+                f"{count} probe{'s' * (count != 1)} in {budget.spent:.1f} s, {budget.share:.2%} of the run's "
+                f"{budget.elapsed:.0f} s{late}"
+            )
+        self.trainer.logger.info(f"OnlineProbe: {say}")
 
     # ---- probing -------------------------------------------------------------------------------------------------
 

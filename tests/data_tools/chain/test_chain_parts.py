@@ -282,11 +282,11 @@ def test_counts_and_reasons_without_names():
         Row("postprocess", f"v_00{i}", "v", "rejected", f"/data/v_00{i}/cloud.ply: score 0.{i} is under 0.25", True)
         for i in range(3)
     ]
-    rows += [Row("segment", "v", "v", "done"), Row("segment", "w", "w", "failed", "w: broken")]
+    rows += [Row("segment", "v", "v", "done"), Row("segment", "w", "w", "failed", "w: broken: pip install 'av>=17'")]
     text = finish.counts_table(rows, {"segment": 1800.0})
     assert "0.50" in text
     assert "     3  postprocess rejected: …: score # is under #" in text
-    assert "     1  segment failed: …: broken" in text
+    assert "     1  segment failed: …: broken: pip install 'av>=17'" in text
     assert "CC BY-NC" in license_of(["pi3", "sfm"])
     assert "CC BY-NC" not in license_of(["sfm"])
 

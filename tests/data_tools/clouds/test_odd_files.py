@@ -312,7 +312,7 @@ def test_map_coordinates_in_float32_are_told_and_turn_nothing(tmp_path, suffix):
     assert record.status == "done"
     assert record.result["up"] == "kept"
     assert record.result["dropped"]["repeated"] > 0
-    assert any("too coarse to tell which way is up" in note for note in record.notes)
+    assert any("up cannot be told (coordinates too coarse to tell)" in note for note in record.notes)
 
 
 def test_coordinates_in_half_precision_are_told(tmp_path):

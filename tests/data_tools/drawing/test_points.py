@@ -136,7 +136,10 @@ def test_the_scale_bar_is_a_metre_long():
 
 def test_the_turntable_shows_every_side():
     cloud = box_room()
-    image = turntable(cloud.coord, [cloud.color], size=(60, 40))
-    assert image.shape == (40 + 2 * 8, 4 * 60 + 5 * 8, 3)
-    views = [image[8:48, 8 + 68 * i : 68 + 68 * i] for i in range(4)]
+    image = turntable(cloud.coord, {"colours": cloud.color}, "a room", size=(60, 40))
+    title, name = 18 + 10, 14 + 10
+    assert image.shape == (title + name + 40 + 2 * 4, 4 * 60 + 5 * 4, 3)
+    assert (image[:title] < 90).any()
+    assert (image[title : title + name] < 90).any()
+    views = [image[title + name + 4 : -4, 4 + 64 * i : 64 + 64 * i] for i in range(4)]
     assert all((a != b).any() for i, a in enumerate(views) for b in views[:i])

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.clouds.io import Cloud, write_ply
 from data_tools.packaging.clouds import PackageSettings, guess_unit, package_cloud
-from data_tools.packaging.run import plan
+from data_tools.packaging.run import find_clouds, plan
 from data_tools.stages.files import clean_partial, make_partial
 from data_tools.stages.scene_folder import is_done, read_meta, safe_name, write_scene
 from tests.rooms import synthetic_room
@@ -135,6 +135,15 @@ def test_command_line_with_bad_items_and_resume(tmp_path, room):
     third = cli(source, "--out", out, "--up", "z", "--normals", "none")
     assert "3 done" in third.stdout
     assert not list((out / "train").rglob("normal.npy"))
+
+
+def test_reconstructions_are_told_from_clouds(tmp_path, room):
+    folder = tmp_path / "clouds/tour_000"
+    write_ply(folder / "cloud.ply", room)
+    (folder / "cameras.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"tour_000 is a reconstruction.*postprocess.py .*clouds --out OUT"):
+        find_clouds([tmp_path / "clouds"], tmp_path / "out")
+    assert find_clouds([folder / "cloud.ply"], tmp_path / "out") == [folder / "cloud.ply"]
 
 
 def test_wrong_arguments(tmp_path):

@@ -242,6 +242,7 @@ def test_reasons_of_many_items_become_one():
     assert "N of N frames posed" in one
     assert generic_reason("n: no room in the video", "n") == "no room in the video"
     assert generic_reason("", "a") == "no reason given"
+    assert generic_reason("no PyAV: pip install 'av>=17'", "a") == "no PyAV: pip install 'av>=17'"  # a cure to copy
 
 
 def test_the_command_line(tmp_path, capsys):

@@ -7,7 +7,15 @@ import re
 import numpy as np
 import pytest
 
-from data_tools.reporting.viewer import PointLayer, camera_lines, thin_rows, viewer_blob, viewer_html
+from data_tools.reporting.viewer import (
+    AZIMUTH,
+    PointLayer,
+    camera_lines,
+    opening_azimuth,
+    thin_rows,
+    viewer_blob,
+    viewer_html,
+)
 from tests.data_tools.reporting.report_tree import room
 
 
@@ -109,3 +117,17 @@ def test_what_does_not_fit_is_refused_in_one_line(layer, message):
     with pytest.raises(ValueError, match=message) as error:
         viewer_html([layer], "x")
     assert "\n" not in str(error.value)
+
+
+def test_a_page_opens_facing_the_room():
+    cloud = room(0, 4000)
+    low, high = cloud.coord.min(axis=0), cloud.coord.max(axis=0)
+    for axis, side in ((0, 1), (1, -1)):
+        near = cloud.coord[:, axis] * side > (high if side > 0 else -low)[axis] - 0.3
+        coord = cloud.coord[~near]  # the wall on one side is missing: from there one sees in
+        azimuth = spec_of(viewer_html([PointLayer("rgb", coord)], "a room"))["clouds"][0]["azimuth"]
+        assert side * (np.cos(azimuth), np.sin(azimuth))[axis] > 0.6
+    only_floor = np.tile([0.0, 0.0, 1.0], (len(cloud), 1)).astype(np.float32)
+    assert opening_azimuth(cloud.coord, only_floor) == AZIMUTH  # all sides are alike
+    facing = np.tile([-1.0, 0.0, 0.0], (len(cloud), 1)).astype(np.float32)
+    assert np.cos(opening_azimuth(cloud.coord, facing)) < 0
