@@ -164,11 +164,7 @@ def _input_hash(video: Path, intervals: Intervals) -> str:
     from data_tools.packaging.clouds import fingerprint
 
     try:
-        if video.is_dir():
-            files = sorted(path for path in video.iterdir() if path.is_file())
-            source = text_hash(*(f"{path.name} {path.stat().st_size}" for path in files))
-        else:
-            source = fingerprint(video)
+        source = fingerprint(video)
     except OSError:
         source = ""  # the work finds out and says so
     return text_hash(source, tuple(map(tuple, intervals)))

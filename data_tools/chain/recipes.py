@@ -12,7 +12,7 @@ from typing import Any
 from data_tools.postprocessing.settings import Limits
 
 USUAL = "best"
-NO_LIMITS = Limits(min_score=0.0, max_double=1.0, max_noise=1.0, min_coverage=0.0, min_planar=0.0, min_points=0)
+NO_LIMITS = Limits(min_score=0.0, max_double=1.0, max_noise=1.0, min_coverage=0.0, min_points=0)
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     USUAL: {},
     "release": {

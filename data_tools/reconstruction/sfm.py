@@ -27,6 +27,7 @@ OPTIONS = {
     "threads": 2,
 }
 LEAST_TEXTURE = 0.05
+CORE_SECONDS = 1.5  # CPU-seconds a frame, whole chain
 FILLED_CONFIDENCE = 0.15
 
 
