@@ -27,8 +27,8 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from data_tools.chain import finish, preflight, recorded
 from data_tools.chain import options as words
-from data_tools.chain import preflight, recorded
 from data_tools.chain.estimate import Estimate
 from data_tools.chain.items import STAGES, Places
 from data_tools.chain.plan import ChainSettings
@@ -192,6 +192,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
         print(f"build_roomtours: {line}", file=sys.stderr)
     if missing:
         return 2
+    for line in finish.plan_lines(videos, settings.stages.stages["reconstruct"], min(2, words.default_cores())):
+        print(line)
     code = run_chain(videos, places, settings, run, stages)
     if estimate and code in (0, 1):
         print(estimate.text(settings.gpu_stages))

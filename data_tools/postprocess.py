@@ -23,6 +23,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_tools.packaging.card import write_summary
+from data_tools.postprocessing.quality import room_lines
 from data_tools.postprocessing.scene import find_scenes, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
 from data_tools.stages.command_line import run_main, usage_errors
@@ -50,7 +51,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--max-double", type=float, default=limits.max_double, help="reject above, share (default %(default)s)")
     add("--max-noise", type=float, default=limits.max_noise, help="reject above, metres (default %(default)s)")
     add("--min-coverage", type=float, default=limits.min_coverage, help="reject below (default %(default)s)")
-    add("--min-planar", type=float, default=limits.min_planar, help="reject below (default %(default)s)")
     add("--least-points", type=int, default=limits.min_points, help="reject with fewer (default %(default)s)")
     add("--no-preview", action="store_true", help="draw no preview.png")
     add("--seed", type=int, default=usual.seed)
@@ -72,9 +72,7 @@ def settings_of(args: argparse.Namespace) -> PostprocessSettings:
         min_points=args.min_points,
         neighbours=args.neighbours,
         normal_dtype="float16" if args.float16_normals else "float32",
-        limits=Limits(
-            args.min_score, args.max_double, args.max_noise, args.min_coverage, args.min_planar, args.least_points
-        ),
+        limits=Limits(args.min_score, args.max_double, args.max_noise, args.min_coverage, args.least_points),
         preview=not args.no_preview,
         seed=args.seed,
     )
@@ -120,7 +118,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def print_scores(records: list[StageRecord]) -> None:
-    """A line a scene: points, size, the score and its parts."""
+    """A line a scene: points, size, the score; below it what the size is worth, and the verdict on each part."""
     print(f"{'scene':32} {'state':8} {'points':>9}  {'size (m)':18} {'score':>5}  what was found")
     for record in records:
         result = record.result
@@ -129,6 +127,8 @@ def print_scores(records: list[StageRecord]) -> None:
         points = f"{result['points']:,}" if "points" in result else "-"
         words = record.reason or "; ".join(record.notes)
         print(f"{record.item:32} {record.status:8} {points:>9}  {size:18} {score:>5}  {words}")
+        for line in room_lines(result)[1:]:
+            print(f"{'':34}{line}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Exit code: 0 all well, 1 some scenes failed, 2 wrong arguments, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -23,8 +22,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -42,8 +39,11 @@ from data_tools.reconstruction.base import (
     ReconstructSettings,
     build_reconstructor,
 )
+from data_tools.reconstruction.chunks.surface import seen_best
+from data_tools.reconstruction.chunks.tour import work_folder
 from data_tools.reconstruction.frames import FramesAhead, Intervals, SceneFrames, frames_for
 from data_tools.reconstruction.masks import keep_masks
+from data_tools.reconstruction.passes import predict_scene
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import (
     StageError,
@@ -57,13 +57,10 @@ from data_tools.stages.record import (
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import safe_name
 
-__all__ = ["ReconstructSettings", "main", "predict_with_less", "reconstruct_scene"]
+__all__ = ["ReconstructSettings", "main", "reconstruct_scene"]
 
-LESS = 0.75  # share of the frames kept after running out of memory
-FEWEST = 8  # a scene of fewer frames than this, for memory alone, is no scene
 FEWEST_POINTS = 100
 LIBRARIES = ("numpy", "torch", "pycolmap", "opencv-python-headless", "opencv-python", "av", "depth-anything-3")
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 _loaded: dict[str, Reconstructor] = {}  # the last backend, with its weights, for the next scene of this process
 
@@ -99,13 +96,14 @@ def reconstruct_scene(
             raise StageError(f"{video.name}: no such video or folder; check the path", permanent=False)
         backend = reconstructor or _backend(settings)
         found = frames() if frames else frames_for(video, intervals, settings, packets, backend)
-        prediction, used = predict_with_less(backend, found.frames, settings.seed, record.notes, settings.deterministic)
-        try:
-            _finish(partial_folder, record, settings, backend, found, prediction, used)
-            record.result["intervals"] = [list(interval) for interval in intervals]
-        except MemoryError:
-            reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
-            raise StageError(reason, permanent=False) from None
+        with work_folder(folder, text_hash(settings.digest(), _input_hash(video, intervals))) as chunks:
+            prediction, used = predict_scene(backend, found.frames, settings, record.notes, chunks)
+            try:
+                _finish(partial_folder, record, settings, backend, found, prediction, used)
+                record.result["intervals"] = [list(interval) for interval in intervals]
+            except MemoryError:
+                reason = f"out of memory with the points of {len(prediction)} views; use a smaller --max-frames"
+                raise StageError(reason, permanent=False) from None
 
     return run_stage("reconstruct", folder, settings.digest(), _input_hash(video, intervals), work, overwrite)
 
@@ -120,6 +118,10 @@ def _finish(
     frames: Frames,
 ) -> None:
     keep, dropped = keep_masks(prediction, frames, settings)
+    if "chunks" in prediction.figures:
+        before = int(keep.sum())
+        keep = seen_best(prediction, keep)
+        dropped["seen better"] = round((before - int(keep.sum())) / keep.size, 4)
     points = int(keep.sum())
     if points < FEWEST_POINTS:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in dropped.items() if share)
@@ -145,74 +147,6 @@ def _finish(
     }
 
 
-def predict_with_less(
-    backend: Reconstructor, frames: Frames, seed: int, notes: list[str], begins_whole: bool = False
-) -> tuple[Prediction, Frames]:
-    """Run a backend; where memory ends, with three quarters of the frames, evenly, and so on.
-
-    Args:
-        backend: to run. The number that fitted is kept on it: the next scene of that size begins there.
-        frames: of the scene.
-        seed: for the backend.
-        notes: gets a line for every try that ran out of memory.
-        begins_whole: try all frames first, so that a scene does not depend on those before it.
-
-    Returns:
-        The prediction and the frames it is of.
-
-    Raises:
-        StageError: even `FEWEST` frames are too many, no view came back, or the prediction is not usable.
-    """
-    fitted: dict[tuple[int, ...], int] = vars(backend).setdefault("fitted", {})
-    size, most = frames.images.shape[1:3], len(frames)
-    if not begins_whole and fitted.get(size, most) < most:
-        notes.append(f"{fitted[size]} of {most} frames: as many as fitted into memory before")
-        frames = frames.select(np.linspace(0, most - 1, fitted[size]).round().astype(int))
-    while True:
-        prediction, reason = _try(backend, frames, seed)
-        if prediction is not None:
-            if len(frames) < most:
-                fitted[size] = len(frames)
-            if not len(prediction):
-                raise StageError(f"{backend.name} placed none of {len(frames)} frames; is there a room in them?")
-            return prediction, frames
-        _free_memory()
-        count = int(len(frames) * LESS)
-        if count < FEWEST:
-            raise StageError(
-                f"{backend.name}: out of memory with {len(frames)} frames ({reason}); use smaller images "
-                "(--max-side, --option), another backend, or a larger machine",
-                permanent=False,
-            )
-        notes.append(f"out of memory with {len(frames)} frames: tried again with {count}")
-        frames = frames.select(np.linspace(0, len(frames) - 1, count).round().astype(int))
-
-
-def _try(backend: Reconstructor, frames: Frames, seed: int) -> tuple[Prediction | None, str]:
-    """The prediction, or None and the reason where memory ended; the failed call's frames are let go of on return."""
-    try:
-        return backend.reconstruct(frames, seed), ""
-    except MemoryError as error:
-        return None, str(error).splitlines()[0] if str(error) else "MemoryError"
-    except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one; its CPU allocator has no class of its own
-        if type(error).__name__ != "OutOfMemoryError" and not any(word in str(error) for word in MEMORY_WORDS):
-            raise StageError(f"{backend.name}: {_first_line(error)}", permanent=False) from error
-        return None, _first_line(error)
-    except (ValueError, AssertionError) as error:
-        raise StageError(f"{backend.name}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _free_memory() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _backend(settings: ReconstructSettings) -> Reconstructor:
     key = settings.digest()
     if key not in _loaded:
@@ -230,11 +164,7 @@ def _input_hash(video: Path, intervals: Intervals) -> str:
     from data_tools.packaging.clouds import fingerprint
 
     try:
-        if video.is_dir():
-            files = sorted(path for path in video.iterdir() if path.is_file())
-            source = text_hash(*(f"{path.name} {path.stat().st_size}" for path in files))
-        else:
-            source = fingerprint(video)
+        source = fingerprint(video)
     except OSError:
         source = ""  # the work finds out and says so
     return text_hash(source, tuple(map(tuple, intervals)))
@@ -304,10 +234,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=base.frame_rate,
         help=f"a second, between them (default {base.frame_rate:g})",
     )
+    add("--chunk-frames", type=int, default=0, help="frames of one pass, at most (default: 300; sfm: all)")
     add("--max-side", type=int, default=base.max_side, help=f"pixels sfm reads frames at (default {base.max_side})")
     add("--keep-blurred", action="store_true", help="take the evenly spaced frames as they are")
     add("--confidence", type=float, help="drop points under it, 0 to 1 (default: the backend's rule)")
-    add("--edge", choices=EDGES, default=base.edge, help=f"jumps of depth to drop (default {base.edge})")
+    add("--edge", choices=EDGES, default=base.edge, help="jumps of depth to drop (default: the backend's rule)")
     add("--edge-tolerance", type=float, default=base.edge_tolerance, help=f"relative (default {base.edge_tolerance})")
     add("--border", type=int, default=0, help="pixels to drop along the image's sides (default 0)")
     add("--sky", choices=SKIES, default="none", help="color: drop what looks like sky at the top of the image")
@@ -329,6 +260,7 @@ def settings_of(args: argparse.Namespace) -> ReconstructSettings:
     """
     same = ("backend", "weights", "device", "dtype", "min_frames", "max_frames", "frame_rate", "max_side", "confidence")
     same += ("edge", "edge_tolerance", "border", "sky", "mask_folder", "dynamic", "max_points", "seed", "deterministic")
+    same += ("chunk_frames",)
     values: dict[str, Any] = {name: getattr(args, name) for name in same}
     values["min_frames"] = min(args.min_frames, args.max_frames)
     if args.intrinsics:

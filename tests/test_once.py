@@ -41,7 +41,11 @@ NOT_A_SECOND = {
     ("PCA", "data_tools/clouds/io.py"): "whether the points lie on a line or plane, no features",
     ("PCA", "data_tools/clouds/gravity.py"): "planes and directions of points, no features",
     ("PCA", "data_tools/clouds/normals.py"): "planes of points, no features",
+    ("PCA", "data_tools/postprocessing/quality.py"): "planes of points, no features",
     ("PCA", "data_tools/reconstruction/alignment.py"): "a rotation between clouds",
+    ("PCA", "data_tools/reconstruction/chunks/join.py"): "spread of points, no features",
+    ("PCA", "data_tools/reconstruction/chunks/loops.py"): "whitens pictures' descriptors; data_tools imports no plugin",
+    ("PCA", "data_tools/reconstruction/chunks/surface.py"): "planes of points, no features",
     ("PCA", "data_tools/reconstruction/geometry.py"): "the nearest rotation to a matrix",
     ("PCA", "benchmarks/sfm_tum.py"): "planes of points, no features",
 }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from data_tools.chain.engine import Tally
-from data_tools.chain.items import STAGES, Places
+from data_tools.chain.items import STAGES, Places, VideoItem
 from data_tools.chain.journal import Row
 from data_tools.chain.trouble import general_reason
 from data_tools.packaging.card import CARD, STATS, write_summary
-from data_tools.stages.record import STATES
+from data_tools.stages.record import STATES, StageError, read_record
 
 TITLE = "RoomTours"
 SHOWN_REASONS = 12
+FEW = 3  # videos or scenes that are spoken of one by one
 
 
 def refresh_summary(places: Places) -> bool:
@@ -60,6 +62,60 @@ def tally_line(tally: Tally) -> str:
     parts = [f"{did[state]} {state}" for state in (*STATES, "as before") if did[state]] or ["nothing to do"]
     line = f"this run: {', '.join(parts)} ({tally.videos} videos, {tally.scenes} scenes; {tally.before} settled before)"
     return line + (f"; {tally.removed} folders moved to WORK/removed" if tally.removed else "")
+
+
+def plan_lines(videos: Sequence[VideoItem], settings: Any, cores: int) -> list[str]:
+    """What a run does with a few local videos or folders of photos by sfm, and about how long it takes.
+
+    Args:
+        videos: of the run; nothing is said of more than `FEW`, nor of what cannot be read: its stage will.
+        settings: of the reconstruct stage; nothing is said of backends other than sfm.
+        cores: that sfm may use.
+    """
+    from data_tools.reconstruction.frames import count_frames
+    from data_tools.reconstruction.sfm import CORE_SECONDS, SfmReconstructor
+    from data_tools.video.images import list_images
+    from data_tools.video.sampling import probe_video
+
+    lines: list[str] = []
+    if settings.backend != "sfm" or len(videos) > FEW:
+        return lines
+    for video in videos:
+        if video.path is None:
+            continue
+        try:
+            if video.path.is_dir():
+                found = len(list_images(video.path))
+                what, count = f"{found} images", min(found, settings.max_frames)
+            else:
+                length = probe_video(video.path).duration
+                what, count = f"{length:.0f} s", count_frames(settings, length, SfmReconstructor.max_frames)
+        except (StageError, OSError):
+            continue
+        minutes = max(1, round(count * CORE_SECONDS / cores / 60))
+        lines.append(
+            f"{video.path.name}: {what}, at most {count} of its frames: cameras, then depth, then one cleaned cloud; "
+            f"about {minutes} min on {cores} free core{'s' if cores > 1 else ''}"
+        )
+    return lines
+
+
+def scene_lines(places: Places, rows: Sequence[Row]) -> list[str]:
+    """Size and verdict of each finished scene, where they are few, and the address of its page."""
+    from data_tools.postprocessing.quality import room_lines
+
+    done = [row.name for row in rows if row.stage == "postprocess" and row.status == "done"]
+    lines: list[str] = []
+    for name in done if len(done) <= FEW else []:
+        for split in places.splits():
+            record = read_record(split / name)
+            if record is None:
+                continue
+            first, *others = room_lines(record.result)
+            lines += ["", f"{name}: {first}", *(f"  {line}" for line in others if line)]
+            page = places.out / "report" / "scenes" / split.name / f"{name}.html"
+            lines += [f"  {page.absolute().as_uri()}"] if page.is_file() else []
+    return lines
 
 
 def refresh_report(places: Places, jobs: int = 1) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 from data_tools.chain.recipes import RECIPES, USUAL
 
-BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "sfm")
+BACKENDS = ("auto", "pi3", "vggt", "depth_anything", "mapanything", "sfm")
 PACKAGES = {  # of the learnt backends: module, and the variable that may name a checkout
     "pi3": ("pi3", "PI3_ROOT"),
     "vggt": ("vggt", "VGGT_ROOT"),
     "depth_anything": ("depth_anything_3", "DEPTH_ANYTHING_ROOT"),
+    "mapanything": ("mapanything", "MAPANYTHING_ROOT"),
 }
 GIGABYTES_PER_JOB = 4
 

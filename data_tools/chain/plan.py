@@ -113,7 +113,7 @@ class Planner:
         is_same = known is not None and (known.size, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
         if known is not None and is_same and not source.is_dir():
             return known.fingerprint
-        found = fingerprint_of(source)
+        found = fingerprint(source)
         if known is None or known.fingerprint != found or not is_same:
             self.journal.put_print(Print(path, stat.st_size, stat.st_mtime_ns, found, video.video_id))
         return found
@@ -203,17 +203,6 @@ def _labels_print(video: VideoItem) -> str:
         return fingerprint(video.labels)
     except OSError:
         return "missing"  # the stage says so
-
-
-def fingerprint_of(source: Path) -> str:
-    """A file's fingerprint; of a folder of frames, the names and sizes of its files.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    if not source.is_dir():
-        return fingerprint(source)
-    return text_hash(*(f"{p.name}:{p.stat().st_size}" for p in sorted(source.iterdir()) if p.is_file()))
 
 
 def within(scenes: Sequence[SceneItem], video: VideoItem) -> list[SceneItem]:

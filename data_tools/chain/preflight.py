@@ -100,10 +100,13 @@ def _check_backend(settings: Any) -> list[str]:
 
 
 def _hub_of(settings: Any) -> str:
-    from data_tools.reconstruction import depth_anything, pi3, vggt
+    from data_tools.reconstruction import depth_anything, mapanything, pi3, vggt
 
+    model = settings.options.get("model", settings.backend)
     if settings.backend == "pi3":
-        return pi3.MODELS[settings.options.get("model", "pi3")][2]
+        return pi3.MODELS[model][2]
+    if settings.backend == "mapanything":
+        return mapanything.HUB if model == "mapanything" else ""  # the package knows where the models it wraps are
     return vggt.HUB if settings.backend == "vggt" else depth_anything.HUB
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from data_tools.postprocessing.settings import Limits
 
 USUAL = "best"
-NO_LIMITS = Limits(min_score=0.0, max_double=1.0, max_noise=1.0, min_coverage=0.0, min_planar=0.0, min_points=0)
+NO_LIMITS = Limits(min_score=0.0, max_double=1.0, max_noise=1.0, min_coverage=0.0, min_points=0)
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     USUAL: {},
     "release": {
@@ -26,7 +26,13 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "prior_outdoor": 0.5,  # indoor against outdoor, nothing else
             "prior_other": 0.0,
         },
-        "reconstruct": {"backend": "pi3", "replace_blurred": False, "skip_start": 10.0, "resize": "lanczos"},
+        "reconstruct": {
+            "backend": "pi3",
+            "replace_blurred": False,
+            "skip_start": 10.0,
+            "resize": "lanczos",
+            "chunk_frames": 400,  # all in one pass
+        },
         "postprocess": {
             "outlier_neighbours": 50,
             "outlier_ratio": 4.0,

@@ -16,7 +16,7 @@ from data_tools.chain.build import build
 from data_tools.chain.engine import RUN, DryRun, Engine, Tally
 from data_tools.chain.folders import ALL, all_rows, clear_attempts
 from data_tools.chain.items import Places, SceneItem, StageFunction, VideoItem
-from data_tools.chain.journal import Journal
+from data_tools.chain.journal import Journal, Row
 from data_tools.chain.local import Executor, LocalExecutor
 from data_tools.chain.plan import ChainSettings, Planner
 from data_tools.chain.progress import Bar
@@ -186,7 +186,7 @@ def _finish(
     if RUN in tally.stopped:
         return 1
     if options.shard is None:
-        _write_report(places, options, tally)
+        _write_report(places, options, tally, rows)
     else:
         print("this is a shard: a run without --shard, when all are done, writes the statistics and the report")
     if tally.failed:
@@ -194,12 +194,15 @@ def _finish(
     return 1 if tally.failed or tally.stopped or executor.stopped else 0
 
 
-def _write_report(places: Places, options: RunOptions, tally: Tally) -> None:
+def _write_report(places: Places, options: RunOptions, tally: Tally, rows: Sequence[Row]) -> None:
     is_new = finish.refresh_summary(places)
     page = places.out / "report" / "index.html"
     if options.report and (is_new or tally.ran or not page.is_file()):
         finish.refresh_report(places, options.jobs)
-    print(f"{f'look at {page}, or: ' if page.is_file() else ''}python data_tools/report.py {places.out} --serve")
+    for line in finish.scene_lines(places, rows):
+        print(line)
+    look = f"look at {page.absolute().as_uri()}, or: " if page.is_file() else ""
+    print(f"{look}python data_tools/report.py {places.out} --serve")
 
 
 def print_status(places: Places) -> None:

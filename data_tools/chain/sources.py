@@ -10,8 +10,8 @@ from typing import Any
 
 from data_tools.chain.items import VideoItem, shard_of
 from data_tools.chain.journal import Journal, Print
-from data_tools.chain.plan import fingerprint_of
 from data_tools.collection.sources import VIDEO_SUFFIXES
+from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.record import text_hash
 
 
@@ -89,7 +89,7 @@ def _own_names(videos: Sequence[VideoItem]) -> list[VideoItem]:
 
 def _identity(video: VideoItem) -> str:
     try:
-        return text_hash(video.url) if video.path is None else fingerprint_of(video.path)
+        return text_hash(video.url) if video.path is None else fingerprint(video.path)
     except OSError:
         return text_hash(video.path)
 

@@ -24,6 +24,7 @@ from data_tools.collection.sources import (
 )
 from data_tools.stages.files import replacing
 from data_tools.stages.record import text_hash
+from data_tools.video.images import IMAGE_SUFFIXES
 
 SHOWN_PROBLEMS = 10
 
@@ -130,9 +131,11 @@ def _scan_folder(path: Path) -> Manifest:
                 sources[number] = source_from_path(videos[number], name)
         return _collect([Row(str(source.path), source) for source in sources])
     cameras = [p for p in files if p.suffix.lower() == ".txt" and is_camera_file(p)]
+    if not cameras and any(p.parent == path and p.suffix.lower() in IMAGE_SUFFIXES for p in files):
+        return Manifest([source_from_path(path)])  # photos or frames of one room
     if not cameras:
         raise ManifestError(
-            f"{path}: no video and no RealEstate10K camera file in it; give a folder of either or a list"
+            f"{path}: no video, photo or RealEstate10K camera file in it; give a folder of one of them, or a list"
         )
     return _collect([row for camera in cameras for row in read_camera_file(camera)])
 

@@ -86,9 +86,14 @@ class PackageSettings:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of a file's size and of its beginning, middle and end: equal for a copy, whatever its time stamps."""
+    """Hash of a file's size and of its beginning, middle and end: equal for a copy, whatever its time stamps.
+
+    Of a folder: of its arrays, or of all its files where it has none (photos).
+    """
     hasher = hashlib.blake2b(digest_size=8)
-    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.glob("*.npy")) or sorted(file for file in path.iterdir() if file.is_file())
     for file in files:
         size = file.stat().st_size
         hasher.update(f"{file.name if path.is_dir() else ''}:{size}".encode())

@@ -12,7 +12,7 @@ from data_tools.clouds.io import Cloud, CloudError, check_bounds
 from data_tools.postprocessing.cameras import Cameras
 from data_tools.postprocessing.layout import Layout, find_layout
 from data_tools.postprocessing.outliers import OutlierRule, find_outliers
-from data_tools.postprocessing.quality import Quality, measure
+from data_tools.postprocessing.quality import Quality, measure, verdict_lines
 from data_tools.postprocessing.sampling import Thinning, cap_points, make_tree, nearest_distance, thin_to_spacing
 from data_tools.postprocessing.scale import Scale, choose_scale, scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
@@ -235,7 +235,7 @@ def _describe(
     return {
         "transform": transform.tolist(),
         "rotation": turn.rotation.tolist(),
-        "scale": {"factor": scale.factor, "rule": scale.rule, **scale.details},
+        "scale": {"factor": scale.factor, "rule": scale.rule, "said": scale.said, **scale.details},
         "shift": shift.tolist(),
         "up": turn.evidence,
         "layout": {key: round(v, 4) if isinstance(v, float) else v for key, v in asdict(metres).items()},
@@ -251,6 +251,7 @@ def _describe(
         "outliers": outliers,
         "size": [round(float(v), 4) for v in np.ptp(work.cloud.coord, axis=0)],
         "quality": quality.as_dict(),
+        "verdict": verdict_lines(quality.as_dict()),
         "settings": asdict(settings),
         "settings_hash": settings.digest(),
     }

@@ -25,6 +25,16 @@ DIAGONAL_SHARES = (0.01, 0.09, 0.25, 0.30, 0.20, 0.10, 0.05)
 CEILING_HEIGHT = 2.5  # m, of a usual room
 EYE_HEIGHT = 1.5  # m, of a hand-held camera
 
+SAID = {
+    "metric": "metres of the reconstruction",
+    "height (ceiling)": f"size guessed from a ceiling height of {CEILING_HEIGHT} m",
+    "height (camera)": f"size guessed from eye height {EYE_HEIGHT} m",
+    "scannet": "size unknown: drawn from ScanNet's distribution",
+    "diagonal": "size unknown: drawn from the release's distribution",
+    "fixed": "size unknown: the reconstruction's times a fixed factor",
+    "none": "size unknown: the reconstruction's own unit",
+}
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -41,6 +51,11 @@ class Scale:
     rule: str
     details: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def said(self) -> str:
+        """How far lengths are to be believed, to stand beside every one of them."""
+        return SAID[self.rule]
 
 
 def scene_rng(name: str, seed: int, step: str) -> np.random.Generator:
@@ -75,8 +90,9 @@ def _scannet(layout: Layout, settings: PostprocessSettings, name: str) -> Scale:
 def _height(layout: Layout) -> Scale | None:
     if layout.ceiling is not None and layout.has_floor:
         return Scale(CEILING_HEIGHT / layout.height, "height (ceiling)", {"ceiling_height": CEILING_HEIGHT})
-    if layout.eye is not None and layout.has_floor and layout.eye > layout.floor:
-        return Scale(EYE_HEIGHT / (layout.eye - layout.floor), "height (camera)", {"eye_height": EYE_HEIGHT})
+    if layout.eye is not None and layout.eye > layout.floor:
+        notes = [] if layout.has_floor else ["no floor was seen: eye height is taken above the lowest points"]
+        return Scale(EYE_HEIGHT / (layout.eye - layout.floor), "height (camera)", {"eye_height": EYE_HEIGHT}, notes)
     return None
 
 
@@ -107,6 +123,6 @@ def choose_scale(layout: Layout, settings: PostprocessSettings, name: str, is_me
         if found is not None:
             return found
         drawn = _scannet(layout, settings, name)
-        note = "neither ceiling nor cameras above a floor: scale drawn from ScanNet's sizes"
+        note = "neither ceiling nor cameras: scale drawn from ScanNet's sizes"
         return Scale(drawn.factor, drawn.rule, drawn.details, [note, *drawn.notes])
     return _scannet(layout, settings, name)

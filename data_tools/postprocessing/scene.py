@@ -163,6 +163,7 @@ def _work(
         "spacing": scene.meta["spacing"]["after"],
         "height": scene.meta["layout"]["ceiling"],
         "quality": scene.meta["quality"],
+        "verdict": scene.meta["verdict"],
         "removed": scene.meta["points"]["removed"],
     }
     reason = reject_reason(scene.quality, len(scene.cloud), settings.limits)
@@ -185,7 +186,7 @@ def write_result(
         caption = " · ".join(
             [
                 f"{len(scene.cloud):,} points",
-                f"{size} m ({factor['rule']})",
+                f"{size} m ({factor['said']})",
                 f"{meta['spacing']['after'] * 1000:.1f} mm apart",
                 f"coverage {q['coverage']:.0%}",
                 f"double {q['double']:.0%}",

@@ -20,7 +20,6 @@ class Limits:
         max_double: share of the wall, floor and ceiling area that is there twice (1).
         max_noise: median distance to the plane through a point's neighbours, metres (1).
         min_coverage: share of floor and walls seen (0).
-        min_planar: share of points on flat surface (0).
         min_points: points left in the end (0).
     """
 
@@ -28,7 +27,6 @@ class Limits:
     max_double: float = 0.40
     max_noise: float = 0.03
     min_coverage: float = 0.25
-    min_planar: float = 0.10
     min_points: int = 1000
 
     def __post_init__(self) -> None:
@@ -37,7 +35,7 @@ class Limits:
         Raises:
             ValueError: a share out of [0, 1] or a negative length; one line.
         """
-        for name in ("min_score", "max_double", "min_coverage", "min_planar"):
+        for name in ("min_score", "max_double", "min_coverage"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1]")
         if self.max_noise <= 0 or self.min_points < 0:

@@ -1,4 +1,4 @@
-"""Similarity transforms between a reconstruction and the truth: from camera centres, then refined on the surface."""
+"""Similarity transforms: of point pairs, of camera centres, refined on a surface."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ class Similarity:
             self.scale * self.rotation @ first.translation + self.translation,
         )
 
+    def inverse(self) -> Similarity:
+        """The way back."""
+        scale, rotation = 1 / self.scale, self.rotation.T
+        return Similarity(scale, rotation, -scale * rotation @ self.translation)
+
+    def poses(self, camera_to_world: np.ndarray) -> np.ndarray:
+        """Move cameras (V, 4, 4); they stay rigid."""
+        out = camera_to_world.copy()
+        out[:, :3, :3] = self.rotation @ camera_to_world[:, :3, :3]
+        out[:, :3, 3] = self.apply(camera_to_world[:, :3, 3])
+        return out
+
 
 IDENTITY = Similarity(1.0, np.eye(3), np.zeros(3))
 
@@ -39,23 +51,33 @@ def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
     return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
 
 
-def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
+def umeyama(source: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> Similarity:
     """The least-squares similarity of point pairs (N, 3) (Umeyama 1991, eq. 40 to 43).
+
+    Args:
+        source: (N, 3).
+        target: (N, 3).
+        weight: (N,) of the pairs, >= 0. With weights both sides count as noisy: the scale is the ratio of their spreads
+            (Horn 1987, section 2.E), which noise does not shrink.
 
     Raises:
         ValueError: fewer than three pairs, or all in one place.
     """
     if len(source) < 3:
         raise ValueError(f"{len(source)} pairs of points; an alignment needs three")
-    source_mean, target_mean = source.mean(0), target.mean(0)
+    share = np.full(len(source), 1 / len(source)) if weight is None else weight / max(weight.sum(), 1e-300)
+    source_mean, target_mean = share @ source, share @ target
     a, b = source - source_mean, target - target_mean
-    variance = float((a**2).sum() / len(a))
+    variance = float(share @ (a**2).sum(1))
     if variance < 1e-18:
         raise ValueError("all points to align lie in one place")
-    u, singular, vt = np.linalg.svd(b.T @ a / len(a))
+    u, singular, vt = np.linalg.svd((b * share[:, None]).T @ a)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
     rotation = u @ np.diag(sign) @ vt
-    scale = float((singular * sign).sum() / variance)
+    if weight is None:
+        scale = float((singular * sign).sum() / variance)
+    else:
+        scale = float(np.sqrt(share @ (b**2).sum(1) / variance))
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 
@@ -123,7 +145,7 @@ def refine(
         matrix, right = np.hstack(columns), np.einsum("ni,ni->n", q - middle - p, n)
         weight = 1.0 / (1.0 + (right / (1.5 * np.median(np.abs(right)) + 1e-9)) ** 2)  # Cauchy: outliers count less
         solved = np.linalg.lstsq(matrix * np.sqrt(weight)[:, None], right * np.sqrt(weight), rcond=1e-6)[0]
-        turn = _rotation(solved[:3])
+        turn = rotation_about(solved[:3])
         scale = 1.0 + float(np.clip(solved[6], -0.1, 0.1)) if with_scale else 1.0
         step = Similarity(scale, turn, middle + solved[3:6] - scale * turn @ middle)
         now = step.after(now)
@@ -132,7 +154,7 @@ def refine(
     return now
 
 
-def _rotation(vector: np.ndarray) -> np.ndarray:
+def rotation_about(vector: np.ndarray) -> np.ndarray:
     """The rotation (3, 3) about a vector by its length in radians (Rodrigues)."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-12:

@@ -21,13 +21,15 @@ BACKENDS = {
     "pi3": "data_tools.reconstruction.pi3:Pi3Reconstructor",
     "vggt": "data_tools.reconstruction.vggt:VggtReconstructor",
     "depth_anything": "data_tools.reconstruction.depth_anything:DepthAnythingReconstructor",
+    "mapanything": "data_tools.reconstruction.mapanything:MapAnythingReconstructor",
     "sfm": "data_tools.reconstruction.sfm:SfmReconstructor",
 }
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "bf16", "fp16", "fp32")
-EDGES = ("depth", "normal", "none")
+EDGES = ("auto", "depth", "normal", "none")
 SKIES = ("none", "color")
 RESIZES = ("area", "lanczos")
+FEWEST_IN_CHUNK = 16
 Camera4 = tuple[float, float, float, float]
 
 
@@ -84,6 +86,7 @@ class Prediction:
         notes: what happened, in words.
         figures: facts for the record, JSON types only.
         min_confidence: points under it are dropped where the settings name no threshold.
+        edge: "depth" or "normal", the rule where the settings name none.
     """
 
     points: np.ndarray
@@ -97,6 +100,7 @@ class Prediction:
     notes: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     min_confidence: float = 0.0
+    edge: str = "depth"
 
     def __post_init__(self) -> None:
         """Hold the shapes together.
@@ -131,11 +135,13 @@ class Reconstructor(Protocol):
 
     Attributes:
         name: of the backend, for records.
-        max_frames: the most frames that make sense for it, or None.
+        max_frames: the most frames of a scene that make sense for it, or None.
+        chunk_frames: the most frames of one pass, or None; a scene of more is reconstructed in chunks.
     """
 
     name: str
     max_frames: int | None
+    chunk_frames: int | None
 
     @staticmethod
     def frame_size(settings: ReconstructSettings, width: int, height: int) -> tuple[int, int]:
@@ -152,19 +158,22 @@ class ReconstructSettings:
     """What decides a scene's cloud, with its frames.
 
     Attributes:
-        backend: "pi3", "vggt", "depth_anything", "sfm".
+        backend: one of `BACKENDS`.
         weights: a local path or a hub name; empty takes the backend's own.
         device: "auto" (cuda where there is one), "cpu", "cuda".
         dtype: "auto" (bf16, or fp16 on older GPUs; fp32 on CPU), "bf16", "fp16", "fp32".
         min_frames: a scene gives ``frame_rate`` x its length, at least these (never more than it has).
         max_frames: and at most these.
         frame_rate: frames a second.
+        chunk_frames: frames of one pass, at most; a scene of more is reconstructed in chunks with overlap. 0 takes the
+            backend's number (and where it has none, no more than its own ``max_frames``).
         max_side: longer side that sfm reads frames at, pixels; networks take the sizes of their own options.
         skip_start: seconds of a scene's beginning that give no frame (10 in the release).
         resize: of frames that are made smaller, once: "area", or "lanczos" (the release).
         replace_blurred: take the sharpest frame near each place instead of the exact one.
         confidence: points under it are dropped; None takes the backend's rule.
-        edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none".
+        edge: "depth" (jumps of depth), "normal" (jumps of depth that the surface's slope does not explain), "none";
+            "auto" takes the backend's rule.
         edge_tolerance: relative jump of depth.
         border: pixels of the grid dropped along each side.
         sky: "none", or "color": bright blue or white regions that touch the top of the image.
@@ -184,12 +193,13 @@ class ReconstructSettings:
     min_frames: int = 200
     max_frames: int = 400
     frame_rate: float = 4.0
+    chunk_frames: int = 0
     max_side: int = 640
     skip_start: float = 0.0
     resize: str = "area"
     replace_blurred: bool = True
     confidence: float | None = None
-    edge: str = "depth"
+    edge: str = "auto"
     edge_tolerance: float = 0.03
     border: int = 0
     sky: str = "none"
@@ -220,6 +230,8 @@ class ReconstructSettings:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose from {', '.join(known)}")
         if not 1 <= self.min_frames <= self.max_frames:
             raise ValueError(f"frames {self.min_frames} to {self.max_frames}: give 1 <= min <= max")
+        if self.chunk_frames and self.chunk_frames < FEWEST_IN_CHUNK:
+            raise ValueError(f"chunks of {self.chunk_frames} frames: give at least {FEWEST_IN_CHUNK}, or 0")
         if self.frame_rate <= 0 or self.max_side < 28 or self.skip_start < 0:
             words = f"frame rate {self.frame_rate} / longer side {self.max_side} / skipped start {self.skip_start}"
             raise ValueError(f"{words}: give > 0 / at least 28 / 0 or more")

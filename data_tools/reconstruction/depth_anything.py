@@ -34,7 +34,8 @@ class DepthAnythingReconstructor:
     """
 
     name = "depth_anything"
-    max_frames = 400
+    max_frames = None
+    chunk_frames = 300
 
     def __init__(self, settings: ReconstructSettings, model: Any = None) -> None:
         self.settings = settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,14 +15,11 @@ import numpy as np
 from data_tools.reconstruction.base import Frames, Reconstructor, ReconstructSettings, backend_class
 from data_tools.reconstruction.geometry import scale_intrinsics
 from data_tools.stages.record import RejectedError, StageError
+from data_tools.video.images import folder_files, image_size, list_images, read_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif")
-ORIENTATION = 0x112  # EXIF; from 5 on the picture lies on its side
 BLURRED = 0.8  # a frame under this share of its neighbourhood's best sharpness gives way to the best
 MEASURED_SIDE = 320
 Intervals = Sequence[tuple[float, float | None]]
-NUMBER = re.compile(r"^\d+(\.\d+)?$")
-DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,8 @@ def frames_for(
         known = None if packets is None else np.load(packets)
     except (OSError, ValueError):
         known = None  # another version's folder, or none: the times are read from the video
-    return read_frames(source, intervals, settings, found.max_frames, found.frame_size, known)
+    limit = None if settings.chunk_frames else found.max_frames
+    return read_frames(source, intervals, settings, limit, found.frame_size, known)
 
 
 def read_frames(
@@ -280,35 +277,13 @@ def _shares(count: int, lengths: list[float]) -> list[int]:
     return [int(share) for share in np.diff(ends, prepend=0)] if sum(lengths) > 0 else [count, *[0] * len(lengths[1:])]
 
 
-def list_images(folder: Path) -> list[tuple[Path, float]]:
-    """The images of a folder with their times: the names' numbers, else positions; in the order of time.
-
-    Raises:
-        StageError: there is none.
-    """
-    paths = [path for path in _files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not paths:
-        raise StageError(f"{folder.name}: no image in this folder; it takes {' '.join(IMAGE_SUFFIXES)}")
-    if all(NUMBER.match(path.stem) for path in paths):
-        return sorted(((path, float(path.stem)) for path in paths), key=lambda entry: (entry[1], entry[0].name))
-    return [(path, float(position)) for position, path in enumerate(paths)]
-
-
-def _files(folder: Path) -> list[Path]:
-    """Visible files, frame_2 before frame_10."""
-    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(
-        files, key=lambda path: ([int(p) if p.isdecimal() else p for p in DIGITS.split(path.name)], path.name)
-    )
-
-
 def _from_folder(
     folder: Path, intervals: Intervals, settings: ReconstructSettings, limit: int | None, size: FrameSize
 ) -> Found:
     entries = list_images(folder)
     first = entries[0][1]
     inside = [
-        (index, path, time, _image_size(path))
+        (index, path, time, image_size(path))
         for index, (path, time) in enumerate(entries)
         if any(start <= time - first and (end is None or time - first <= end) for start, end in intervals)
     ]
@@ -322,7 +297,7 @@ def _from_folder(
 
     def stills() -> Iterator[Still]:  # a place in line stands for the time: images may come unevenly
         for place, (_, path, _, full) in enumerate(good):
-            image = _read_image(path, wanted, full, settings.resize)
+            image = read_image(path, wanted, full, settings.resize)
             if image is None:
                 bad.append(path)
             else:
@@ -333,7 +308,7 @@ def _from_folder(
     found = [Chosen(good[s.index][0], good[s.index][2], s.image(), flag) for s, flag in chosen]
     images, odd = {path for path, _ in entries}, [row[1] for row in inside if row[3] not in (usual, None)]
     left_out = [
-        ("no image by its name", [path for path in _files(folder) if path not in images]),
+        ("no image by its name", [path for path in folder_files(folder) if path not in images]),
         (f"of another size than {usual[0]}x{usual[1]}", odd),
         ("cannot be read as an image", bad),
     ]
@@ -344,37 +319,6 @@ def _from_folder(
 def _names(paths: Sequence[Path]) -> str:
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(path.name for path in paths[:3]) + more
-
-
-def _image_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) as shown, of the header alone; None where it is no image."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            # some versions of Pillow have turned the size of a TIFF already
-            stored = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
-            return stored[::-1] if image.getexif().get(ORIENTATION, 1) >= 5 else stored
-    except (OSError, ValueError, LookupError, SyntaxError, Image.DecompressionBombError) as error:
-        if getattr(error, "errno", None) is not None:  # the disk's trouble, not the image's
-            raise
-        return None
-
-
-def _read_image(path: Path, wanted: tuple[int, int], full: tuple[int, int], resize: str) -> np.ndarray | None:
-    """(H, W, 3) RGB of the wanted (width, height), turned as its EXIF says; None where it does not decode."""
-    import cv2
-    from PIL import Image
-
-    raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if raw is None or raw.shape[1::-1] != full:
-        return None
-    if wanted != full and resize == "lanczos":  # OpenCV's does not average where it shrinks
-        raw = np.asarray(Image.fromarray(raw).resize(wanted, Image.Resampling.LANCZOS))
-    elif wanted != full:
-        grows = wanted[0] * wanted[1] > full[0] * full[1]
-        raw = cv2.resize(raw, wanted, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
-    return raw[..., ::-1]
 
 
 class FramesAhead:

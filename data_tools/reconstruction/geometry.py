@@ -83,6 +83,33 @@ def depth_of(points: np.ndarray, camera_to_world: np.ndarray) -> np.ndarray:
     return points @ axis - np.float32(camera_to_world[:3, 3] @ camera_to_world[:3, 2])
 
 
+def reproject(
+    points: np.ndarray, camera_to_world: np.ndarray, intrinsics: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a view sees points.
+
+    Args:
+        points: (N, 3) in the world.
+        camera_to_world: (4, 4) of the view.
+        intrinsics: (3, 3) of the view.
+        shape: (h, w) of its grid.
+
+    Returns:
+        The pixel (N,) as an index into the flat grid, -1 where the point is behind or beside the view; its depth (N,).
+    """
+    height, width = shape
+    pose, camera = camera_to_world.astype(points.dtype), intrinsics.astype(points.dtype)
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    z = local[:, 2]
+    safe = np.maximum(z, 1e-9)
+    column = np.rint(local[:, 0] / safe * camera[0, 0] + camera[0, 2])
+    row = np.rint(local[:, 1] / safe * camera[1, 1] + camera[1, 2])
+    inside = (z > 1e-6) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return np.where(
+        inside, np.where(inside, row, 0).astype(np.int64) * width + np.where(inside, column, 0).astype(np.int64), -1
+    ), z
+
+
 def rigid_poses(matrices: np.ndarray) -> np.ndarray:
     """(V, 4, 4) float64 poses of (V, 3, 4) or (V, 4, 4) matrices, the rotations made exact (networks give nearly so).
 

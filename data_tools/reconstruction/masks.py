@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from data_tools.reconstruction.base import Frames, Prediction, ReconstructSettings
-from data_tools.reconstruction.geometry import depth_of
+from data_tools.reconstruction.geometry import depth_of, reproject
 from data_tools.stages.record import StageError
 
 NORMAL_TOLERANCE = 5.0  # degrees between neighbours, above which a jump of depth counts as an edge
@@ -34,7 +34,7 @@ def keep_masks(prediction: Prediction, frames: Frames, settings: ReconstructSett
         (V, h, w) bool; shares in [0, 1] of all points, by rule, each of what the rules before it left.
     """
     total = max(1, prediction.valid.size)
-    keep = prediction.valid & np.isfinite(prediction.points).all(axis=-1)
+    keep = np.stack([v & np.isfinite(p).all(axis=-1) for v, p in zip(prediction.valid, prediction.points, strict=True)])
     dropped = {"invalid": round(1 - int(keep.sum()) / total, 4)}
     threshold = prediction.min_confidence if settings.confidence is None else settings.confidence
 
@@ -60,11 +60,13 @@ def keep_masks(prediction: Prediction, frames: Frames, settings: ReconstructSett
 
 
 def _edges(prediction: Prediction, keep: np.ndarray, settings: ReconstructSettings) -> np.ndarray:
+    rule = prediction.edge if settings.edge == "auto" else settings.edge
+
     def work(view: int) -> np.ndarray:
         points = np.where(keep[view][..., None], prediction.points[view], 0)
         depth = depth_of(points, prediction.camera_to_world[view])
         out = depth_edges(depth, keep[view], settings.edge_tolerance)
-        return out & normal_edges(grid_normals(points, keep[view])) if settings.edge == "normal" else out
+        return out & normal_edges(grid_normals(points, keep[view])) if rule == "normal" else out
 
     return np.stack(each_view(work, len(prediction))) if len(prediction) else np.empty(keep.shape, dtype=bool)
 
@@ -206,7 +208,7 @@ def moving_points(prediction: Prediction, keep: np.ndarray, votes: int = 2) -> n
     Returns:
         (V, h, w) bool.
     """
-    views, height, width = keep.shape
+    views = len(keep)
     depth = np.stack([depth_of(p, pose) for p, pose in zip(prediction.points, prediction.camera_to_world, strict=True)])
     depth = np.where(keep, depth, -np.inf)
     out = np.zeros(keep.shape, dtype=bool)
@@ -214,14 +216,10 @@ def moving_points(prediction: Prediction, keep: np.ndarray, votes: int = 2) -> n
         points = prediction.points[view][keep[view]]
         against = np.zeros(len(points), dtype=np.int16)
         for other in {view + step for step in NEIGHBOUR_STEPS if 0 <= view + step < views}:
-            pose = prediction.camera_to_world[other].astype(np.float32)
-            camera = prediction.intrinsics[other].astype(np.float32)
-            local = (points - pose[:3, 3]) @ pose[:3, :3]
-            z = np.maximum(local[:, 2], 1e-9)
-            column = np.rint(local[:, 0] / z * camera[0, 0] + camera[0, 2])
-            row = np.rint(local[:, 1] / z * camera[1, 1] + camera[1, 2])
-            inside = (local[:, 2] > 1e-6) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            there = depth[other][row[inside].astype(int), column[inside].astype(int)]
-            against[inside] += there > (1 + SEEN_THROUGH) * z[inside]
+            pixel, z = reproject(
+                points, prediction.camera_to_world[other], prediction.intrinsics[other], keep.shape[1:]
+            )
+            inside = pixel >= 0
+            against[inside] += depth[other].reshape(-1)[pixel[inside]] > (1 + SEEN_THROUGH) * z[inside]
         out[view][keep[view]] = against >= votes
     return out

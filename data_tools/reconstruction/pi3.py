@@ -45,7 +45,8 @@ class Pi3Reconstructor:
     """
 
     name = "pi3"
-    max_frames = 1000
+    max_frames = None
+    chunk_frames = 300
 
     def __init__(self, settings: ReconstructSettings, model: Any = None) -> None:
         options = take_options(settings, OPTIONS)
@@ -58,6 +59,8 @@ class Pi3Reconstructor:
             module, attribute, hub = MODELS[self.kind]
             found = getattr(import_package(module, "PI3_ROOT", HOW), attribute)
             model = load_model(found, settings.weights, hub, self.device)
+            if self.kind == "pi3x" and settings.intrinsics is None:
+                model.disable_multimodal()  # branches for what is known of the cameras: their memory is freed
         self.model = model
 
     @staticmethod
@@ -94,6 +97,7 @@ class Pi3Reconstructor:
             notes=notes,
             figures=figures,
             min_confidence=PI3_CONFIDENCE,
+            edge="normal" if self.kind == "pi3x" else "depth",  # as their authors' scripts have it
         )
 
     def _forward(self, images: np.ndarray, known: np.ndarray | None, seed: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ OPTIONS = {
     "threads": 2,
 }
 LEAST_TEXTURE = 0.05
+CORE_SECONDS = 1.5  # CPU-seconds a frame, whole chain
 FILLED_CONFIDENCE = 0.15
 
 
@@ -42,6 +43,7 @@ class SfmReconstructor:
 
     name = "sfm"
     max_frames: int | None = 200
+    chunk_frames: int | None = None
 
     def __init__(self, settings: ReconstructSettings) -> None:
         try:

@@ -50,7 +50,8 @@ class VggtReconstructor:
     """
 
     name = "vggt"
-    max_frames = 400
+    max_frames = None
+    chunk_frames = 300
 
     def __init__(self, settings: ReconstructSettings, model: Any = None) -> None:
         self.settings = settings

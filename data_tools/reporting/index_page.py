@@ -47,7 +47,7 @@ def gallery_rows(scenes: Sequence[SceneRow], thumbs: set[tuple[str, str]]) -> li
         score = None if row.score is None else round(row.score, 4)
         thumb = row.thumb if (row.place[0], row.thumb) in thumbs else ""
         facts = [row.place[0], row.name, row.status, row.reason, row.label, row.video]
-        rows.append([*facts, score, row.points, x, y, z, round(row.spacing, 6), thumb, int(row.has_page)])
+        rows.append([*facts, score, row.points, x, y, z, row.said, round(row.spacing, 6), thumb, int(row.has_page)])
     return rows
 
 
@@ -167,7 +167,8 @@ def _card(row: SceneRow, thumbs: set[tuple[str, str]]) -> str:
     )
     tag = "" if row.status == "done" else f'<span class="tag {text(row.status)}">{text(row.status)}</span>'
     score = "" if row.score is None else f'<span class="score">{row.score:.2f}</span>'
-    size = " × ".join(f"{value:.1f}" for value in row.extent) + " m" if row.extent else row.label
+    said = f" ({row.said})" if row.said else ""
+    size = " × ".join(f"{value:.1f}" for value in row.extent) + f" m{said}" if row.extent else row.label
     inner = f'<div class="shot">{image}{tag}{score}</div><b>{text(row.name)}</b><span>{text(row.reason or size)}</span>'
     if row.has_page:
         return f'<a class="card" href="{text(page_link(row))}" title="{text(row.name)}">{inner}</a>'

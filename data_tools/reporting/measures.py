@@ -75,6 +75,12 @@ def extent_of(facts: dict[str, Any]) -> tuple[float, ...]:
     return ()
 
 
+def said_of(facts: dict[str, Any]) -> str:
+    """How far the lengths are to be believed, as the scale says it; empty where not told."""
+    scale = facts.get("scale")
+    return str(scale.get("said") or "") if isinstance(scale, dict) else ""
+
+
 def spacing_of(facts: dict[str, Any]) -> float:
     """Median distance to the nearest other point in metres; 0 where not told."""
     for level in _levels(facts):

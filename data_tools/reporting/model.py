@@ -85,6 +85,7 @@ class SceneRow:
         score: quality in [0, 1], or None.
         points: 0 where not known.
         extent: metres along x, y, z.
+        said: how far these lengths are to be believed; empty where not known.
         spacing: metres, 0 where not known.
         cloud: scene folder or file with the best cloud there is, or None.
         picture: file for the thumbnail, or None.
@@ -103,6 +104,7 @@ class SceneRow:
     score: float | None = None
     points: int = 0
     extent: tuple[float, ...] = ()
+    said: str = ""
     spacing: float = 0.0
     cloud: Path | None = None
     picture: Path | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_tools.chain.items import folders_in
 from data_tools.chain.journal import Journal
-from data_tools.reporting.measures import extent_of, label_of, points_of, score_of, spacing_of
+from data_tools.reporting.measures import extent_of, label_of, points_of, said_of, score_of, spacing_of
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
 from data_tools.stages.record import RECORD
 from data_tools.stages.scene_folder import META
@@ -155,6 +155,7 @@ def _take_facts(row: SceneRow, facts: dict[str, Any]) -> None:
     row.score = score_of(facts) if score_of(facts) is not None else row.score
     row.points = points_of(facts) or row.points
     row.extent = extent_of(facts) or row.extent
+    row.said = said_of(facts) or row.said
     row.spacing = spacing_of(facts) or row.spacing
     row.label = row.label or label_of(facts)
     row.video = row.video or str(facts.get("video_id") or "")

@@ -18,7 +18,7 @@ from data_tools.stages.scene_folder import META, settings_hash
 MOST_FRAMES = 8
 TIMELINE_WIDTH = 1600
 MOST_LINES = 12
-SHARES = ("score", "coverage", "floor_coverage", "wall_coverage", "double", "planar")  # quality parts in [0, 1]
+SHARES = ("score", "coverage", "floor_coverage", "wall_coverage", "double")  # quality parts in [0, 1]
 
 
 def scene_key(row: SceneRow, settings: ReportSettings, video: dict[str, Any]) -> str:
@@ -53,7 +53,7 @@ def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings, ba
         _preview_part(report, row),
         _frames_part(report, row, settings),
         _timeline_part(report, row),
-        _quality_part(quality_parts(meta)),
+        _quality_part(quality_parts(meta), meta.get("verdict")),
         _records_part(report, row),
         _meta_part(meta),
     ]
@@ -66,7 +66,7 @@ def _subtitle(row: SceneRow, video: dict[str, Any]) -> str:
     if row.points:
         facts.append(f"{row.points:,} points")
     if len(row.extent) == 3:
-        facts.append(" × ".join(f"{value:.2f}" for value in row.extent) + " m")
+        facts.append(" × ".join(f"{value:.2f}" for value in row.extent) + " m" + (f" ({row.said})" if row.said else ""))
     if row.spacing:
         facts.append(f"{1000 * row.spacing:.1f} mm spacing")
     if row.score is not None:
@@ -126,15 +126,17 @@ def _timeline_part(report: Report, row: SceneRow) -> str:
     return f"<h2>Timeline of the video</h2>\n{image}"
 
 
-def _quality_part(parts: dict[str, float]) -> str:
+def _quality_part(parts: dict[str, float], verdict: object) -> str:
+    """The verdict in words, with what to film better, and the figures behind it."""
     if not parts:
         return ""
+    said = "".join(f"<li>{text(line)}</li>" for line in verdict) if isinstance(verdict, list) else ""
     lines = []
     for name, value in parts.items():
         meter = f'<span class="meter"><i style="width:{100 * value:.1f}%"></i></span>'
         shown = meter if name in SHARES and 0 <= value <= 1 else ""
         lines.append(f"<tr><td>{text(name.replace('_', ' '))}</td><td>{value:.4g}</td><td>{shown}</td></tr>")
-    return f'<h2>Quality</h2>\n<div class="facts"><table>{"".join(lines)}</table></div>'
+    return f'<h2>Quality</h2>\n<ul>{said}</ul>\n<div class="facts"><table>{"".join(lines)}</table></div>'
 
 
 def _records_part(report: Report, row: SceneRow) -> str:

@@ -32,6 +32,7 @@ from data_tools.stages.record import (
     tool_versions,
 )
 from data_tools.stages.scene_folder import safe_name
+from data_tools.video.images import list_images
 from data_tools.video.sampling import VideoError, VideoInfo, probe_video
 
 STAGE = "segment"
@@ -181,6 +182,9 @@ def _segment(
     classifier: Classifier | None,
     print_of_file: str,
 ) -> None:
+    if path.is_dir():
+        _write_photos(path, partial, record, print_of_file)
+        return
     info = probe_video(path)
     if settings.kind == "clip" and classifier is None:
         from data_tools.segmentation.clip import load_clip
@@ -219,6 +223,28 @@ def _segment(
         result,
         scan.thumbs,
     )
+
+
+def _write_photos(path: Path, partial: Path, record: StageRecord, print_of_folder: str) -> None:
+    """A folder of photos or frames is one scene; there is nothing to segment in it.
+
+    Raises:
+        StageError: no image in it.
+    """
+    images = list_images(path)
+    length = round(images[-1][1] - images[0][1], 3)
+    scene = Scene(f"{record.item}_001", ((0.0, max(length, 0.001)),), "", None)
+    record.result = {
+        "file": path.name,
+        "fingerprint": print_of_folder,
+        "frames_sampled": len(images),
+        "labels": "none",
+        "scenes": 1,
+    }
+    record.notes.append(f"a folder of {len(images)} images: one scene, not segmented")
+    video = {"id": record.item, "file": path.name, "images": len(images)}
+    empty = {"dropped": [], "cuts": [], "boundaries": []}
+    write_json(partial / SCENES, {"video": video, "labels": "none", "scenes": [asdict(scene)], **empty})
 
 
 def _check_length(info: VideoInfo, scan: Scan, record: StageRecord, settings: SegmentSettings) -> None:

@@ -2,7 +2,7 @@
 // The gallery: rows come in chunks (scripts that call RoomTours.chunk, since file:// pages may not fetch), are filtered
 // and sorted here, and shown a page at a time. Nothing from the data is ever put in as HTML.
 const RoomTours = (() => {
-  const FIELDS = ["place", "name", "status", "reason", "label", "video", "score", "points", "x", "y", "z", "spacing", "thumb", "page"];
+  const FIELDS = ["place", "name", "status", "reason", "label", "video", "score", "points", "x", "y", "z", "said", "spacing", "thumb", "page"];
   const PAGE = 48;
   const ORDERS = {
     name: (row) => row.name,
@@ -62,7 +62,7 @@ const RoomTours = (() => {
     } else shot.append(make("span", "", "no picture"));
     if (row.status !== "done") shot.append(make("span", "tag " + row.status, row.status));
     if (row.score !== null) shot.append(make("span", "score", row.score.toFixed(2)));
-    const size = row.x ? `${row.x.toFixed(1)} × ${row.y.toFixed(1)} × ${row.z.toFixed(1)} m` : "";
+    const size = row.x ? `${row.x.toFixed(1)} × ${row.y.toFixed(1)} × ${row.z.toFixed(1)} m${row.said ? ` (${row.said})` : ""}` : "";
     const count = row.points ? (row.points >= 1e6 ? (row.points / 1e6).toFixed(1) + " M" : Math.round(row.points / 1e3) + " k") : "";
     node.title = [row.name, row.label, row.reason].filter(Boolean).join("\n");
     node.append(shot, make("b", "", row.name), make("span", "", row.reason || [count, size].filter(Boolean).join(" · ") || row.label || " "));

@@ -211,7 +211,7 @@ def test_what_is_refused_stays_out_of_the_data_set(tmp_path):
         assert (record.status, record.skipped) == ("rejected", is_again)
     assert not final.exists()
     assert [path.name for path in refused.iterdir()] == ["record.json"]
-    loose = PostprocessSettings(limits=Limits(0, 1, 9, 0, 0, 0))
+    loose = PostprocessSettings(limits=Limits(0, 1, 9, 0, 0))
     assert postprocess_scene(source, final, loose, refused=refused).status == "done"
     assert not refused.exists()
     before = {path.name: path.read_bytes() for path in final.iterdir()}

@@ -6,17 +6,19 @@ import sys
 from functools import partial
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from data_tools.clouds.io import read_cloud
-from data_tools.reconstruct import main, predict_with_less, read_option, reconstruct_scene
+from data_tools.reconstruct import main, read_option, reconstruct_scene
 from data_tools.reconstruction import Frames, Prediction, ReconstructSettings, build_reconstructor
 from data_tools.reconstruction.depth_anything import DepthAnythingReconstructor
 from data_tools.reconstruction.frames import FramesAhead, frames_for
 from data_tools.reconstruction.geometry import scale_intrinsics
+from data_tools.reconstruction.passes import predict_with_less
 from data_tools.reconstruction.pi3 import Pi3Reconstructor
 from data_tools.reconstruction.vggt import VggtReconstructor
 from data_tools.stages.record import StageError
@@ -141,6 +143,24 @@ def test_known_camera_reaches_pi3x_with_its_pixel_centres(photos, tmp_path):
     assert record.result["is_metric"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "known", "frees", "edge"),
+    [("pi3x", None, True, "normal"), ("pi3x", (100, 100, 50, 50), False, "normal"), ("pi3", None, False, "depth")],
+)
+def test_pi3x_frees_what_known_cameras_need_and_has_its_own_edge_rule(kind, known, frees, edge, monkeypatch):
+    from data_tools.reconstruction import pi3
+
+    network, freed = PerfectPi3(camera_poses(VIEWS)), []
+    network.disable_multimodal = lambda: freed.append(True)
+    monkeypatch.setattr(pi3, "import_package", lambda *_: SimpleNamespace(Pi3=None, Pi3X=None))
+    monkeypatch.setattr(pi3, "load_model", lambda *_: network)
+    settings = ReconstructSettings(device="cpu", intrinsics=known, options={"model": kind})
+    backend = build_reconstructor("pi3", settings)
+    assert bool(freed) == frees
+    frames = Frames(np.zeros((3, 28, 42, 3), np.uint8), np.arange(3), np.arange(3.0))
+    assert backend.reconstruct(frames, 0).edge == edge
+
+
 def test_same_input_same_bytes(photos, tmp_path):
     settings = settings_for("vggt", deterministic=True, max_points=20_000)
     for place in ("one", "two"):
@@ -167,7 +187,7 @@ class OutOfMemoryError(RuntimeError):
 class Hungry:
     """A backend with memory for so many frames."""
 
-    name, max_frames = "hungry", None
+    name, max_frames, chunk_frames = "hungry", None, None
 
     def __init__(self, most, error):
         self.most, self.error, self.tried = most, error, []

@@ -1,5 +1,6 @@
 """Choice of frames: how many, evenly, sharp, from videos and folders."""
 
+import sys
 from dataclasses import replace
 
 import cv2
@@ -8,8 +9,9 @@ import pytest
 from PIL import Image
 
 from data_tools.reconstruction import ReconstructSettings
-from data_tools.reconstruction.frames import Still, choose, count_frames, frames_for, list_images, sharpness
+from data_tools.reconstruction.frames import Still, choose, count_frames, frames_for, sharpness
 from data_tools.stages.record import RejectedError, StageError
+from data_tools.video.images import list_images
 from data_tools.video.sampling import write_video
 
 SETTINGS = ReconstructSettings(min_frames=8, max_frames=20, frame_rate=2.0, max_side=128, backend="sfm")
@@ -181,6 +183,13 @@ def test_folder_takes_times_from_names(tmp_path):
     entries = list_images(tmp_path)
     assert [path.name for path, _ in entries] == ["9.25.png", "10.5.png", "11.png", "last.jpg"]
     assert [time for _, time in entries] == [0, 1, 2, 3]
+
+
+def test_heic_photos_without_their_package_are_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"photo")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(StageError, match="HEIC photos need pip install pillow-heif"):
+        list_images(tmp_path)
 
 
 def test_folder_longer_than_the_limit_is_thinned_and_sharp(tmp_path):

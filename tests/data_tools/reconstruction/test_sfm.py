@@ -90,24 +90,24 @@ def test_depth_of_a_known_scene():
 def test_aggregation_follows_the_formula_on_one_path_sum():
     """Against Hirschmüller's eq. 13 written pixel by pixel."""
     rng = np.random.default_rng(3)
-    volume, gray = rng.integers(0, 100, (5, 6, 7)).astype(np.uint8), rng.integers(0, 255, (5, 7)).astype(np.uint8)
+    volume, gray = rng.integers(0, 101, (6, 5, 7)).astype(np.uint8), rng.integers(0, 255, (5, 7)).astype(np.uint8)
     p1, p2, height, width = 8, 60, 5, 7
     total = np.zeros(volume.shape, np.int64)
     for dy, dx in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
         path = np.zeros(volume.shape, np.int64)
         for y in range(height)[:: dy or 1]:
             for x in range(width)[:: dx or 1]:
-                path[y, :, x] = volume[y, :, x]
+                path[:, y, x] = volume[:, y, x]
                 py, px = y - dy, x - dx
                 if not 0 <= py < height or (dy == 0 and not 0 <= px < width):
                     continue
                 px = min(max(px, 0), width - 1) if 0 <= px < width else x
-                before = path[py, :, px]
+                before = path[:, py, px]
                 jump = max(p2 * 6 // (6 + abs(int(gray[y, x]) - int(gray[py, px]))), 2 * p1)
-                for plane in range(volume.shape[1]):
+                for plane in range(len(volume)):
                     options = [before[plane], before.min() + jump]
                     options += [before[k] + p1 for k in (plane - 1, plane + 1) if 0 <= k < len(before)]
-                    path[y, plane, x] += min(options) - before.min()
+                    path[plane, y, x] += min(options) - before.min()
         total += path
     np.testing.assert_array_equal(aggregate(volume, gray, p1, p2), total)
 

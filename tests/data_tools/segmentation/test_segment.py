@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("av")
 
 from data_tools import segment
+from data_tools.collection.manifest import scan_manifest
 from data_tools.segment import SegmentSettings, find_videos, read_scenes, segment_video
 from data_tools.stages.record import StageError
 from data_tools.video.decode import packet_times
@@ -230,3 +232,18 @@ def test_long_videos_keep_few_thumbnails(monkeypatch):
     assert 10 <= len(thumbs.times) <= 20
     assert np.ptp(np.diff(thumbs.times)) < 1e-6
     assert thumbs.nearest(100.0)[0, 0, 0] == pytest.approx(100, abs=8)
+
+
+def test_a_folder_of_photos_is_one_scene_from_the_list_of_videos_on(tmp_path):
+    photos = tmp_path / "my room"
+    photos.mkdir()
+    for i in (10, 9, 1):
+        Image.fromarray(np.full((24, 32, 3), 20 * i, np.uint8)).save(photos / f"IMG_{i}.jpg")
+    (source,) = scan_manifest(photos).sources
+    assert (source.video_id, source.path) == ("my room", photos)
+    record = segment_video(photos, tmp_path / "segments" / "my room", NONE)
+    (scene,) = read_scenes(tmp_path / "segments" / "my room")
+    assert (record.status, scene.scene_id, scene.intervals) == ("done", "my room_001", ((0.0, 2.0),))
+    assert segment_video(photos, tmp_path / "segments" / "my room", NONE).skipped
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(photos / "IMG_11.jpg")
+    assert not segment_video(photos, tmp_path / "segments" / "my room", NONE).skipped

@@ -15,7 +15,7 @@ from data_tools.stages.files import write_json
 from data_tools.stages.scene_folder import META, read_meta, write_scene
 from data_tools.stages.splits import split_of, video_of, written_splits
 
-LOOSE = ["--no-preview", "--min-score=0", "--max-double=1", "--max-noise=9", "--min-coverage=0", "--min-planar=0"]
+LOOSE = ["--no-preview", "--min-score=0", "--max-double=1", "--max-noise=9", "--min-coverage=0"]
 LOOSE += ["--least-points=0"]
 CLOUD = Cloud(np.eye(3, dtype=np.float32))
 
