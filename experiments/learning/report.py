@@ -1,6 +1,6 @@
-"""Joins results files into the committed one, and fills its figures into the page and the pictures.
+"""Joins results files into the committed one, and fills its figures into the pages and the pictures.
 
-Without files only page and pictures are written. A job that is there already with other figures is refused.
+Without files only pages and pictures are written. A job that is there already with other figures is refused.
 
   python experiments/learning/report.py exp/learning/results.json exp/worse/results.json
 """
@@ -40,7 +40,7 @@ from experiments.learning.verdicts import NOT_SHOWN, Difference, Interval, sprea
 from lam3c_plugin.errors import DataError, run_main
 
 WHY = Path(__file__).with_name("why.json")
-PAGE, IMAGES = ROOT / "docs/learning.md", ROOT / "docs/images"
+PAGE, README, IMAGES = ROOT / "docs/learning.md", ROOT / "README.md", ROOT / "docs/images"
 LEAST = 10.0  # mIoU that H2 asks for; the others ask for more than 0
 LAST_WEIGHT = 0.003  # lambda at the paper's last step
 
@@ -61,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise DataError(f"{RESULTS}: not there yet; give the results files of run.py")
     write_json(RESULTS, results)
     why = read(WHY)
-    write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), parts(results["jobs"], why)))
+    texts = parts(results["jobs"], why)
+    write_text(PAGE, fill(PAGE.read_text(encoding="utf-8"), texts))
+    headline = {"headline": first_answers(results["jobs"])}
+    write_text(README, fill(README.read_text(encoding="utf-8"), headline))
     from experiments.learning import figures  # matplotlib, which the page's test does without
 
     figures.draw_differences(results["jobs"], IMAGES / "learning.png")
@@ -82,7 +85,7 @@ def fill(page: str, texts: Mapping[str, str]) -> str:
     pattern = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
     named = [match[1] for match in pattern.findall(page)]
     if sorted(named) != sorted(texts):
-        raise DataError(f"{PAGE}: has the marked parts {', '.join(named)}, not {', '.join(texts)}")
+        raise DataError(f"the page has the marked parts {', '.join(named)}, not {', '.join(texts)}")
     return pattern.sub(lambda match: f"{match[1]}{texts[match[2]]}\n{match[3]}", page)
 
 
@@ -132,6 +135,11 @@ def answers(jobs: Jobs) -> str:
         told = "; ".join(f"{word} in {', '.join(names)}" for word, names in words.items())
         lines.append(f"- Full LAM3C against {what} in the other measures (H6): {told}.")
     return "\n".join(lines)
+
+
+def first_answers(jobs: Jobs) -> str:
+    """What README quotes: H1 to H5."""
+    return "\n".join(answers(jobs).splitlines()[:3])
 
 
 def runs_table(jobs: Jobs) -> str:

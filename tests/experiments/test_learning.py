@@ -229,6 +229,8 @@ def test_page_says_what_the_committed_results_say():
     page = report.PAGE.read_text(encoding="utf-8")
     assert report.fill(page, report.parts(committed["jobs"], why)) == page, "run experiments/learning/report.py"
     assert len(page.splitlines()) <= 200
+    readme, headline = report.README.read_text(encoding="utf-8"), report.first_answers(committed["jobs"])
+    assert report.fill(readme, {"headline": headline}) == readme, "run experiments/learning/report.py"
     planned = {item.id: item.digest for item in make_jobs(replace(PRESETS["gpu"], steps=50))}
     table = {key: job["digest"] for key, job in committed["jobs"].items() if key.startswith("table-")}
     assert table.items() <= planned.items()  # the table is that of the plan as it stands
