@@ -89,7 +89,7 @@ def _pack(args: argparse.Namespace) -> int:
             parse_address(args.upload)
         size = parse_size(args.shards) if args.shards else 0
         out = args.out or folder.resolve().with_name(f"{folder.resolve().name}-shards")
-        if out.resolve() == folder.resolve():
+        if folder.resolve() in (out.resolve(), *out.resolve().parents):
             raise ValueError(f"{out}: the tar files need a folder of their own; give another --out")
         scenes = list_scenes(folder) if args.shards else {}
         check_others(out, folder, scenes)

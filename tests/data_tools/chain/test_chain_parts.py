@@ -107,6 +107,13 @@ def test_wrong_arguments_end_with_2_and_one_line(tmp_path, capsys, argv):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("word", ["--status", "--clean"])
+def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys, word):
+    assert build_roomtours.main([word, "--out", str(tmp_path / "typo")]) == 1
+    assert "typo/_work: no such folder; check --out" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
     for name, text in (("x", "one"), ("y", "two"), ("z", "one")):
         make_videos(tmp_path / name, tour=text)

@@ -150,6 +150,7 @@ def test_wrong_sizes_addresses_and_folders_are_one_line(rooms, tmp_path, capsys)
         ("--shards", "2"): "number and a unit",
         ("--shards", "0GB"): "number and a unit",
         ("--shards", "2GB", "--out", str(rooms)): "a folder of their own",
+        ("--shards", "2GB", "--out", str(rooms / "train")): "a folder of their own",
         ("--upload", "hf://me/rooms"): "hf://datasets/USER/NAME",
         ("--upload", "hf://datasets/me/rooms/../x"): "hf://datasets/USER/NAME",
         (str(tmp_path), "--shards", "2GB"): "one folder",
