@@ -164,6 +164,8 @@ def main(argv: list[str] | None = None, stages: StageTable = TABLE) -> int:
 
 def _run(args: argparse.Namespace, stages: StageTable) -> int:
     places = Places(args.out.absolute(), (args.work or args.out / "_work").absolute())
+    if (args.status or args.clean) and not places.work.is_dir():
+        raise StageError(f"{places.work}: no such folder; check --out and --work")
     if args.status:
         print_status(places)
         return 0

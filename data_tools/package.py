@@ -32,7 +32,7 @@ if not __package__:
 from data_tools.packaging.card import LICENSES
 from data_tools.packaging.clouds import UNITS, UPS, PackageSettings, package_cloud
 from data_tools.packaging.run import find_clouds, print_table, run_all
-from data_tools.packaging.shards import list_scenes, parse_size, run_shards
+from data_tools.packaging.shards import check_others, list_scenes, parse_size, run_shards
 from data_tools.packaging.upload import parse_address, upload
 from data_tools.stages.command_line import run_main, usage_errors
 from data_tools.stages.record import StageError
@@ -89,9 +89,10 @@ def _pack(args: argparse.Namespace) -> int:
             parse_address(args.upload)
         size = parse_size(args.shards) if args.shards else 0
         out = args.out or folder.resolve().with_name(f"{folder.resolve().name}-shards")
-        if out.resolve() == folder.resolve():
+        if folder.resolve() in (out.resolve(), *out.resolve().parents):
             raise ValueError(f"{out}: the tar files need a folder of their own; give another --out")
         scenes = list_scenes(folder) if args.shards else {}
+        check_others(out, folder, scenes)
     if args.shards:
         code = print_records(run_shards(folder, out, scenes, size, max(1, args.jobs), note), "tar")
         folder = out

@@ -44,11 +44,16 @@ def counts_table(rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
         if any(counts[stage, state] for state in STATES):
             hours = seconds.get(stage, 0.0) / 3600
             lines.append(f"{stage:12} " + " ".join(f"{counts[stage, s]:>9}" for s in STATES) + f" {hours:>7.2f}")
-    reasons = Counter((row.stage, row.status, general_reason(row)) for row in rows if row.status != "done")
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row.status != "done":
+            alike.setdefault((row.stage, row.status, general_reason(row)), []).append(row.reason)
+    # what only one item has, or all of them word by word, is said as it is
+    reasons = sorted(alike.items(), key=lambda entry: -len(entry[1]))
     if reasons:
         lines += ["", "why not:"]
-        for (stage, status, reason), count in reasons.most_common(SHOWN_REASONS):
-            lines.append(f"{count:>6}  {stage} {status}: {reason}")
+        for (stage, status, general), own in reasons[:SHOWN_REASONS]:
+            lines.append(f"{len(own):>6}  {stage} {status}: {own[0] if len(set(own)) == 1 else general}")
         if len(reasons) > SHOWN_REASONS:
             lines.append(f"        and {len(reasons) - SHOWN_REASONS} others; --status names all")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.items import VideoItem, shard_of
+from data_tools.chain.items import SCENE_STAGES, VideoItem, shard_of
 from data_tools.chain.journal import Journal, Print
 from data_tools.collection.sources import VIDEO_SUFFIXES
 from data_tools.packaging.clouds import fingerprint
@@ -95,14 +95,18 @@ def _identity(video: VideoItem) -> str:
 
 
 def apart_from_earlier(videos: Sequence[VideoItem], journal: Journal) -> list[VideoItem]:
-    """Give a video another name where an earlier run took its name for another file that is still there."""
+    """Give a video another name where an earlier run took its name for another source.
+
+    One that is gone and left no scene keeps no name.
+    """
     apart, known = [], dict[str, list[Print]]()
+    finished = {row.video for row in journal.rows.values() if (row.stage, row.status) == (SCENE_STAGES[-1], "done")}
     for found in journal.prints.values():
         known.setdefault(found.video, []).append(found)
     for video in videos:
         others = known.get(video.video_id, []) if video.path is not None else []
         path = os.path.abspath(video.path) if video.path is not None else ""
-        if any(other.path != path and Path(other.path).is_file() for other in others):
+        if any(other.path != path and (video.video_id in finished or Path(other.path).exists()) for other in others):
             mark = _identity(video)
             if all(other.fingerprint != mark for other in others):
                 video = replace(video, video_id=f"{video.video_id}-{mark[:6]}")

@@ -88,12 +88,14 @@ class PackageSettings:
 def fingerprint(path: Path) -> str:
     """Hash of a file's size and of its beginning, middle and end: equal for a copy, whatever its time stamps.
 
-    Of a folder: of its arrays, or of all its files where it has none (photos).
+    Of a folder: of a scene's arrays, else of all visible files (photos).
     """
     hasher = hashlib.blake2b(digest_size=8)
     files = [path]
     if path.is_dir():
-        files = sorted(path.glob("*.npy")) or sorted(file for file in path.iterdir() if file.is_file())
+        is_scene = (path / "coord.npy").is_file()
+        found = path.glob("*.npy" if is_scene else "*")  # a file browser may leave hidden ones
+        files = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
     for file in files:
         size = file.stat().st_size
         hasher.update(f"{file.name if path.is_dir() else ''}:{size}".encode())

@@ -124,7 +124,7 @@ def plan_shards(source: Path, out: Path, scenes: Sequence[Scene], size: int) -> 
         size: of a tar, at most, in bytes; a larger scene has one alone.
     """
     left = {scene.name: scene for scene in scenes}
-    shards: list[Shard] = []
+    shards, taken = list[Shard](), set[str]()
     for path in sorted(out.glob("*.json")):
         index = read_index(path)
         names = index.get("scenes", ())
@@ -132,10 +132,31 @@ def plan_shards(source: Path, out: Path, scenes: Sequence[Scene], size: int) -> 
         if names and len(shard.scenes) == len(names) and index.get("mark") == shard.mark:
             shards.append(shard)
             left = {name: scene for name, scene in left.items() if name not in names}
-    taken = {shard.tar.name for shard in shards}
+        if names:  # nor the name of one that goes at the end: a training may be reading it by its index
+            taken.add(shard.tar.name)
     free = (name for name in (f"{number:05d}.tar" for number in range(10**5)) if name not in taken)
     shards += [Shard(source, out / next(free), tuple(group)) for group in _groups(list(left.values()), size)]
     return sorted(shards, key=lambda shard: shard.tar.name)
+
+
+def check_others(out: Path, folder: Path, splits: Mapping[str, Sequence[Scene]]) -> None:
+    """See that no tar file would go whose scenes are all of another data set, or no longer anywhere else.
+
+    Args:
+        out: folder of the tar files.
+        folder: the data set.
+        splits: its scenes (`list_scenes`).
+
+    Raises:
+        ValueError: one would; one line.
+    """
+    for path in sorted(out.glob("*/*.json")):
+        names = read_index(path).get("scenes", ())
+        if names and not {scene.name for scene in splits.get(path.parent.name, ())}.intersection(names):
+            raise ValueError(
+                f"{path.with_suffix('.tar')}: {folder} has none of its {len(names)} scenes; "
+                "give another --out, or delete it and its .json if they are to go"
+            )
 
 
 def _groups(scenes: Sequence[Scene], size: int) -> Iterator[list[Scene]]:
@@ -264,7 +285,7 @@ def run_shards(
 def _finish(folder: Path, out: Path, shards: Sequence[Shard], license_note: str) -> None:
     """Take away tar files that nothing stands for any more; write what goes with the others."""
     wanted = {path for shard in shards for path in (shard.tar, shard.index)}
-    splits = sorted(entry for entry in out.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    splits = {shard.tar.parent for shard in shards}
     numbered = [path for split in splits for path in split.glob("[0-9]*.*") if path.suffix in (".tar", ".json")]
     for path in sorted(set(numbered) - wanted, key=lambda path: path.suffix):  # the index first
         path.unlink()

@@ -64,8 +64,8 @@ def read_image(path: Path, wanted: tuple[int, int], full: tuple[int, int], resiz
     import cv2
     from PIL import Image
 
-    if path.suffix.lower() in HEIC_SUFFIXES:
-        raw = _read_heic(path)
+    if path.suffix.lower() in (".avif", *HEIC_SUFFIXES):  # OpenCV leaves an AVIF on its side
+        raw = _read_by_pillow(path)
     else:
         raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
     if raw is None or raw.shape[1::-1] != full:
@@ -88,7 +88,7 @@ def _opens_heic() -> bool:
     return True
 
 
-def _read_heic(path: Path) -> np.ndarray | None:
+def _read_by_pillow(path: Path) -> np.ndarray | None:
     """(H, W, 3) BGR as shown; None where it does not decode."""
     from PIL import Image, ImageOps
 

@@ -35,7 +35,7 @@ class Shards:
         self._table = np.zeros((0, COLUMNS), np.int64)
 
     def add(self, folder: str) -> list[str]:
-        """Take in the tar files of a split's folder; returns the paths its scenes would have as folders.
+        """Take in the numbered tar files of a split's folder; returns the paths its scenes would have as folders.
 
         Raises:
             DataError: a tar or its index is missing, damaged or of another size than the other says.
@@ -45,8 +45,7 @@ class Shards:
         self._folders.add(folder)
         parts = [os.path.splitext(name) for name in os.listdir(folder) if not name.startswith(".")]
         found: list[str] = []
-        numbered = {stem for stem, ending in parts if ending == ".json" and stem.isdigit()}
-        for stem in sorted(numbered | {stem for stem, ending in parts if ending == ".tar"}):
+        for stem in sorted({stem for stem, ending in parts if ending in (".tar", ".json") and stem.isdigit()}):
             tar = os.path.join(folder, f"{stem}.tar")
             names, places = _read_index(tar, len(self.tars))
             paths = [os.path.join(folder, name) for name in names]
@@ -98,6 +97,9 @@ def _read_index(tar: str, number: int) -> tuple[list[str], np.ndarray]:
         rows = [[files.get(name, (-1, -1)) for name in FILES] for files in scenes.values()]
         places = [[number, *(start for start, _ in row), *(length for _, length in row)] for row in rows]
         table = np.array(places, np.int64).reshape(len(scenes), COLUMNS)
+        starts, lengths = np.split(table[:, 1:], 2, axis=1)
+        if ((starts < 0) != (starts == -1)).any() or (lengths < -1).any() or (starts + lengths > size).any():
+            raise ValueError("a file lies outside the tar")
     except FileNotFoundError as error:
         raise DataError(f"{os.path.abspath(error.filename)} is missing: {CURE}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -16,10 +16,11 @@ from lam3c_plugin.checkpoints.keys import (
     load_weights,
     map_state,
 )
+from lam3c_plugin.checkpoints.run_config import inputs_of
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.hooks.common import bare_model
 from lam3c_plugin.host import HOOKS, HookBase
-from lam3c_plugin.zoo.state import read_state
+from lam3c_plugin.zoo.state import read_state, trained_grid
 
 LEAST_SHARE = 0.95
 
@@ -100,8 +101,17 @@ class WeightLoader(HookBase):
             loader.before_train()
         elif trainer.cfg.weight:
             trainer.logger.info(f"{type(self).__name__}: {self.load(bare_model(trainer), trainer.cfg.weight)}")
+            self._compare_grids()
         else:
             trainer.logger.info(f"{type(self).__name__}: no weight= given, the model starts from scratch")
+
+    def _compare_grids(self) -> None:
+        own, here = trained_grid(self.trainer.cfg.weight), inputs_of(self.trainer.cfg).get("grid_size")
+        if own and here and own != here:
+            self.trainer.logger.warning(
+                f"{self.trainer.cfg.weight} was trained on cells of {own:g} m, and the training transforms have "
+                f"{here:g} m: expect less of it; set their grid_size to {own:g}"
+            )
 
     def load(self, model: nn.Module, path: str) -> str:
         """Load a file into the model, set `report`, and say in words what matched."""

@@ -12,7 +12,7 @@ from lam3c_plugin.checkpoints.keys import read_checkpoint, state_dict_of, strip_
 from lam3c_plugin.checkpoints.opening import open_safetensors, sniff
 from lam3c_plugin.checkpoints.weights import read
 from lam3c_plugin.errors import CheckpointError, run_main
-from lam3c_plugin.zoo.resolve import resolve
+from lam3c_plugin.zoo.resolve import open_weights, resolve
 from lam3c_plugin.zoo.store import entries, on_machine
 
 
@@ -57,6 +57,14 @@ def read_state(name_or_path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if path.is_file() and sniff(path) == "safetensors":
         return strip_module(open_safetensors(path)[0])
     return state_dict_of(read_checkpoint(path), path)
+
+
+def trained_grid(name_or_path: str | os.PathLike[str]) -> float | None:
+    """The cell in metres that weights on this machine were trained on; None where nobody says it."""
+    try:
+        return open_weights(name_or_path, offline=True).inputs.get("grid_size")
+    except CheckpointError:
+        return None
 
 
 if __name__ == "__main__":  # for scripts/train.sh and test.sh

@@ -118,17 +118,22 @@ def test_what_is_damaged_is_named(roots, tmp_path):
     (copy("no index") / "00001.json").unlink()
     (copy("no tar") / "00001.tar").unlink()
     (copy("torn index") / "00001.json").write_text('{"size": 3, "scenes": {"a": 1}}')
+    beyond = copy("beyond") / "00001.json"
+    index = json.loads(beyond.read_text())
+    beyond.write_text(json.dumps({**index, "scenes": {"a": {"coord.npy": [512, 10**15]}}}))
     with (copy("cut") / "00001.tar").open("r+b") as file:
         file.truncate(1000)
     for name, words in {
         "no index": r"00001\.json is missing",
         "no tar": r"00001\.tar is missing",
         "torn index": r"00001\.json cannot be read as the index",
+        "beyond": r"00001\.json cannot be read as the index of a tar \(a file lies outside",
         "cut": r"00001\.tar has 1000 bytes, its index says",
     }.items():
         with pytest.raises(DataError, match=f"{words}.*package.py --shards"):
             RoomToursDataset(data_root=tmp_path / name)
-    later = RoomToursDataset(data_root=copy("later").parent)
+    (copy("later") / "backup.tar").write_bytes(b"a person's own")
+    later = RoomToursDataset(data_root=tmp_path / "later")
     (tmp_path / "later" / "train" / "00000.tar").write_bytes(b"")
     with pytest.raises(DataError, match=r"coord\.npy cannot be read: the file ends"):
         later.get_data(later.data_list.index(str(tmp_path / "later" / "train" / "bare")))

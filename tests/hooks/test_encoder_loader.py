@@ -24,10 +24,16 @@ def backbone(seed=1, **changes):
     return {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
 
 
-def run(model, weight, resume=False, hook="EncoderLoader", **options):
+class Settings(dict):
+    """A config as both engines have them."""
+
+    __getattr__ = dict.__getitem__
+
+
+def run(model, weight, resume=False, hook="EncoderLoader", data=None, **options):
     lines = []
     logger = SimpleNamespace(info=lines.append, warning=lines.append)
-    trainer = SimpleNamespace(model=model, cfg=SimpleNamespace(weight=weight, resume=resume), logger=logger)
+    trainer = SimpleNamespace(model=model, cfg=Settings(weight=weight, resume=resume, data=data), logger=logger)
     hook = HOOKS.build(dict(type=hook, **options))
     hook.trainer = trainer
     hook.before_train()
@@ -38,6 +44,14 @@ def assert_loaded(model, bare):
     for name, tensor in model.backbone.state_dict().items():
         if name.startswith(("embedding.", "enc.")):
             assert torch.equal(tensor, bare[name]), name
+
+
+@pytest.mark.parametrize(("own", "is_said"), [(0.04, True), (0.02, False), (None, False)])
+def test_cells_of_another_size_than_the_weights_own_are_said(own, is_said, tmp_path):
+    torch.save({"state_dict": backbone(), "inputs": {"grid_size": own}}, tmp_path / "weights.pth")
+    data = {"train": {"transform": [{"type": "GridSample", "grid_size": 0.02}]}}
+    _, said = run(segmentor(), str(tmp_path / "weights.pth"), data=data)
+    assert ("trained on cells of 0.04 m, and the training transforms have 0.02 m" in said) == is_said
 
 
 def layouts(bare):
@@ -221,7 +235,7 @@ def test_messages_reach_the_log(tmp_path, caplog):
     torch.save({"state_dict": backbone()}, tmp_path / "weights.pth")
     logger = logging.getLogger("lam3c_plugin")
     hook = EncoderLoader()
-    cfg = SimpleNamespace(weight=str(tmp_path / "weights.pth"), resume=False)
+    cfg = Settings(weight=str(tmp_path / "weights.pth"), resume=False)
     hook.trainer = SimpleNamespace(model=segmentor(), cfg=cfg, logger=logger)
     with caplog.at_level(logging.INFO, logger="lam3c_plugin"):
         hook.before_train()

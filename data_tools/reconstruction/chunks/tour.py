@@ -45,8 +45,8 @@ def split(count: int, limit: int) -> list[np.ndarray]:
 def work_folder(folder: Path, key: str) -> Iterator[Path]:
     """A folder beside the scene's for its chunks.
 
-    It is made when it is first written to. It outlives a killed or interrupted run, whose chunks the next one with the
-    same key takes up; else it goes at the end of the block.
+    It is made when it is first written to. It outlives a run that was killed or interrupted or met a passing failure (a
+    full disk), whose chunks the next one with the same key takes up; else it goes at the end of the block.
 
     Args:
         folder: the scene's.
@@ -59,8 +59,9 @@ def work_folder(folder: Path, key: str) -> Iterator[Path]:
             shutil.rmtree(stale)
     try:
         yield place
-    except Exception:
-        shutil.rmtree(place, ignore_errors=True)
+    except StageError as error:
+        if error.permanent:
+            shutil.rmtree(place, ignore_errors=True)
         raise
     shutil.rmtree(place, ignore_errors=True)
 

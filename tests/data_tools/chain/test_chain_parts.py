@@ -14,6 +14,7 @@ from data_tools.chain.recorded import differences, restored
 from data_tools.chain.run import _overlap
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
 from data_tools.packaging.card import license_of
+from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.locks import BusyError, run_lock
 from data_tools.stages.splits import split_of
 from tests.data_tools.chain.chain_fakes import FAKES
@@ -106,6 +107,13 @@ def test_wrong_arguments_end_with_2_and_one_line(tmp_path, capsys, argv):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("word", ["--status", "--clean"])
+def test_a_data_set_that_is_not_there_is_one_line(tmp_path, capsys, word):
+    assert build_roomtours.main([word, "--out", str(tmp_path / "typo")]) == 1
+    assert "typo/_work: no such folder; check --out" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
     for name, text in (("x", "one"), ("y", "two"), ("z", "one")):
         make_videos(tmp_path / name, tour=text)
@@ -136,8 +144,25 @@ def test_a_name_that_another_file_has_is_not_taken_over(tmp_path):
     (video,) = apart_from_earlier([VideoItem("tour", second)], states)
     assert video.video_id.startswith("tour-")
     assert apart_from_earlier([VideoItem("tour", first)], states)[0].video_id == "tour"
-    first.unlink()  # moved away: the name is free
+    first.unlink()  # moved away: the name is free, but where its scenes would be lost
     assert apart_from_earlier([VideoItem("tour", second)], states)[0].video_id == "tour"
+    states.put(Row("postprocess", "tour_000", "tour", "done"))
+    assert apart_from_earlier([VideoItem("tour", second)], states)[0].video_id.startswith("tour-")
+
+
+def test_folders_of_one_name_are_told_apart_and_a_file_browser_changes_nothing(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name / "photos").mkdir(parents=True)
+        (tmp_path / name / "photos" / "1.jpg").write_text(name)
+    states, (first, second) = Journal(tmp_path), (tmp_path / name / "photos" for name in ("x", "y"))
+    before = fingerprint(first)
+    states.put_print(Print(str(first), 3, 0, before, "photos"))
+    assert apart_from_earlier([VideoItem("photos", second)], states)[0].video_id.startswith("photos-")
+    (first / ".DS_Store").write_text("icons")
+    assert fingerprint(first) == before
+    (first / "camera.npy").write_text("no scene's array")
+    (first / "1.jpg").write_text("another")
+    assert fingerprint(first) != before
 
 
 def test_ranges_of_a_manifest_cut_scenes():
@@ -286,7 +311,7 @@ def test_counts_and_reasons_without_names():
     text = finish.counts_table(rows, {"segment": 1800.0})
     assert "0.50" in text
     assert "     3  postprocess rejected: …: score # is under #" in text
-    assert "     1  segment failed: …: broken: pip install 'av>=17'" in text
+    assert "     1  segment failed: w: broken: pip install 'av>=17'" in text  # of one alone, as it is
     assert "CC BY-NC" in license_of(["pi3", "sfm"])
     assert "CC BY-NC" not in license_of(["sfm"])
 

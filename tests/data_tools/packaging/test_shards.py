@@ -98,6 +98,21 @@ def test_what_is_whole_stays_and_what_is_damaged_or_changed_is_written_again(roo
     )
     kept = next(name for name, names in held.items() if "tour_004" in names)
     assert after[kept] == before[kept]
+    assert not {name for name in after if after[name] != before.get(name)} & before.keys()  # a training may read those
+
+
+def test_tar_files_of_other_scenes_stay(rooms, tmp_path, capsys):
+    assert shard(rooms) == 0
+    out = tmp_path / "rooms-shards"
+    (out / "elsewhere").mkdir()
+    (out / "elsewhere" / "00000.tar").write_bytes(b"not ours")
+    before = tree(out)
+    put_scene(tmp_path / "others" / "train" / "flat_000", box_room(2000))
+    assert shard(tmp_path / "others", "--out", out) == 2
+    assert "has none of its" in capsys.readouterr().err
+    (rooms / "val").rename(tmp_path / "val")  # a disk that is not mounted, scenes deleted for space
+    assert shard(rooms) == 2
+    assert tree(out) == before
 
 
 def read_scenes(path):
@@ -135,6 +150,7 @@ def test_wrong_sizes_addresses_and_folders_are_one_line(rooms, tmp_path, capsys)
         ("--shards", "2"): "number and a unit",
         ("--shards", "0GB"): "number and a unit",
         ("--shards", "2GB", "--out", str(rooms)): "a folder of their own",
+        ("--shards", "2GB", "--out", str(rooms / "train")): "a folder of their own",
         ("--upload", "hf://me/rooms"): "hf://datasets/USER/NAME",
         ("--upload", "hf://datasets/me/rooms/../x"): "hf://datasets/USER/NAME",
         (str(tmp_path), "--shards", "2GB"): "one folder",

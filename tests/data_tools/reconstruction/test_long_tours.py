@@ -143,25 +143,29 @@ def test_a_chunk_that_fails_is_left_out_and_said(tour, tmp_path):
         reconstruct_tour(lambda *_: (_ for _ in ()).throw(StageError("dark")), frames, 30, tmp_path / "b", [])
 
 
-def test_an_interrupted_tour_goes_on_with_its_chunks(tour, tmp_path):
+PASSING = [KeyboardInterrupt(), StageError("the disk is full", permanent=False), OSError("a bad sector")]
+
+
+@pytest.mark.parametrize("stop", PASSING, ids=lambda stop: type(stop).__name__)
+def test_a_tour_that_was_stopped_goes_on_with_its_chunks(tour, tmp_path, stop):
     backend, frames = TourReconstructor(tour), tour.frames.select(np.arange(120))
 
     def interrupted(some, words):
         if backend.passes == 2:
-            raise KeyboardInterrupt
+            raise stop
         return one_pass(backend)(some, words)
 
     def go(predict, key="a"):
         with work_folder(tmp_path / "scene", key) as folder:
             return np.array(reconstruct_tour(predict, frames, 40, folder, []).points), folder.exists()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(stop)):
         go(interrupted)
     points, _ = go(one_pass(backend))
     assert backend.passes == len(split(120, 40))
     assert list(tmp_path.iterdir()) == []
     backend.passes = 0
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(stop)):
         go(interrupted)
     backend.passes = 10
     again, _ = go(one_pass(backend), "b")  # other settings: from the start

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from data_tools.reconstruction import ReconstructSettings
 from data_tools.reconstruction.frames import Still, choose, count_frames, frames_for, sharpness
@@ -264,6 +264,7 @@ def saved(name, folder):
 
 KINDS = ("16 bit.png", "16 bit grey.png", "16 bit.tif", "turned.jpg", "turned.png", "turned.webp", "turned.tif")
 KINDS += ("cmyk.jpg", "palette.png", "grey.png", "grey.jpg", "alpha.png")
+KINDS += ("turned.avif",) if features.check("avif") else ()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -274,7 +275,7 @@ def test_every_kind_of_image_comes_back_as_shown(tmp_path, name):
     assert found.size == wanted.shape[1::-1]
     assert found.notes == []
     image = found.frames.images[1]
-    assert np.abs(image.astype(int) - wanted).max() <= (6 if name.endswith("jpg") else 0)
+    assert np.abs(image.astype(int) - wanted).max() <= (6 if name.endswith(("jpg", "avif")) else 0)
 
 
 def test_bad_folders_are_told_in_one_line(tmp_path):
