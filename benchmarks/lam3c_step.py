@@ -150,7 +150,7 @@ def step(model: nn.Module, batch: dict[str, Tensor], amp: bool) -> Callable[[], 
 def main() -> int:
     """Command line."""
     options = parser(__doc__.splitlines()[0], [2000])
-    options.add_argument("--scenes", type=int, default=2, help="scenes a step; a global view has SIZE points")
+    options.add_argument("--scenes", type=int, default=2, help="scenes per step; a global view has SIZE points")
     options.add_argument("--host", action="store_true", help="inside Pointcept, against its own Sonata-v1m1")
     options.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: CPU seconds of all threads")
     options.add_argument("--amp", action="store_true", help="bfloat16 autocast")

@@ -1,6 +1,6 @@
 """Views of a scene for pre-training, one core: our transforms against Pointcept's (POINTCEPT_ROOT), same config.
 
-Both run Sonata's recipe (2 global and 4 local views of at most 65,536 points) on a made-up furnished room. Nothing of
+Both run Sonata's recipe (2 global and 4 local views of at most 65,536 points) on a synthetic furnished room. Nothing of
 a sample is equal to the bit, as each draws its own random numbers; checked are the entries, the number of grid cells
 and, over the timed samples, the mean size of the views. `tests/embedded/test_transforms_pointcept.py` compares the
 distributions.

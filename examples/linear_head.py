@@ -1,6 +1,6 @@
 """Train a linear head on frozen LAM3C features, and read its classes at every point of a room it has not seen.
 
-    python examples/linear_head.py                                       random weights, made-up rooms, a minute
+    python examples/linear_head.py                                       random weights, synthetic rooms, a minute
     python examples/linear_head.py --checkpoint lam3c-ptv3-base --points 120000
     python examples/linear_head.py --checkpoint exp/quickstart/run/model/model_last.pth
 

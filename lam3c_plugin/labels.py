@@ -1,7 +1,7 @@
 """Class names of the labelled benchmarks, in the order of their label files.
 
 The configs take them from here, so that a list of 200 names stands in one place. Sources: the benchmarks' own label
-lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS), and ``data_tools.synthetic`` for the made rooms.
+lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS), and ``data_tools.synthetic`` for the synthetic rooms.
 """
 
 from __future__ import annotations

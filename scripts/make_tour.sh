@@ -1,6 +1,7 @@
 #!/bin/sh
 # Draws the pictures of docs/tour.md with the commands that the page shows, from the weights of this package.
 #   sh scripts/make_tour.sh
+# The committed pictures are these in 256 colours, the legend's among them.
 # PY: the Python to use; CHECKPOINT: the weights; OUT: where the results go; IMAGES: where the pictures go.
 set -e
 cd "$(dirname "$0")/.."

@@ -36,8 +36,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "  sh scripts/quickstart.sh                          16 generated rooms\n"
         "  sh scripts/quickstart.sh --data my_scans/         your own clouds\n"
         "  sh scripts/quickstart.sh --data data/roomtours    scene folders are taken as they are\n"
-        "  sh scripts/quickstart.sh --video                  a made-up apartment's video -> scenes -> pre-training\n"
-        "  sh scripts/quickstart.sh --video my_tour.mp4      your own videos (about 10 minutes for each minute)\n"
+        "  sh scripts/quickstart.sh --video                  a synthetic flat's video -> scenes -> pre-training\n"
+        "  sh scripts/quickstart.sh --video my_tour.mp4      your own videos (some minutes per minute of video)\n"
         "  sh scripts/quickstart.sh --steps 400 --out exp/longer",
     )
     parser.add_argument(
@@ -48,7 +48,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         nargs="*",
         metavar="FILE",
-        help="videos to make rooms of first, without weights and GPU; none named: the walk-through of a made-up flat",
+        help="videos to make rooms of first, without weights and GPU; none named: the walk-through of a synthetic flat",
     )
     parser.add_argument("--steps", type=int, default=120, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--rooms", type=int, default=16, help="rooms to generate without --data (default: %(default)s)")
@@ -136,7 +136,7 @@ def rooms_of_videos(args: argparse.Namespace) -> Path:
     root = args.out / "data" / f"videos-walkthrough-seed{args.seed}"
     film = [sys.executable, "data_tools/synthetic/walkthrough/film.py", "--out", str(folder), "--seed", str(args.seed)]
     run([*film, "--fps", "15", "--jobs", str(os.cpu_count() or 1)])
-    labels = str(folder / "labels.csv")  # the made-up flat knows which room each frame shows
+    labels = str(folder / "labels.csv")  # the synthetic flat knows which room each frame shows
     run([*chain, str(folder / "walkthrough.mp4"), "--labels", labels, "--out", str(root)], passing=(0, 1))
     return root
 
@@ -147,7 +147,7 @@ def count_scenes(root: Path) -> int:
 
 
 def run_folder(out: Path, is_resumed: bool) -> Path:
-    """``run``, then ``run-2``, ``run-3``: a new one for a new run, the last one to go on with."""
+    """``run``, then ``run-2``, ``run-3``: a new one for a new run, the last one to resume."""
     from lam3c_plugin.embedded.engine.defaults import holds_run
 
     number = 1
@@ -198,7 +198,7 @@ def train(args: argparse.Namespace, data_root: Path) -> Path:
 
 
 def resume_command(args: argparse.Namespace) -> str:
-    """What to type to go on with a stopped run."""
+    """What to type to resume a stopped run."""
     given = ["--data", *map(str, args.data)] if args.data else []
     given += ["--video", *map(str, args.video)] if args.video is not None else []
     made = [] if given else ["--rooms", str(args.rooms), "--noise", args.noise]

@@ -3,7 +3,7 @@
 # a table and a picture out.
 #   sh scripts/quickstart.sh                     16 generated noisy rooms, the tiny config
 #   sh scripts/quickstart.sh --data scans/       your clouds (.ply .pcd .npz .npy .xyz .las .laz) or scene folders
-#   sh scripts/quickstart.sh --video [FILE...]   videos become rooms first (no FILE: a made-up flat is filmed)
+#   sh scripts/quickstart.sh --video [FILE...]   videos become rooms first (no FILE: a synthetic flat is filmed)
 #   sh scripts/quickstart.sh --steps 300         longer
 #   sh scripts/quickstart.sh --help              every option
 # A second run goes to exp/quickstart/run-2 and so on; --resume goes on with the last.

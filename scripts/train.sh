@@ -11,7 +11,7 @@ usage: sh scripts/train.sh -c CONFIG [flags] [-- key=value ...]
   -o true     delete the run of this name that is there already, and start anew
   -w WEIGHT   checkpoint to start from: a file (training checkpoint of LAM3C or Sonata, backbone), a folder (a run's, the Hub's),
               or a zoo name that was downloaded (lam3c zoo download NAME)
-  -r true     go on with the run from its last checkpoint (its own config.py is used; -c is not needed)
+  -r true     resume the run from its last checkpoint (its own config.py is used; -c is not needed)
   -g GPUS     GPUs of this machine (default: all; on a CPU the number of processes, default 1)
   -m MACHINES number of machines (default: 1); under SLURM they find each other, else set NODE_RANK and DIST_URL
   -p PYTHON   Python interpreter (default: .venv/bin/python where quickstart.sh made one, else python)
@@ -81,8 +81,8 @@ if [ "$RESUME" = true ] && [ -f "$LAST" ] && [ -f "$EXP_DIR/config.py" ]; then
     WEIGHT=$LAST
 else
     if [ "$RESUME" = true ]; then
-        [ -n "$CONFIG" ] || fail "nothing to go on with: there is no $LAST (-d and -n name the run)"
-        echo "Nothing to go on with in $EXP_DIR: a new run"
+        [ -n "$CONFIG" ] || fail "nothing to resume: there is no $LAST (-d and -n name the run)"
+        echo "Nothing to resume in $EXP_DIR: a new run"
         RESUME=false
         [ -n "$(checkpoints)" ] || OVERWRITE=true # logs of a start that never came to a checkpoint
     fi
@@ -98,7 +98,7 @@ fi
 choose_ranks
 if [ "$RESUME" = false ] && [ "$MACHINE_RANK" = 0 ] && [ -n "$(checkpoints)$(events)" ]; then
     [ "$OVERWRITE" = true ] ||
-        fail "$EXP_DIR holds a run already: go on with it by -r true, name another with -n, or delete it with -o true"
+        fail "$EXP_DIR holds a run already: resume it with -r true, name another with -n, or delete it with -o true"
     case $WEIGHT in "$EXP_DIR"/* | "$ROOT_DIR/$EXP_DIR"/*) fail "-o true would delete -w $WEIGHT: copy it first" ;; esac
     if [ "$ENGINE" = pointcept ]; then rm -rf "$EXP_DIR" || exit 1; fi # the embedded engine reads the config first
 fi

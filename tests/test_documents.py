@@ -83,6 +83,19 @@ def test_paths_are_there(document):
     assert sorted(files | {name for name in folders if not ELSEWHERE.search(name) and not _FILE.fullmatch(name)}) == []
 
 
+def test_pages_are_short_and_listed():
+    pages = {name: page for name, page in DOCUMENTS.items() if re.fullmatch(r"README\.md|docs/.*\.md", name)}
+    lines = {name: len(page.text.splitlines()) for name, page in pages.items()}
+    long = {name: count for name, count in lines.items() if count > (130 if name == "README.md" else 300)}
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    unlisted = [
+        name
+        for name in pages.keys() - {"README.md"}
+        if name not in pages["README.md"].links() or f": {name.removeprefix('docs/')}\n" not in site + "\n"
+    ]
+    assert (long, sorted(unlisted)) == ({}, [])
+
+
 def test_modules_are_there(document):
     names = {name for name in _MODULE.findall(document.words) if not re.search(r"\.(py|md|sh)$", name)}
     assert sorted(name for name in names if not module_exists(name)) == []

@@ -38,7 +38,7 @@ from tests.zoo.samples import finetuned, tiny_head, tiny_state, training
 OTHERS = {"--array", "--gpus", "--head", "--address", "--signal", "--maxkb", "--shm-size"}
 #: what readers have: clouds, videos, lists, weights, data sets, a checkout
 BROUGHT = re.compile(
-    r"(my_)?(scans?|room|tour|tours|labels|labelled_rooms)(/|\.(ply|mp4))?|(~/Pointcept|/path/to|/shared|/models|/data)(/.*)?"
+    r"(my_)?(scans?|room|photos|tour|tours|labels|labelled_rooms)(/|\.(ply|mp4))?|(~/Pointcept|/path/to|/shared|/models|/data)(/.*)?"
     r"|roomtours\.csv|sonata\.pth|ViT-B-32\.pt|4k\.mkv|data/(roomtours|scannet)(/.*)?|exp/(run|finetuned)/model/.*\.pth"
 )
 #: options whose value is made by the command
@@ -46,15 +46,15 @@ MAKES = {"--out", "--work", "--save-head", "--torch-export", "--onnx", "--tables
 #: commands that run in a fresh folder; those of `SLOW` take longer and run with the slow tests
 QUICK = (
     r"lam3c zoo (list|convert|publish(?!.*--repo)).*",
-    r"lam3c (encode|pca|similarity) (room|scan)\.ply --random tiny.*",
+    r"lam3c (encode|pca|similarity) (room|scan)\.ply(?!.*--checkpoint).*",
     r"python data_tools/package\.py my_scans/? .*",
     r"python data_tools/report\.py data/roomtours(?!.*(--serve|--jobs)).*",
 )
 SLOW = (
     r"python -m data_tools\.synthetic\.rooms\.generate .*",
     r"python data_tools/synthetic/walkthrough/film\.py .*--seconds 6 .*",
-    r"lam3c (pca|similarity|segment|probe --data) rooms.*--random tiny.*",
-    r"lam3c export .*--random tiny --(torch-export|tables).*",
+    r"lam3c (pca|similarity|segment|probe --data) rooms(?!.*--checkpoint).*",
+    r"lam3c export --(torch-export|tables).*",
 )
 _OPTION = re.compile(r"--[a-z][\w-]*")
 _SETTING = re.compile(r"[a-z_][\w.-]*=.*")
@@ -255,6 +255,8 @@ def made_by(command: list[str], in_host: bool) -> list[str]:
         made.append(f"exp/{folder}/{options.get('-n', 'debug')}")
     elif "scripts/quickstart.sh" in command:
         made.append("exp/quickstart/run")
+    elif "--shards" in command and "--out" not in command:
+        made.append(f"{command[-1]}-shards")
     elif command[:2] == ["git", "clone"]:
         made.append(command[-1].rpartition("/")[2])
     elif command[:3] == ["lam3c", "zoo", "convert"]:

@@ -1,4 +1,4 @@
-"""Linear probes on validation rooms: raw inputs, random weights, and the trained encoders, clean and noisy."""
+"""Linear probes, chosen on validation rooms and scored on test rooms: raw inputs, random weights, trained encoders."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from lam3c_plugin.encode.labelled import read_labelled
 
 GRID_SIZE = 0.04
 NEIGHBOURS = 16
-TRAIN_POINTS, VAL_POINTS = 1024, 2048  # labelled points of a room
+POINTS = {"train": 1024, "val": 2048, "test": 2048}  # labelled points of a room
 DECAYS = (1e-5, 1e-4, 1e-3)
+ROWS = ("raw inputs", "random weights", "student", "teacher")  # of the tables
 PAIRS = 4  # of training rooms, for the probe with the labels of two rooms
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 Describe = Callable[[Columns], tuple[np.ndarray, np.ndarray]]
@@ -64,17 +65,22 @@ def describe_rooms(describe: Describe, rooms: Sequence[Room], root: Path, most: 
     return samples
 
 
-def probe(train: Sequence[Sample], val: Sequence[Sample], device: str) -> tuple[Head, dict[str, Any]]:
-    """The linear probe whose weight decay does best on the validation rooms; its scores there."""
+def probe(train: Sequence[Sample], val: Sequence[Sample], test: Sequence[Sample], device: str) -> dict[str, Any]:
+    """The linear probe whose weight decay does best on the validation rooms: ``head``, ``decay``, scores by split."""
     feat, label = (np.concatenate([getattr(sample, key) for sample in train]) for key in ("feat", "label"))
     tried = []
     for decay in DECAYS:
         head = train_linear(feat, label, len(CLASSES), decay, device=device)
-        found = score([classify(sample.feat, head)[0] for sample in val], val, len(CLASSES))
-        iou = [float(value) if points else None for value, points in zip(found.iou, found.points, strict=True)]
-        scores = {"m_iou": present_miou(found), "accuracy": float(found.all_acc), "decay": decay, "iou": iou}
-        tried.append((head, scores))
-    return max(tried, key=lambda item: item[1]["m_iou"])
+        tried.append({"head": head, "decay": decay, "val": scores(head, val)})
+    best = max(tried, key=lambda item: item["val"]["m_iou"])
+    return {**best, "test": scores(best["head"], test)}
+
+
+def scores(head: Head, samples: Sequence[Sample]) -> dict[str, Any]:
+    """mIoU over the classes that occur, accuracy, and the IoU of every class (None where it does not occur)."""
+    found = score([classify(sample.feat, head)[0] for sample in samples], samples, len(CLASSES))
+    iou = [float(value) if points else None for value, points in zip(found.iou, found.points, strict=True)]
+    return {"m_iou": present_miou(found), "accuracy": float(found.all_acc), "iou": iou}
 
 
 def measure(describe: Describe, rooms: Mapping[tuple[str, str], list[Room]], root: Path, device: str) -> dict[str, Any]:
@@ -87,29 +93,29 @@ def measure(describe: Describe, rooms: Mapping[tuple[str, str], list[Room]], roo
         device: that trains the probes.
 
     Returns:
-        scores on "clean" and "noisy" rooms, each with a probe trained on rooms of its kind; "two_rooms": mIoU on the
-        noisy ones with the labels of two noisy rooms, of several pairs; "mixed": one probe of and on both; its head.
+        what `probe` finds on "clean" and "noisy" rooms, each with a probe trained on rooms of its kind; "mixed": one
+        probe of and on both; "two_rooms": on the noisy ones with the labels of two noisy rooms, a list over pairs.
     """
-    most = {"train": TRAIN_POINTS, "val": VAL_POINTS}
-    found = {key: describe_rooms(describe, chosen, root, most[key[1]]) for key, chosen in rooms.items()}
+    found = {key: describe_rooms(describe, chosen, root, POINTS[key[1]]) for key, chosen in rooms.items()}
     row: dict[str, Any] = {"channels": int(found["clean", "train"][0].feat.shape[1])}
     for kind in ("clean", "noisy"):
-        row[kind] = probe(found[kind, "train"], found[kind, "val"], device)[1]
-    train = found["noisy", "train"]
+        row[kind] = probe(*(found[kind, split] for split in POINTS), device)
+    row["mixed"] = probe(*(found["clean", split] + found["noisy", split] for split in POINTS), device)
+    train, *rest = (found["noisy", split] for split in POINTS)
     pairs = [train[i : i + 2] for i in range(0, min(2 * PAIRS, len(train) - 1), 2)]
-    row["two_rooms"] = [probe(pair, found["noisy", "val"], device)[1]["m_iou"] for pair in pairs]
-    both = [found["clean", split] + found["noisy", split] for split in ("train", "val")]
-    row["head"], row["mixed"] = probe(*both, device)
+    row["two_rooms"] = [probe(pair, *rest, device) for pair in pairs]
     return row
 
 
-def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows in Markdown, mIoU in percent."""
+def table(rows: Mapping[str, Mapping[str, Any]], split: str) -> str:
+    """The rows in Markdown, mIoU in percent on the rooms of a split."""
     lines = [
         "| features | channels | clean rooms | noisy rooms | both | noisy, labels of two rooms |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, row in rows.items():
-        values = [100 * row[kind]["m_iou"] for kind in ("clean", "noisy", "mixed")] + [100 * np.mean(row["two_rooms"])]
-        lines.append(f"| {name} | {row['channels']} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
+    for name in (name for name in ROWS if name in rows):
+        row = rows[name]
+        values = [row[kind][split]["m_iou"] for kind in ("clean", "noisy", "mixed")]
+        values.append(float(np.mean([pair[split]["m_iou"] for pair in row["two_rooms"]])))
+        lines.append(f"| {name} | {row['channels']} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
-"""Rooms of ``lam3c-tiny``: mixed noise and density to pre-train on, clean and noisy ones to choose on.
+"""Rooms of ``lam3c-tiny``: mixed noise and density to pre-train on, clean and noisy ones to choose on and to score.
 
-``OUT/rooms/pretrain/train`` has no labels; ``OUT/rooms/{clean,noisy}/{train,val}`` has. The sets have generator seeds
-that nothing else in the repository uses; there are no test rooms here.
+``OUT/rooms/pretrain/train`` has no labels; ``OUT/rooms/{clean,noisy}/{train,val,test}`` has. The sets have generator
+seeds that nothing else in the repository uses. Nothing is chosen on the test rooms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from data_tools.stages.files import write_json
 from data_tools.synthetic.rooms.generate import SyntheticSettings, generate_one, scene_name
 
-SEEDS = {"pretrain": 7000, "train": 8000, "val": 8500}
+SEEDS = {"pretrain": 7000, "train": 8000, "val": 8500, "test": 8700}
 NOISE = ("clean", "pi3", "pi3", "worse")
 POINTS = (20_000, 40_000, 80_000)  # a video's cloud may fill the grid's cells, or a third of them
 PROBE_NOISE = {"clean": ("clean",), "noisy": ("pi3", "worse")}
@@ -51,7 +51,7 @@ def pretrain_rooms(count: int) -> list[Room]:
 
 
 def probe_rooms(kind: str, split: str, count: int) -> list[Room]:
-    """The first rooms of a probe's set: ``kind`` "clean" or "noisy", ``split`` "train" or "val"."""
+    """The first rooms of a probe's set: ``kind`` "clean" or "noisy", ``split`` "train", "val" or "test"."""
     levels = PROBE_NOISE[kind]
     return [
         Room(SyntheticSettings(SEEDS[split], levels[i // KINDS % len(levels)], PROBE_POINTS), i, kind, split)
@@ -60,12 +60,13 @@ def probe_rooms(kind: str, split: str, count: int) -> list[Room]:
 
 
 def make(rooms: list[Room], out: Path, workers: int) -> None:
-    """Make what is not there yet, and the list of each set's rooms to pre-train on (``pretrain.json``)."""
+    """Make what is not there yet, and the list of the rooms to pre-train on (``pretrain.json``)."""
     with one_thread(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         jobs = [(r.settings, r.index, out / r.kind / r.split, r.kind != "pretrain", False) for r in rooms]
         for _ in pool.map(generate_one, *zip(*jobs, strict=True), chunksize=4):
             pass
-    write_json(out / "pretrain" / "pretrain.json", [room.name for room in rooms if room.kind == "pretrain"])
+    if names := [room.name for room in rooms if room.kind == "pretrain"]:
+        write_json(out / "pretrain" / "pretrain.json", names)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
-"""Pre-trains ``lam3c-tiny`` on made rooms and chooses nothing on test rooms: rooms, training, export, probes.
+"""Pre-trains ``lam3c-tiny`` on synthetic rooms and chooses nothing on test rooms: rooms, training, export, probes.
 
 What is done is not done again: the same command goes on after a kill. ``OUT/result`` holds all that is worth keeping:
 the encoders of student and teacher in half precision, the student with its heads to train on from, a linear head for
-the classes of made rooms, ``lam3c-tiny.json`` (what it is, how it was made, its scores), the table, log and curves.
+the rooms' classes, ``lam3c-tiny.json`` (what it is, how it was made, its scores), the tables, log and curves.
 
   python experiments/tiny/run.py --out exp/tiny --minutes 4        one GPU
+  python experiments/tiny/run.py --out exp/tiny --steps 262        a result that is there: its scores, two CPU cores
   python experiments/tiny/run.py --out exp/try --steps 20 --rooms 12       does it run at all (a CPU: two rooms a step)
 """
 
@@ -34,7 +35,7 @@ CONFIG = Path(__file__).with_name("config.py")
 SEED = 0
 WARM_UP, TRIAL = 10, 30  # steps of the trial run: the first ones do not count
 MARGIN = 0.96  # of the minutes: saving, and the trial was short
-PROBE_TRAIN, PROBE_VAL = 32, 18  # rooms of each kind, at most as many as are pre-trained on
+PROBE_ROOMS = {"train": 32, "val": 18, "test": 18}  # of each kind, at most as many as are pre-trained on
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,13 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     sets = {
         (kind, split): rooms.probe_rooms(kind, split, min(most, args.rooms))
         for kind in rooms.PROBE_NOISE
-        for split, most in (("train", PROBE_TRAIN), ("val", PROBE_VAL))
+        for split, most in PROBE_ROOMS.items()
     }
-    every = rooms.pretrain_rooms(args.rooms) + [room for chosen in sets.values() for room in chosen]
+    card = read_card(out)
+    is_brought = card and not (out / "run").is_dir()  # from another machine, where it was trained
+    every = [] if is_brought else rooms.pretrain_rooms(args.rooms)
+    every += [room for chosen in sets.values() for room in chosen]
     rooms.make(every, out / "rooms", args.workers)
     say(begun, f"{len(every)} rooms")
-    card = read_card(out)
-    if (out / "run").is_dir() or not card:  # a result without a run was brought here from another machine
+    if not is_brought:
         export(out, train(args, out, begun))
         card = read_card(out)
     say(begun, f"trained for {card['steps']} steps; encoders in {out / 'result'}")
@@ -201,7 +204,7 @@ def read_card(out: Path) -> dict[str, Any]:
 
 
 def evaluate(args: argparse.Namespace, out: Path, sets: dict[tuple[str, str], list[rooms.Room]]) -> None:
-    """The table on the validation rooms, as Markdown and in the JSON file; and a head for the classes of made rooms."""
+    """The tables, as Markdown and row by row in the JSON file; and a head for the classes of synthetic rooms."""
     import torch
 
     from data_tools.synthetic.rooms.palette import CLASSES
@@ -221,15 +224,21 @@ def evaluate(args: argparse.Namespace, out: Path, sets: dict[tuple[str, str], li
         "teacher": load(result / f"{NAME}-teacher.safetensors", device=args.device),
     }
     describers = {"raw inputs": probe.raw_inputs, **{name: probe.encoded(net) for name, net in networks.items()}}
-    rows: dict[str, Any] = {}
+    rows = card.setdefault("scores", {})
     for name, describe in describers.items():
-        rows[name] = probe.measure(describe, sets, out / "rooms", str(student.device))
-        head = rows[name].pop("head")
+        if name in rows:
+            continue
+        row = probe.measure(describe, sets, out / "rooms", str(student.device))
         if name == "student":
+            head = row["mixed"]["head"]
             write_head(result / "head.pth", head.weight, head.bias, CLASSES, probe.GRID_SIZE)
-    write_json(result / f"{NAME}.json", {**card, "scores": rows, "classes": list(CLASSES)})
-    title = f"mIoU in percent on validation rooms after {card['steps']} steps."
-    write_text(result / "table.md", f"{title}\n\n{probe.table(rows)}")
+        for found in (row["clean"], row["noisy"], row["mixed"], *row["two_rooms"]):
+            del found["head"]
+        rows[name] = row
+        write_json(result / f"{NAME}.json", {**card, "classes": list(CLASSES)})
+    title = f"mIoU in percent after {card['steps']} steps, probes chosen on the validation rooms"
+    val, test = (probe.table(rows, split) for split in ("val", "test"))
+    write_text(result / "table.md", f"{title}; on those rooms:\n\n{val}\nOn test rooms:\n\n{test}")
 
 
 def say(begun: float, text: str) -> None:

@@ -24,7 +24,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results")
     parser.add_argument("--format", choices=("npz", "ply"), default="npz", help="features, or points in PCA colours")
     parser.add_argument(
-        "--per", choices=("point", "cell"), default="point", help="npz: a row a point, or a row a cell and its points"
+        "--per",
+        choices=("point", "cell"),
+        default="point",
+        help="npz: one row per point, or one row per cell and the rows of its points",
     )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the features on disk")
     parser.add_argument("--ignore-normals", action="store_true", help="do not use normals from the files")

@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
         "export",
         help="the network for torch.export (.pt2) or ONNX, checked against the encoder",
         description=DESCRIPTION,
-        epilog="lam3c export --random tiny --torch-export encoder.pt2 --tables room.ply --tables-out room_tables.npz",
+        epilog="lam3c export --torch-export encoder.pt2 --tables room.ply --tables-out room_tables.npz",
     )
     parser.add_argument("--torch-export", type=Path, metavar="FILE.pt2", help="write with torch.export")
     parser.add_argument(

@@ -28,7 +28,7 @@ _EXAMPLES = """examples:
         --options save_path=exp/lam3c/tiny batch_size=2 model.backbone.drop_path=0.1
   eight GPUs of this machine:
     python -m lam3c_plugin.embedded.train --config-file CONFIG --num-gpus 8 --options save_path=exp/lam3c/base
-  go on with a run that was stopped:
+  resume a run that was stopped:
     python -m lam3c_plugin.embedded.train --resume exp/lam3c/base --num-gpus 8
 """
 
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line, as the host's ``tools/train.py`` has it, and ``--resume``."""
     result = engine_parser("train", "Train a config on the embedded engine.", _EXAMPLES)
     result.add_argument("--config-file", default="", metavar="FILE", help="the config")
-    result.add_argument("--resume", default="", metavar="RUN", help="folder of a run to go on with")
+    result.add_argument("--resume", default="", metavar="RUN", help="folder of a run to resume")
     result.add_argument("--overwrite", action="store_true", help="delete the run that save_path holds, and start anew")
     return result
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config_file = config_file or os.path.join(args.resume, "config.py")
         options = {"save_path": args.resume, "resume": True, "weight": str(checkpoint_path(args.resume)), **options}
     if not config_file:
-        raise ConfigError("name a config with --config-file FILE, or a run to go on with by --resume RUN")
+        raise ConfigError("name a config with --config-file FILE, or a run to resume with --resume RUN")
     use_embedded_engine("train")
     cfg = read_config(config_file, options)
     is_first = args.machine_rank == 0 and os.environ.get("RANK", "0") == "0"  # the others find its folder

@@ -25,7 +25,7 @@ def test_the_notebook_runs_top_to_bottom(monkeypatch, tmp_path, capsys):
             assert cell["outputs"]
             exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
     matplotlib.pyplot.close("all")
-    assert names["feat"].shape == (20_000, 360)
+    assert names["feat"].shape == (20_000, 400)
     assert names["accuracy"] > 0.4
     assert names["page"].read_text().startswith("<!DOCTYPE html>")
     assert "right:" in capsys.readouterr().out

@@ -246,7 +246,7 @@ def test_a_run_stops_another_of_its_name(tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     code, last = call(capsys, "--config-file", file)
     assert code == 1
-    assert last.startswith(f"error: {tmp_path / 'run'} holds a run already: go on with it by --resume")
+    assert last.startswith(f"error: {tmp_path / 'run'} holds a run already: resume it with --resume")
     weight = tmp_path / "run/model/model_last.pth"
     assert "copy it first" in call(capsys, "--config-file", file, "--overwrite", "--options", f"weight={weight}")[1]
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before

@@ -172,7 +172,7 @@ def test_several_machines_under_slurm(checkout, host, tmp_path):
         (["-c", "fake/tiny", "-r", "yes"], 1, "error: -r yes: true or false", {}),
         (["-c", "fake/tiny", "-o", "yes"], 1, "error: -o yes: true or false", {}),
         (["-c", "fake/tiny", "-o", "true", "-r", "true"], 1, "give one of them", {}),
-        (["-r", "true", "-n", "none"], 1, "error: nothing to go on with: there is no exp/scannet/none", {}),
+        (["-r", "true", "-n", "none"], 1, "error: nothing to resume: there is no exp/scannet/none", {}),
         (["-c", "fake/tiny", "-w", "no.pth"], 1, "error: -w no.pth: no such file", {}),
         (["-c", "fake/tiny", "-w", "lam3c-ptv3-bse"], 1, "did you mean 'lam3c-ptv3-base'", {}),
         (["-c", "fake/tiny", "-p", "no-python"], 1, "error: no Python interpreter 'no-python'", {}),

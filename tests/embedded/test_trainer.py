@@ -160,7 +160,7 @@ def test_saver_frequencies(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run/model").iterdir()) == ["epoch_2.pth", "model_last.pth"]
     last = read_checkpoint(tmp_path / "run/model/model_last.pth")
     host_keys = {"epoch", "state_dict", "optimizer", "scheduler", "scaler", "best_metric_value"}
-    assert host_keys | {"lam3c"} == set(last)
+    assert host_keys | {"lam3c", "inputs"} == set(last)
     assert last["scaler"]["scale"] == 65536.0  # the host loads it under AMP
     assert read_checkpoint(tmp_path / "run/model/epoch_2.pth")["epoch"] == 2
 

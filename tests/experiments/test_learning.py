@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.learning import measure, rooms, run, verdicts, work
+from experiments.learning import measure, report, results, rooms, run, verdicts, work
 from experiments.learning.plan import MAP_RATES, PRESETS, SEEDS, TRAINED, Job, changed, make_jobs
 from experiments.learning.train import Runs, collapsed, recipe
 from lam3c_plugin.errors import ConfigError, DataError
@@ -219,6 +219,55 @@ def test_bootstrap_is_the_normal_interval_for_many_seeds():
     half = 1.96 * values.std() / 20
     assert found.low == pytest.approx(values.mean() - half, abs=0.02)
     assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+
+def test_page_says_what_the_committed_results_say():
+    committed, why = results.read(results.RESULTS), results.read(report.WHY)
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert report.fill(page, report.parts(committed["jobs"], why)) == page, "run experiments/learning/report.py"
+    assert len(page.splitlines()) <= 200
+    readme, headline = report.README.read_text(encoding="utf-8"), report.first_answers(committed["jobs"])
+    assert report.fill(readme, {"headline": headline}) == readme, "run experiments/learning/report.py"
+    planned = {item.id: item.digest for item in make_jobs(replace(PRESETS["gpu"], steps=50))}
+    table = {key: job["digest"] for key, job in committed["jobs"].items() if key.startswith("table-")}
+    assert table.items() <= planned.items()  # the table is that of the plan as it stands
+
+
+def file_of(**rows) -> dict:
+    """A file of one job and its figures."""
+    entry = {"digest": "d", "machine": "m", "seconds": 1.0, "rows": rows}
+    settings = {"rooms": 2, "steps": 20, "map_share": 0.4, "seeds": [], "map_seeds": 0}
+    return {"settings": settings, "runs": [{"commit": "c"}, {"commit": "c"}], "jobs": {"map-pi3-0.001-64-0.9-0": entry}}
+
+
+def test_join_keeps_commit_and_steps_and_refuses_a_job_twice():
+    first = results.join({}, file_of(full={"linear": 0.3}), "a")
+    job_ = first["jobs"]["map-pi3-0.001-64-0.9-0"]
+    assert (job_["commit"], job_["steps"], job_["machine"]) == ("c", 8, "m")
+    assert results.join(first, file_of(full={"linear": 0.3}), "a") == first
+    with pytest.raises(DataError, match=r"b: map-.* is there already with other figures"):
+        results.join(first, file_of(full={"linear": 0.4}), "b")
+    other = file_of()
+    other["settings"]["rooms"] = 3
+    with pytest.raises(DataError, match="b: was made with other settings"):
+        results.join(first, other, "b")
+    with pytest.raises(DataError, match="marked parts"):
+        report.fill("<!-- results: map -->\n<!-- end -->", {"why": ""})
+
+
+def test_a_run_of_the_map_fails_by_collapse_or_by_its_score():
+    whole, low, broken = (
+        {"linear": 0.3, "collapsed": False},
+        {"linear": 0.219, "collapsed": False},
+        {"collapsed": True},
+    )
+    for clustering, full, failed in ((whole, low, (False, True)), (broken, whole, (True, False))):
+        jobs = file_of(random={"linear": 0.2}, clustering=clustering, full=full)["jobs"]
+        (found,) = results.map_runs(jobs).values()
+        assert tuple(found["failed"].values()) == failed
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,12 +50,19 @@ def test_raw_inputs_tell_a_plane_from_a_line():
     assert (spread[len(floor) + 20 :, 1] < 1e-3).all()
 
 
+def test_card_says_what_the_committed_scores_say():
+    root = Path(run.__file__).parents[2]
+    scores = json.loads((root / "lam3c_plugin/weights/lam3c-tiny.json").read_text(encoding="utf-8"))["scores"]
+    page = (root / "docs/lam3c-tiny.md").read_text(encoding="utf-8")
+    assert probe.table(scores, "test") in page
+
+
 @pytest.mark.slow
 def test_one_command_makes_encoder_and_table(tmp_path, monkeypatch):
     for owner, name, value in (
         (rooms, "POINTS", (400, 600)),
         (rooms, "PROBE_POINTS", 600),
-        (run, "PROBE_VAL", 2),
+        (run, "PROBE_ROOMS", {"train": 32, "val": 2, "test": 2}),
         (run, "WARM_UP", 1),
         (run, "TRIAL", 3),
     ):
@@ -70,9 +78,8 @@ def test_one_command_makes_encoder_and_table(tmp_path, monkeypatch):
     card = json.loads(files["lam3c-tiny.json"].read_text())
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert card["steps"] == plan["steps"] == max(1, int(1.2 * run.MARGIN / plan["seconds_per_step"]))
-    assert card["scores"]["student"]["clean"]["m_iou"] == pytest.approx(
-        np.mean([value for value in card["scores"]["student"]["clean"]["iou"] if value is not None])
-    )
+    found = card["scores"]["student"]["clean"]["test"]
+    assert found["m_iou"] == pytest.approx(np.mean([value for value in found["iou"] if value is not None]))
 
     last = torch.load(tmp_path / "run" / "model" / "model_last.pth", weights_only=False)["state_dict"]
     for name, part in (("lam3c-tiny", "student"), ("lam3c-tiny-teacher", "teacher")):

@@ -51,6 +51,7 @@ def test_the_shipped_names():
     names = {entry.name: entry for entry in entries()}
     assert {BASE, PROBE, "lam3c-ptv3-large", "lam3c-ptv3-large-scannet-probe", "sonata-ptv3-base"} <= names.keys()
     assert names[PROBE].files == (NEW, OLD)
+    assert names.pop("lam3c-tiny").licence == "mit"
     assert all(entry.licence == "cc-by-nc-4.0" for entry in names.values())
     assert "unpinned" in names[BASE].where
 

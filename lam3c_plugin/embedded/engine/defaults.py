@@ -139,7 +139,7 @@ def claim_run_folder(cfg: Config, overwrite: bool = False) -> None:
         return
     if not overwrite:
         raise ConfigError(
-            f"{folder} holds a run already: go on with it by --resume {folder}, choose another save_path, or delete "
+            f"{folder} holds a run already: resume it with --resume {folder}, choose another save_path, or delete "
             "it with --overwrite"
         )
     if cfg.weight and Path(cfg.weight).resolve().is_relative_to(Path(folder).resolve()):

@@ -167,7 +167,12 @@ def test_files_hold_what_the_record_says(tmp_path):
     )
     folder = tmp_path / "train" / "v_000"
     meta = read_meta(folder)
-    assert meta["scale"] == {"factor": 1.0, "rule": "metric", "is_metric": True}
+    assert meta["scale"] == {
+        "factor": 1.0,
+        "rule": "metric",
+        "is_metric": True,
+        "said": "metres of the reconstruction",
+    }
     assert (meta["video"], meta["intervals"], meta["reconstruction"]["backend"]) == ("xyz", [[1.5, 9]], "pi3")
     assert meta["settings_hash"] == PostprocessSettings().digest()
     assert "numpy" in meta["tools"]

@@ -91,7 +91,8 @@ def test_the_steps_together():
     assert (RELEASE.point_cap, RELEASE.cap_rule, RELEASE.spacing) == (2_000_000, "uniform", 0.01333)
     cloud, cameras, _ = room(0, "pi3", 60_000)
     found = process(cloud, cameras, RELEASE, "a")
-    assert found.meta["scale"] == {"factor": 1.753, "rule": "fixed"}
+    assert (found.meta["scale"]["factor"], found.meta["scale"]["rule"]) == (1.753, "fixed")
+    assert found.meta["scale"]["said"].startswith("size unknown")
     assert found.meta["points"]["removed"]["outliers"] <= 600
     assert found.meta["up"]["rule"] == "planes"
     assert np.array(found.meta["rotation"])[2] == pytest.approx([0, 0, 1], abs=0.05)
