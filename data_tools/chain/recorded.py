@@ -8,15 +8,15 @@ recorded; the mark is part of the keys of the stage's results. So a changed defa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_tools.chain.folders import is_finished
 from data_tools.chain.items import STAGES, Places, folders_in
 from data_tools.chain.recipes import USUAL
 from data_tools.stages.files import write_json
+from data_tools.stages.record import StageRecord, read_record
 
 FILE = "run.json"
 
@@ -58,7 +58,7 @@ def read_recorded(work: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path}: cannot be read ({error}); mend or delete it: it holds the stages' settings"
+            f"{path}: cannot be read ({error}); mend it, or delete it and give the stages' settings again"
         ) from None
 
 
@@ -96,7 +96,8 @@ def settle(
         redo: stage to do again with new settings, and what follows it; empty for none.
 
     Raises:
-        ValueError: an explicit setting is another than the recorded one, and something is finished with that; one line.
+        ValueError: an explicit setting is another than the recorded one, or the record is gone, and something is
+            finished with other settings; one line.
     """
     recorded = read_recorded(places.work)
     order = list(STAGES)
@@ -113,6 +114,11 @@ def settle(
         is_same = name in known and stage.digest() == known[name].digest()
         if not is_same and name in known and name not in free and _has_finished(places, name):
             raise ValueError(_conflict(places, name, known[name], stage))
+        if name not in recorded and name not in free and _was_made_otherwise(places, name, stage):
+            raise ValueError(
+                f"{places.work / FILE} has no settings of {name}, and what is finished was made with others: "
+                f"give those again (--recipe, --backend, --set, ...), or do it anew with --redo {name}"
+            )
         marks[name] = recorded[name]["mark"] if is_same else stage.digest()
         if not is_same or _entry(marks[name], recipes[name], stage) != recorded[name]:
             is_new.add(name)
@@ -177,8 +183,18 @@ def _entry(mark: str, recipe: str, stage: Any) -> dict[str, Any]:
     return {"mark": mark, "recipe": recipe, "settings": json.loads(json.dumps(values, default=str))}
 
 
+def _finished(places: Places, stage: str) -> Iterator[StageRecord]:
+    records = (read_record(folder) for area in places.areas(stage) for folder in folders_in(area))
+    return (record for record in records if record is not None and (record.stage, record.status) == (stage, "done"))
+
+
 def _has_finished(places: Places, stage: str) -> bool:
-    return any(is_finished(folder) for area in places.areas(stage) for folder in folders_in(area))
+    return any(True for _ in _finished(places, stage))
+
+
+def _was_made_otherwise(places: Places, stage: str, settings: Any) -> bool:
+    first = next(_finished(places, stage), None)
+    return first is not None and first.settings_hash != settings.digest()
 
 
 def _conflict(places: Places, stage: str, before: Any, after: Any) -> str:

@@ -27,6 +27,7 @@ from data_tools.stages.record import text_hash
 from data_tools.video.images import IMAGE_SUFFIXES
 
 SHOWN_PROBLEMS = 10
+PHOTOS_A_VIDEO = 2  # thumbnails, perhaps; where a folder has more, it is of photos, with a few short videos among them
 
 
 class ManifestError(ValueError):
@@ -129,7 +130,14 @@ def _scan_folder(path: Path) -> Manifest:
             if stems[source.video_id.casefold()] > 1:
                 name = f"{videos[number].stem}-{text_hash(videos[number].relative_to(path).as_posix())[:6]}"
                 sources[number] = source_from_path(videos[number], name)
-        return _collect([Row(str(source.path), source) for source in sources])
+        manifest = _collect([Row(str(source.path), source) for source in sources])
+        photos = sum(p.parent == path and p.suffix.lower() in IMAGE_SUFFIXES for p in files)
+        if photos > PHOTOS_A_VIDEO * len(videos):
+            manifest.problems.append(
+                f"{path}: its {len(videos)} videos are taken ({videos[0].name}, ...), its {photos} photos are not: "
+                "give photos a folder of their own"
+            )
+        return manifest
     cameras = [p for p in files if p.suffix.lower() == ".txt" and is_camera_file(p)]
     if not cameras and any(p.parent == path and p.suffix.lower() in IMAGE_SUFFIXES for p in files):
         return Manifest([source_from_path(path)])  # photos or frames of one room

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -126,12 +127,22 @@ def write_card(folder: Path, out: Path, license_note: str = "") -> None:
         OSError: the disk is full or not writable.
     """
     stats = summarise(folder, license_note)
-    name = next((hub for words, hub in HUB_NAMES.items() if words in stats["license"]), "other")
-    head = ["---", f"license: {name}", "tags:", "- point-cloud", "- 3d", "---", ""]
+    head = ["---", _hub_license(stats), "tags:", "- point-cloud", "- 3d", "---", ""]
     write_json(out / STATS, stats)
     write_text(
         out / README, "\n".join([*head, _card(stats, folder.resolve().name), *(PACKED if out != folder else ())])
     )
+
+
+def has_other_license(folder: Path, license_note: str = "") -> bool:
+    """Whether ``README.md`` in a folder, perhaps a person's, lacks the licence that its scenes come with."""
+    wanted = _hub_license(summarise(folder, license_note))
+    return wanted != "license: other" and wanted not in (folder / README).read_text("utf-8").splitlines()
+
+
+def _hub_license(stats: dict[str, Any]) -> str:
+    names = (hub for words, hub in HUB_NAMES.items() if re.search(rf"\b{re.escape(words)}\b", stats["license"]))
+    return f"license: {next(names, 'other')}"
 
 
 def _card(stats: dict[str, Any], title: str) -> str:

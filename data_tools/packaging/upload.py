@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.packaging.card import NO_SPLITS, README, write_card
+from data_tools.packaging.card import NO_SPLITS, README, has_other_license, write_card
 from data_tools.packaging.shards import checksum, read_index
 from data_tools.stages.record import StageError
 
@@ -82,6 +82,8 @@ def upload(folder: Path, address: str, license_note: str = "") -> str:
         raise StageError("nobody is logged in to the hub: run `hf auth login` or set HF_TOKEN, then this again", False)
     if not (folder / README).is_file():
         write_card(folder, folder, license_note)
+    elif has_other_license(folder, license_note):
+        print(f"note: {folder / README} names another licence than the scenes have: mend or delete it, then this again")
     parts = list_parts(folder, within)
     if len(parts) > MANY:
         print(f"note: {len(parts):,} files; the hub takes a few large ones sooner: --shards 2GB first")

@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if args.view:
         _view(args, items)
     made = f"{args.out}: {counts['done']} encoded, {counts['skipped']} there already, {counts['failed']} failed"
-    say_made(made, _next(args, items[0].name))
+    there = [item.name for item in items if (args.out / item.name).is_file()]
+    say_made(made, _next(args, there[0]) if there else "mend what is named above, and start it again")
     return 1 if counts["failed"] else 0
 
 

@@ -1,7 +1,9 @@
 import json
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +133,8 @@ def test_the_command(data, tmp_path, capsys):
     assert "2 encoded, 0 there already, 1 failed" in shown.out
     assert "broken.pcd" in shown.err
     assert "random weights" in shown.out
+    name = re.search(r'numpy\.load\("(.*?)"\)', shown.out)[1]
+    assert Path(name).is_file()  # of one that went well
     assert main(["encode", str(data / "scan.ply"), str(data / "train"), "--out", str(out), *options]) == 0
     with np.load(out / "scan.npz") as stored:
         assert stored["feat"].shape[1] == 128

@@ -125,6 +125,17 @@ def test_equal_names_are_told_apart_and_copies_go_once(tmp_path):
     assert [video.video_id for video in twice] == ["tour"]
 
 
+def test_a_folder_of_photos_with_a_short_video_among_them_is_said(tmp_path):
+    folder = make_videos(tmp_path / "phone", live="one")
+    for number in range(2):
+        (folder / f"{number}.jpg").write_text("thumbnail")
+    assert read_videos([str(folder)])[1] == []
+    (folder / "3.jpg").write_text("photo")
+    videos, problems = read_videos([str(folder)])
+    assert [video.video_id for video in videos] == ["live"]
+    assert "its 3 photos are not" in problems[0]
+
+
 def test_videos_know_the_set_they_come_from(tmp_path):
     folder = make_videos(tmp_path / "tours", a="one")
     (tmp_path / "roomtours.csv").write_text("video_id,url\nabcdefghijk,https://www.youtube.com/watch?v=abcdefghijk\n")

@@ -124,6 +124,21 @@ def test_what_a_new_segmentation_lacks_is_listed_moved_and_can_be_brought_back(b
     assert scenes_of(out) == ["a_000", "b_000", "b_001"]
 
 
+def test_settings_that_were_lost_redo_nothing(built, capsys):
+    _, out, run = built
+    assert run("--redo", "postprocess", "--set", "postprocess.value=1") == 0
+    before = finished(out)
+    (out / "_work/run.json").unlink()
+    capsys.readouterr()
+    assert run() == 2
+    assert "run.json has no settings of postprocess, and what is finished was made" in capsys.readouterr().err
+    assert run("--set", "postprocess.value=1") == 0
+    assert finished(out) == before
+    (out / "_work/run.json").unlink()
+    assert run("--redo", "postprocess") == 0
+    assert finished(out) != before
+
+
 def test_what_is_rejected_anew_is_moved_and_clean_deletes_it(built, capsys):
     videos, out, run = built
     (videos / "a.mp4").write_text("room 1 no-room")

@@ -176,6 +176,18 @@ def hub(monkeypatch):
         yield server
 
 
+def test_a_card_that_names_another_licence_than_the_scenes_is_said(rooms, hub, capsys):
+    for scene in rooms.glob("*/tour_*"):
+        write_json(scene / "meta.json", {"backend": "sfm"})
+    send = [str(rooms), "--upload", "hf://datasets/me/rooms"]
+    assert package.main([*send, "--license", "LIMITED USE"]) == 0
+    assert "license: other" in (rooms / "README.md").read_text()  # not mit
+    assert "another licence" not in capsys.readouterr().out
+    write_json(rooms / "train" / "tour_000" / "meta.json", {"backend": "pi3"})
+    assert package.main(send) == 0
+    assert "README.md names another licence than the scenes have" in capsys.readouterr().out
+
+
 def test_an_upload_sends_all_once_and_goes_on_where_it_stopped(rooms, tmp_path, hub, monkeypatch, capsys):
     from data_tools.packaging import upload
 
