@@ -43,7 +43,7 @@ def main(config: str, source: str, target: str) -> None:
         torch.manual_seed(1)
         model = build_model(copy.deepcopy(cfg.model)).train()  # spconv's CPU convolution differs in eval mode
         still_pooling(model)
-        run = SimpleNamespace(weight=file, resume=False, enable_amp=False)
+        run = Config(dict(weight=file, resume=False, enable_amp=False))
         hook = HOOKS.build(dict(arguments))
         hook.trainer = SimpleNamespace(model=model, cfg=run, logger=logging.getLogger("host"))
         hook.before_train()
