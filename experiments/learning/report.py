@@ -116,12 +116,13 @@ def answers(jobs: Jobs) -> str:
     found = {pair: difference(jobs, "pi3", pair, "linear") for pair in PAIRS}
     if None in found.values():
         return "Nothing yet."
-    h1, h2 = found["H1"], found["H2"]
+    h1, h2, worse = found["H1"], found["H2"], difference(jobs, "worse", "H1", "linear")
+    there = f" At the noise `worse`: {worse.interval}, {worse.interval.verdict()}." if worse is not None else ""
     lines = [
         f"- Full LAM3C less raw inputs: **{h2.interval}** mIoU over {len(h2.by_seed)} seeds; "
         f"at least {LEAST:.0f}: {'yes' if holds(h2) else '**no**'} (H2). "
         f"Less random weights: {found['H3'].interval}, {found['H3'].interval.verdict()} (H3).",
-        f"- Full LAM3C less clustering alone: **{h1.interval}**, {h1.interval.verdict()} (H1).",
+        f"- Full LAM3C less clustering alone: **{h1.interval}**, {h1.interval.verdict()} (H1).{there}",
     ]
     rest = [
         f"{describe(pair)} {found[pair].interval}, {found[pair].interval.verdict()}" for pair in ("H4", "H5a", "H5b")
