@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 from data_tools.chain.folders import discard
 from data_tools.chain.items import STAGES, Call, SceneItem, Source, VideoItem
@@ -116,7 +117,10 @@ class Steps:
         """
         self.left += 1
         row = self.planner.journal.get("reconstruct", scene.scene_id)
-        if row is None or not row.passing or self.planner.settings.keep_clouds:
+        if row is None or not row.passing:
+            return
+        if self.planner.settings.keep_clouds:  # from here on it is one that was kept
+            self.planner.journal.amend(replace(row, passing=False))
             return
         has_page = self.left <= PAGES
         names = ([] if has_page else [FRAMES]) + ([CLOUD] if is_finished or not has_page else [])

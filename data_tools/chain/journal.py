@@ -144,8 +144,12 @@ class Journal:
     def found(self, row: Row) -> Row:
         """Keep the row of a folder that the logs did not know."""
         row = replace(row, time=round(time.time(), 3))
-        self.rows[row.item] = row
         self.seconds[row.stage] += row.seconds
+        return self.amend(row)
+
+    def amend(self, row: Row) -> Row:
+        """Put a row in the place of the item's last one: nothing was done, so no time is counted."""
+        self.rows[row.item] = row
         self._unsaved.append(_line(row))
         return row
 

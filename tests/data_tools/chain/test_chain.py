@@ -230,6 +230,17 @@ def test_a_cloud_that_waited_for_its_postprocessing_goes_too(tmp_path, monkeypat
     assert not list((out / "_work").rglob("cloud.ply"))
 
 
+def test_a_cloud_that_a_later_run_keeps_stays_kept(tmp_path, monkeypatch):
+    videos, out = make_videos(tmp_path / "videos", a="room 1 1"), tmp_path / "out"
+    work = chain_fakes.FAKES.functions["postprocess"]
+    monkeypatch.setitem(chain_fakes.FAKES.functions, "postprocess", lambda call: 1 / 0)
+    assert run_here(monkeypatch, videos, "--out", out, keep=False) == 1
+    monkeypatch.setitem(chain_fakes.FAKES.functions, "postprocess", work)
+    for keep in (True, False):
+        assert run_here(monkeypatch, videos, "--out", out, keep=keep) == 0
+        assert (out / "_work/clouds/a_000/cloud.ply").is_file()
+
+
 def test_frames_stay_where_the_report_has_a_page(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "PAGES", 2)
     videos, out = make_videos(tmp_path / "videos", a="room 4 1 reject:3"), tmp_path / "out"
