@@ -18,6 +18,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from tqdm import tqdm
+
 from data_tools.chain.items import STAGES, Call, Outcome, StageFunction
 from data_tools.stages.record import RECORD, StageError, StageRecord, read_record, write_record
 
@@ -89,6 +91,7 @@ def serve(pipe: Connection, functions: Mapping[str, StageFunction], log: Path | 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which programs started by a stage would inherit
     die_with_parent()
+    tqdm.set_lock(threading.RLock())  # its own lies between processes, and leaks where one is killed
     if log is not None:
         _redirect(log)
     while True:
