@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_tools.packaging.card import NO_SPLITS, write_card
-from data_tools.stages.files import remove_leftovers, replacing, write_json, write_text
+from data_tools.stages.files import checksum, remove_leftovers, replacing, write_json, write_text
 from data_tools.stages.record import StageError, StageRecord, text_hash
 from data_tools.stages.run import run_items
 
@@ -231,25 +231,17 @@ def _add(out: _Hashed, folder: Path, scene: Scene) -> dict[str, list[int]]:
         info.size, info.mode = size, 0o644  # no times and owners: the same scenes give the same bytes
         out.write(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
         places[name] = [out.bytes, size]
+        changed = StageError(f"{folder / name}: changed while it was read; start it again", permanent=False)
         try:
             with (folder / name).open("rb") as file:
                 while data := file.read(CHUNK):
                     out.write(data)
         except FileNotFoundError:
-            pass  # counts as changed
+            raise changed from None
         if out.bytes != sum(places[name]):
-            raise StageError(f"{folder / name}: changed while it was read; start it again", permanent=False)
+            raise changed
         out.write(bytes(-size % BLOCK))
     return places
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        found = hashlib.sha256()
-        while data := file.read(CHUNK):
-            found.update(data)
-    return found.hexdigest()
 
 
 def run_shards(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.packaging.card import NO_SPLITS, README, has_other_license, write_card
-from data_tools.packaging.shards import checksum, read_index
+from data_tools.packaging.shards import read_index
+from data_tools.stages.files import checksum
 from data_tools.stages.record import StageError
 
 ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:/([^\s]+?))?/*")

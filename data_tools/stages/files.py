@@ -7,6 +7,7 @@ file system do not meet, and what a killed process left is told from what is bei
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
+BLOCK = 1 << 20  # bytes read at a time
 STALE_SECONDS = 24 * 3600
 _TEMPORARY = re.compile(r"~(?P<host>[^~]+)-(?P<pid>\d+)(\.[^~]*)?(~old)?$")
 
@@ -52,6 +54,19 @@ def replacing(path: str | os.PathLike[str], durable: bool = False) -> Iterator[P
     finally:
         with contextlib.suppress(OSError):  # a disk that went away: the error that matters is already on its way
             partial.unlink(missing_ok=True)
+
+
+def checksum(path: Path) -> str:
+    """A file's SHA-256 as 64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(BLOCK):
+            found.update(data)
+    return found.hexdigest()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

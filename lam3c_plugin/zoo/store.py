@@ -6,7 +6,6 @@ the Hub's own cache; ``indexes/*.json``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,8 +17,6 @@ from data_tools.stages import files
 from lam3c_plugin.errors import CheckpointError
 from lam3c_plugin.zoo.index import Entry, parse_entry, parse_index
 from lam3c_plugin.zoo.shipped import INDEX, packaged
-
-_BLOCK = 1 << 20
 
 
 def home() -> Path:
@@ -37,14 +34,10 @@ def sha256_of(path: Path) -> str:
     Raises:
         CheckpointError: it cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return files.checksum(path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}; check its name and rights") from error
-    return digest.hexdigest()
 
 
 @dataclass
