@@ -8,15 +8,18 @@ import gc
 import os
 import platform
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 
 MIB = 2**20
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -46,16 +49,27 @@ def machine(device: str) -> str:
     if device.startswith("cuda"):
         what = torch.cuda.get_device_name()
     else:
-        what = f"{_cpu_name()}, {torch.get_num_threads()} threads"
+        what = f"{cpu_name()}, {torch.get_num_threads()} threads"
     return f"{what}; Python {platform.python_version()}, PyTorch {torch.__version__}"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or "CPU"
+
+
+def commit() -> str:
+    """Of the working tree; "+" for one with changes."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def _synchronise(device: str) -> None:

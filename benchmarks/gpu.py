@@ -80,8 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def header(args: argparse.Namespace) -> dict[str, Any]:
     """What was run where."""
     import torch
-    from _harness import machine
-    from run import commit
+    from _harness import commit, machine
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 import torch
+from _harness import ROOT, commit
 
 from data_tools.stages.files import write_text
 
 FOLDER = Path(__file__).resolve().parent
-ROOT = FOLDER.parent
 
 #: script, arguments, what it needs beside torch ("host": Pointcept's code in POINTCEPT_ROOT)
 BENCHMARKS: list[tuple[str, list[str], str]] = [
@@ -51,16 +51,6 @@ def machine() -> str:
     else:
         lines.append("- no GPU: the rows of a GPU are still open")
     return "\n".join(lines)
-
-
-def commit() -> str:
-    """Of the working tree; "+" for one with changes."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def earlier(path: Path) -> dict[str, str]:

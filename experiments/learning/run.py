@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ os.environ["LAM3C_ENGINE"] = "embedded"  # before the package is imported
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # for the workers
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
+from benchmarks._harness import commit
 from data_tools.stages.files import write_json
 from data_tools.stages.locks import BusyError, run_lock
 from experiments.learning import rooms, work
@@ -306,20 +306,6 @@ class _Worker:
         except EOFError:
             self.process.join()
             return task, "died", f"its process ended with exit code {self.process.exitcode} (out of memory?)"
-
-
-def commit() -> str:
-    """The repository's commit, with "+" where files differ from it; "unknown" outside of git."""
-
-    def git(*words: str) -> str:
-        try:
-            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-        except OSError:  # no git on this machine
-            return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    head = git("rev-parse", "--short", "HEAD")
-    return f"{head}+" if head and git("status", "--porcelain", "--untracked-files=no") else head or "unknown"
 
 
 if __name__ == "__main__":

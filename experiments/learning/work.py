@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks._harness import cpu_name
 from experiments.learning import rooms
 from experiments.learning.measure import Probing, encoded, raw
 from experiments.learning.plan import RANDOM, RAW, TRAINED, Job, Settings
@@ -147,15 +148,8 @@ def _digits(value: Any) -> Any:
 @cache
 def machine(device: str) -> str:
     """What a figure was made on."""
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {os.cpu_count()} cores"
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{cpu_name()}, {os.cpu_count()} cores"
     return f"{name}; torch {torch.__version__}; Python {platform.python_version()}"
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or "CPU"
 
 
 TASKS: dict[str, Callable[[Any, Path, torch.device], Any]] = {"rooms": make_rooms, "trial": trial, "job": do_job}
