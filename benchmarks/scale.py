@@ -4,7 +4,8 @@
 
 For a tenth of the scenes and for all of them, in processes of their own: planning (a dry run) of nothing and of all, a
 first run, a second one that finds all done, and the summary. Every video is a file of its own with one scene
-(``--per-video`` changes that), which is the most that there can be to look up. Prints seconds and peak memory beside
+(``--per-video`` changes that), which is the most that there can be to look up; near-duplicates are looked for, by
+embeddings of CLIP's size. Prints seconds and peak memory beside
 their bars (for 50,000 scenes), and the growth; exit code 1 where a bar is broken. CPU seconds are judged, which others'
 work on the machine changes little; those of the wall stand beside them. A minute for 5,000 scenes on /dev/shm.
 """
@@ -35,6 +36,7 @@ from data_tools.chain.sources import read_videos
 from data_tools.chain.stages import provenance
 from data_tools.chain.worker import execute
 from data_tools.packaging.card import write_summary
+from data_tools.segmentation.settings import LOOKS, LOOKS_A_SCENE, SegmentSettings
 from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord, run_stage
 from data_tools.stages.scene_folder import settings_hash
@@ -99,9 +101,12 @@ def fake(write: Callable[[Call, Path], None], figures: int) -> Callable[[Call], 
 
 
 def write_scenes(call: Call, folder: Path) -> None:
-    """The segment stage's file."""
+    """The segment stage's files."""
     count = int(call.source.read_text().split()[1]) if call.source is not None else 0
     write_json(folder / "scenes.json", [[f"{call.name}_{number:03d}", 10 * number] for number in range(count)])
+    rng = np.random.default_rng(int(call.source.read_text().split()[2]) if call.source is not None else 0)
+    looks = rng.standard_normal((count, LOOKS_A_SCENE, 512), np.float32)
+    np.save(folder / LOOKS, (looks / np.linalg.norm(looks, axis=2, keepdims=True)).astype(np.float16))
 
 
 def write_cloud(call: Call, folder: Path) -> None:
@@ -140,7 +145,8 @@ def make_videos(folder: Path, scenes: int, per_video: int) -> None:
 def step(name: str, folder: Path) -> None:
     """One step in this process; prints its seconds and peak memory as JSON."""
     places = Places(folder / "out", folder / "out" / "_work")
-    settings = ChainSettings(Settings.of(dict.fromkeys(STAGES, FakeSettings())))
+    copies = SegmentSettings(labels="none").copies
+    settings = ChainSettings(Settings.of(dict.fromkeys(STAGES, FakeSettings())), copies=copies)
     options = RunOptions(report=False, quiet=True)
     chain.build_executor = lambda *_: InProcess()
     begun, begun_cpu = time.perf_counter(), time.process_time()

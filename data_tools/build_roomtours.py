@@ -116,6 +116,7 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         args.val_share,
         {"backend": backend},
         frozenset(wants) if gpus or is_ray else frozenset(),
+        stages.stages["segment"].copies if labels == "clip" else 0.0,
         args.keep_clouds,
         args.retry_failed,
     )
@@ -150,7 +151,9 @@ def stage_settings(args: argparse.Namespace, places: Places, gpus: list[str]) ->
         given.setdefault(stage, []).append(name.partition(".")[0])
     found = recorded.settle(places, recipes, usual, lambda base: words.with_changes(base, changes), given, args.redo)
     backend, labels = found.stages["reconstruct"].backend, found.stages["segment"].labels
-    print(f"backend {backend} ({why}); labels {labels} ({why_labels})")
+    is_off = found.stages["segment"].copies and labels != "clip"
+    off = "; near-duplicates are not looked for without CLIP" if is_off else ""
+    print(f"backend {backend} ({why}); labels {labels} ({why_labels}){off}")
     for line in recorded.changes_line(places, found):
         print(f"new setting: {line}")
     return found

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
+from data_tools.chain.copies import Copies
 from data_tools.chain.folders import discard
-from data_tools.chain.items import STAGES, Call, SceneItem, Source, VideoItem
+from data_tools.chain.items import COPY_OF, SCENE_STAGES, STAGES, Call, SceneItem, Source, VideoItem
 from data_tools.chain.journal import Row
 from data_tools.chain.plan import Planner
+from data_tools.chain.turns import After, Flow
 from data_tools.reporting.model import ReportSettings
 
 CLOUD, FRAMES = STAGES["reconstruct"].needs, "frames"
 PAGES = ReportSettings().pages or 0
-Flow = Generator[Call, Row, None]
 
 
 class EndedError(Exception):
@@ -35,14 +38,18 @@ def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = 
         report: the last stage, once over all scenes.
     """
 
+    before = {video.video_id: earlier.video_id for earlier, video in pairwise(videos)}
+
     def tour(video: VideoItem) -> Flow:
         source = yield from run.collect(video)
         scenes = yield from run.segment(video, source)
+        yield from run.in_turn(before.get(video.video_id))
         for scene in scenes:
             run.begin(room(video, source, scene), video, scene)
 
     def room(video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         if not run.is_finished(video, source, scene):  # a finished scene needs no inputs
+            yield from run.unless_copy(video, source, scene)
             yield from run.reconstruct(video, source, scene)
             yield from run.postprocess(video, source, scene)
         run.leave(scene)
@@ -56,10 +63,11 @@ class Steps:
 
     Args:
         planner: knows what is done, and makes the calls.
+        copies: knows near-duplicates; None leaves none out.
     """
 
-    def __init__(self, planner: Planner) -> None:
-        self.planner = planner
+    def __init__(self, planner: Planner, copies: Copies | None = None) -> None:
+        self.planner, self.copies = planner, copies
         self.left = 0  # scenes settled so far
 
     def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
@@ -70,13 +78,13 @@ class Steps:
         """Begin the tour of every video, and see all flows through."""
         raise NotImplementedError
 
-    def collect(self, video: VideoItem) -> Generator[Call, Row, Source]:
+    def collect(self, video: VideoItem) -> Generator[Call | After, Row, Source]:
         """The video's file: fetched where it has an address only."""
         if video.path is None:
             yield from self._step("collect", video)
         return self._source(video)
 
-    def segment(self, video: VideoItem, source: Source) -> Generator[Call, Row, list[SceneItem]]:
+    def segment(self, video: VideoItem, source: Source) -> Generator[Call | After, Row, list[SceneItem]]:
         """The video's scenes."""
         yield from self._step("segment", video, source)
         folder = self.planner.folder("segment", video)
@@ -85,6 +93,32 @@ class Steps:
             reason = f"{folder}: its scenes cannot be read; delete the folder and start again"
             raise EndedError(Row("segment", video.video_id, video.video_id, "failed", reason))
         return scenes
+
+    def in_turn(self, before: str | None) -> Flow:
+        """Let the scenes of the video before be known first: the first of two copies is made, whoever is quicker."""
+        if self.copies is not None and before is not None:
+            yield After(before)
+
+    def unless_copy(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
+        """End here where a scene shows what one shows that was taken before; one under way is waited for.
+
+        What is in the data set, with whatever settings, stays; parts that a list asks for are not compared.
+        """
+        copies, planner, name = self.copies, self.planner, scene.scene_id
+        if copies is None or video.ranges or planner.has_scene(name):
+            return
+        settled = [planner.look(stage, video, source, scene) for stage in SCENE_STAGES]
+        while not any(settled) and (found := copies.find(name)) is not None:
+            original, alike = found
+            yield After(original, is_scene=True)
+            if planner.has_scene(original):
+                call = planner.call("reconstruct", video, source, scene)
+                split = planner.scene_folder(original).parent.name
+                facts = {COPY_OF: original, "split": split, "alike": alike, "copies": planner.settings.copies}
+                raise EndedError((yield replace(call, original=facts, gpu=False, frames=None)))
+            copies.drop(original)
+        if all(row is None or row.status == "done" for row in settled):
+            copies.take(name)
 
     def is_finished(self, video: VideoItem, source: Source, scene: SceneItem) -> bool:
         """Whether a scene lies in the data set as it should."""
@@ -145,7 +179,7 @@ class Steps:
         if row.status != "done":
             raise EndedError(row)
 
-    def _fetch_again(self, video: VideoItem, source: Source) -> Generator[Call, Row, Source]:
+    def _fetch_again(self, video: VideoItem, source: Source) -> Generator[Call | After, Row, Source]:
         """A fetched video was deleted (for space, say) and is needed again."""
         if video.path is not None:
             return source  # the stage says what is wrong with the path
@@ -153,3 +187,31 @@ class Steps:
         if row.status != "done":
             raise EndedError(row)
         return self._source(video)
+
+
+class DryRun(Steps):
+    """Counts what a run would do now, by stage; scenes of videos that are not yet segmented are not known."""
+
+    def __init__(self, planner: Planner) -> None:
+        super().__init__(planner)
+        self.counts: Counter[str] = Counter(settled=0)
+
+    def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
+        """Look at every video."""
+        for video in videos:
+            self.begin(tour(video), video)
+
+    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
+        """Count the call that a flow comes to, and what follows it."""
+        try:
+            call = next(flow)
+        except (StopIteration, EndedError):
+            self.counts["settled"] += scene is not None
+            return
+        assert isinstance(call, Call)  # without copies, nothing waits
+        stage = call.part_of
+        following = SCENE_STAGES[SCENE_STAGES.index(stage) :] if call.scene is not None else [stage]
+        self.counts.update(following)
+
+    def leave(self, scene: SceneItem, is_finished: bool = True) -> None:
+        """Nothing is thrown away."""

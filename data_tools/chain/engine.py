@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data_tools.chain.build import EndedError, Flow, Steps
+from data_tools.chain.build import EndedError, Steps
+from data_tools.chain.copies import Copies
 from data_tools.chain.downloads import Downloads
 from data_tools.chain.folders import (
     is_finished,
@@ -30,6 +31,7 @@ from data_tools.chain.progress import Bar
 from data_tools.chain.removed import Removed
 from data_tools.chain.rooms import Rooms
 from data_tools.chain.trouble import ALIKE, Breaker
+from data_tools.chain.turns import After, Flow, Turns, Waiting
 from data_tools.stages.record import DISK, FULL_ERRNO, StageRecord, read_record
 
 RUN = "run"
@@ -72,6 +74,7 @@ class Engine(Steps):
         is_stopped: asked between outcomes.
         grace: seconds that running calls get after a stop.
         alike: so many equal failures in a row stop a stage; 0 for never.
+        copies: knows near-duplicates; None leaves none out.
     """
 
     def __init__(
@@ -82,8 +85,9 @@ class Engine(Steps):
         is_stopped: Callable[[], bool] = lambda: False,
         grace: float = 20.0,
         alike: int = ALIKE,
+        copies: Copies | None = None,
     ) -> None:
-        super().__init__(planner)
+        super().__init__(planner, copies)
         self.executor, self.bar, self.grace = executor, bar, grace
         self.is_stopped = lambda: is_stopped() or RUN in self.tally.stopped
         self.breaker = Breaker(alike)
@@ -95,7 +99,8 @@ class Engine(Steps):
         self.downloads.patience.remember(self._unended_answers())
         self.rooms = Rooms(lambda: executor.rooms, self._give)
         self._flows: dict[Item, list[Flow]] = {}  # those that wait for a call
-        self._whose: dict[Flow, tuple[str, bool]] = {}  # the video, and whether it is a scene's
+        self._whose: dict[Flow, tuple[str, After]] = {}  # the video, and what waits for its end wait for
+        self.turns = Turns()
         self._tour: Callable[[VideoItem], Flow] | None = None
         self._scenes: dict[str, set[str]] | None = None
 
@@ -110,6 +115,8 @@ class Engine(Steps):
             self.downloads.start()
             is_busy = self.executor.is_busy
             if is_planned and not is_busy:
+                if self._resume(self.turns.end_tours()):
+                    continue
                 if not self.downloads.is_waiting:
                     break
                 time.sleep(IDLE_SECONDS)  # all that is left waits for the network or a rate limit
@@ -164,14 +171,26 @@ class Engine(Steps):
         if scene is not None:
             self.tally.scenes += 1
             self.bar.scene(video.video_id)
-        self._whose[flow] = video.video_id, scene is not None
-        self._advance(flow, None)
+        who = After(video.video_id) if scene is None else After(scene.scene_id, is_scene=True)
+        self._whose[flow] = video.video_id, who
+        self.turns.begin(who)
+        self._resume([(flow, None)])
 
-    def _advance(self, flow: Flow, row: Row | None) -> None:
-        """Go on to the next call of a flow, after the row that came of the one before."""
+    def _resume(self, flows: list[Waiting]) -> bool:
+        """Go on with flows, and with those that waited for their end; returns whether there were any."""
+        for flow, row in flows:  # it grows
+            flows += self._advance(flow, row)
+        return bool(flows)
+
+    def _advance(self, flow: Flow, row: Row | None) -> list[Waiting]:
+        """Go on to the next call of a flow, after the row that came of the one before; returns who waited for it."""
         end: Row | None
         try:
             call = flow.send(row)  # type: ignore[arg-type]  # None starts it
+            while isinstance(call, After):
+                if self.turns.wait(call, flow, row):
+                    return []
+                call = flow.send(row)  # type: ignore[arg-type]
         except StopIteration:
             end = None  # the flow came to its end
         except EndedError as error:
@@ -182,9 +201,11 @@ class Engine(Steps):
             self._flows.setdefault(call.item, []).append(flow)
             if len(self._flows[call.item]) == 1:
                 self._submit(call)
-            return
+            return []
+        video, who = self._whose.pop(flow)
         self.tally.before += row is None
-        self.bar.end(*self._whose.pop(flow), end, is_new=row is not None)
+        self.bar.end(video, who.is_scene, end, is_new=row is not None)
+        return self.turns.end(who)
 
     def _submit(self, call: Call) -> None:
         if call.stage == "collect":
@@ -196,7 +217,7 @@ class Engine(Steps):
 
     def _give(self, call: Call) -> bool:
         """To the executor; calls of a stage that has stopped are left for the next run."""
-        is_stopped = _stage_of(call) in self.breaker.stopped
+        is_stopped = call.part_of in self.breaker.stopped
         if not is_stopped:
             self.executor.submit(call)
         return not is_stopped
@@ -213,8 +234,10 @@ class Engine(Steps):
         if not outcome.is_last:
             self.journal.note("killed", stage=call.stage, name=call.name, seconds=round(outcome.seconds, 3))
             self.rooms.end(call.name)  # it is tried again when nothing else runs
+            self._pass(call)
             return
         if call.stage == "collect" and not self._counts(outcome):
+            self._pass(call)
             return
         if call.stage == FRAMES:
             self.journal.note(FRAMES, name=call.name, seconds=round(outcome.seconds, 3))
@@ -237,10 +260,14 @@ class Engine(Steps):
     def _go_on(self, call: Call, row: Row | None) -> list[Flow]:
         """Let the flows go on that wait for a call."""
         flows = self._flows.pop(call.item, [])
-        for flow in flows:
-            self._advance(flow, row)
+        self._resume([(flow, row) for flow in flows])
         self._let_others_in(call.name)
         return flows
+
+    def _pass(self, call: Call) -> None:
+        """A video that may take long is not waited for."""
+        if call.scene is None:
+            self._resume(self.turns.end(After(call.name)))
 
     def _let_others_in(self, scene: str) -> None:
         """Where a scene is no longer under way; one whose cloud waits is, even if post-processing has stopped."""
@@ -342,34 +369,3 @@ class Engine(Steps):
         if folders:
             self.journal.note("removed", reason=reason, folders=[str(f) for f in folders])
         self.tally.removed += len(folders)
-
-
-def _stage_of(call: Call) -> str:
-    return "reconstruct" if call.stage == FRAMES else call.stage
-
-
-class DryRun(Steps):
-    """Counts what a run would do now, by stage; scenes of videos that are not yet segmented are not known."""
-
-    def __init__(self, planner: Planner) -> None:
-        super().__init__(planner)
-        self.counts: Counter[str] = Counter(settled=0)
-
-    def carry_out(self, tour: Callable[[VideoItem], Flow], videos: Sequence[VideoItem]) -> None:
-        """Look at every video."""
-        for video in videos:
-            self.begin(tour(video), video)
-
-    def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
-        """Count the call that a flow comes to, and what follows it."""
-        try:
-            call: Call = next(flow)
-        except (StopIteration, EndedError):
-            self.counts["settled"] += scene is not None
-            return
-        stage = _stage_of(call)
-        following = SCENE_STAGES[SCENE_STAGES.index(stage) :] if call.scene is not None else [stage]
-        self.counts.update(following)
-
-    def leave(self, scene: SceneItem, is_finished: bool = True) -> None:
-        """Nothing is thrown away."""

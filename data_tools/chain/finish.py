@@ -11,6 +11,7 @@ from data_tools.chain.items import STAGES, Places, VideoItem
 from data_tools.chain.journal import Row
 from data_tools.chain.trouble import general_reason
 from data_tools.packaging.card import CARD, STATS, write_summary
+from data_tools.stages.files import write_text
 from data_tools.stages.record import STATES, StageError, read_record
 
 TITLE = "RoomTours"
@@ -34,6 +35,21 @@ def refresh_summary(places: Places) -> bool:
             return False
     write_summary(places.out, title=TITLE)
     return True
+
+
+def copies_line(places: Places, pairs: Sequence[tuple[str, str, int]]) -> str:
+    """One line on near-duplicates that shards made apart from each other, and a list of them beside the logs.
+
+    Args:
+        places: the folders.
+        pairs: of `Copies.pairs`.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    path = places.work / "copies.tsv"
+    write_text(path, "".join(f"{copy}\t{original}\t{count}\n" for copy, original, count in pairs))
+    return f"{len(pairs)} finished scenes are near-duplicates of others: {path} names both; nothing was taken out"
 
 
 def counts_table(rows: Sequence[Row], seconds: Mapping[str, float]) -> str:

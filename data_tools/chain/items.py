@@ -88,6 +88,7 @@ STAGES = {
 }
 SCENE_STAGES = ("reconstruct", "postprocess")
 FRAMES = "frames"  # the part of reconstruct that needs no GPU, ahead of it; no stage: it leaves no record
+COPY_OF = "copy_of"  # ``result`` of a scene that is left out: the one that shows the same
 ORDER = {name: number for number, name in enumerate(("collect", "segment", FRAMES, *SCENE_STAGES))}
 
 
@@ -157,6 +158,7 @@ class Call:
         gpu: whether it wants a GPU slot.
         facts: of the run, for meta.json (the backend's name).
         frames: file that `FRAMES` leaves and reconstruct begins with, where it is there; None: it decodes by itself.
+        original: facts of the scene that this one shows again (`COPY_OF`): nothing is made of it, it is rejected.
     """
 
     stage: str
@@ -172,6 +174,7 @@ class Call:
     gpu: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     frames: Path | None = None
+    original: Mapping[str, Any] = field(default_factory=dict)
 
     def ahead(self) -> Call:
         """The call that decodes this one's frames in a CPU slot."""
@@ -181,6 +184,11 @@ class Call:
     def item(self) -> tuple[str, str]:
         """Stage and name."""
         return self.stage, self.name
+
+    @property
+    def part_of(self) -> str:
+        """The stage; of `FRAMES` the one that it works ahead of."""
+        return "reconstruct" if self.stage == FRAMES else self.stage
 
     @property
     def kind(self) -> str:

@@ -17,7 +17,9 @@ from typing import Any
 
 from data_tools.chain.folders import is_believed, list_splits, row_of_folder
 from data_tools.chain.items import (
+    COPY_OF,
     FRAMES,
+    SCENE_NAME,
     SCENE_STAGES,
     STAGES,
     Call,
@@ -46,6 +48,7 @@ class ChainSettings:
         val_share: share of the videos, by name, whose scenes go to OUT/val.
         facts: of the run, for meta.json (the backend's name).
         gpu_stages: stages that want a GPU slot.
+        copies: least cosine of the frames of near-duplicates, which are left out; 0 leaves none out.
         keep_clouds: keep the clouds of reconstructions from now on, which else go when their scene is settled.
         retry_failed: try again what failed for good.
     """
@@ -55,6 +58,7 @@ class ChainSettings:
     val_share: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     gpu_stages: frozenset[str] = frozenset()
+    copies: float = 0.0
     keep_clouds: bool = False
     retry_failed: bool = False
 
@@ -90,6 +94,22 @@ class Planner:
         split = self._splits.get(video.video_id)
         split = split or split_of(video.video_id, self.settings.split, self.settings.val_share)
         return self.places.folder(stage, scene.scene_id, split)
+
+    def scene_folder(self, name: str) -> Path:
+        """A scene's folder in the data set, whether it is there or not."""
+        match = SCENE_NAME.match(name)
+        return self.folder(SCENE_STAGES[-1], VideoItem(match["video"] if match else name), SceneItem(name))
+
+    def has_scene(self, name: str) -> bool:
+        """Whether the data set has a scene of this name."""
+        return (self.scene_folder(name) / STAGES[SCENE_STAGES[-1]].needs).is_file()
+
+    def _is_copy_no_more(self, folder: Path) -> bool:
+        """Whether a scene was left out as a copy, and is none now: of a scene that is gone, or by another measure."""
+        record = read_record(folder)
+        facts = record.result if record is not None else {}
+        is_copy = COPY_OF in facts
+        return is_copy and (facts.get("copies") != self.settings.copies or not self.has_scene(facts[COPY_OF]))
 
     def source(self, video: VideoItem) -> Source:
         """The video's file, the local one or the one that collect left, with its fingerprint.
@@ -145,6 +165,8 @@ class Planner:
             if row is None:
                 return None
             row = self.journal.found(replace(row, video=video.video_id))
+        if (stage, row.status) == ("reconstruct", "rejected") and self._is_copy_no_more(final):
+            return None
         if row.status == "done":
             needs = STAGES[stage].needs
             return row if not needs or os.path.exists(f"{final}/{needs}") else None

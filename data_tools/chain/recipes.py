@@ -25,6 +25,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "max_length": 0.0,
             "prior_outdoor": 0.5,  # indoor against outdoor, nothing else
             "prior_other": 0.0,
+            "copies": 0.0,  # it looked for none
         },
         "reconstruct": {
             "backend": "pi3",
@@ -51,6 +52,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "min_indoor": 3.0,
             "min_room": 3.0,
             "max_length": 0.0,
+            "copies": 0.0,  # filmed twice means wanted twice
         },
         "reconstruct": {"backend": "sfm", "min_frames": 40, "max_frames": 120, "frame_rate": 3.0},
         "postprocess": {

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain import finish
-from data_tools.chain.build import build
-from data_tools.chain.engine import RUN, DryRun, Engine, Tally
+from data_tools.chain.build import DryRun, build
+from data_tools.chain.copies import Copies
+from data_tools.chain.engine import RUN, Engine, Tally
 from data_tools.chain.folders import ALL, all_rows, clear_attempts
 from data_tools.chain.items import Places, SceneItem, StageFunction, VideoItem
 from data_tools.chain.journal import Journal, Row
@@ -148,7 +149,8 @@ def _work(videos: Sequence[VideoItem], planner: Planner, options: RunOptions, st
 
     try:
         with stop_signals() as stop:
-            engine = Engine(planner, executor, bar, lambda: stop.is_set, options.grace, options.alike)
+            copies = Copies(planner, options.shard) if planner.settings.copies else None
+            engine = Engine(planner, executor, bar, lambda: stop.is_set, options.grace, options.alike, copies)
             build(engine, videos, report)
             return code
     finally:
@@ -178,6 +180,8 @@ def _finish(
     rows = [row for row in all_rows(places, planner.journal) if row.video in asked]
     print(finish.counts_table(rows, planner.journal.seconds))
     print(finish.tally_line(tally))
+    if engine.copies is not None and engine.copies.unknown:
+        print(f"{engine.copies.unknown} scenes have no embeddings (older, or segmented without CLIP): not compared")
     if stop.is_set:
         print(f"build_roomtours: stopped by {stop.name}; start it again to go on", file=sys.stderr)
         return 130
@@ -186,7 +190,7 @@ def _finish(
     if RUN in tally.stopped:
         return 1
     if options.shard is None:
-        _write_report(places, options, tally, rows)
+        _write_report(planner, options, tally, rows)
     else:
         print("this is a shard: a run without --shard, when all are done, writes the statistics and the report")
     if tally.failed:
@@ -194,8 +198,11 @@ def _finish(
     return 1 if tally.failed or tally.stopped or executor.stopped else 0
 
 
-def _write_report(places: Places, options: RunOptions, tally: Tally, rows: Sequence[Row]) -> None:
+def _write_report(planner: Planner, options: RunOptions, tally: Tally, rows: Sequence[Row]) -> None:
+    places = planner.places
     is_new = finish.refresh_summary(places)
+    if is_new and planner.settings.copies and any(places.log.glob("*_of_*~*.jsonl")):
+        print(finish.copies_line(places, Copies(planner).pairs()))
     page = places.out / "report" / "index.html"
     if options.report and (is_new or tally.ran or not page.is_file()):
         finish.refresh_report(places, options.jobs)

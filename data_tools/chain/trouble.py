@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from statistics import median
 
 from data_tools.chain.journal import Item, Row
+from data_tools.reporting.measures import generic_reason
 
 LEAST_SECONDS = 1800.0
 TIMES_MEDIAN = 10.0
@@ -66,8 +66,5 @@ class Breaker:
 
 
 def general_reason(row: Row) -> str:
-    """A reason without the item's names, paths and numbers, so that equal ones count together."""
-    reason = row.reason
-    for name in (row.name, row.video):
-        reason = re.sub(rf"(?<![\w.-])(\S*/)?{re.escape(name)}([/.]\S*?)?(?=[:;,)\s]|$)", "…", reason)
-    return re.sub(r"(?<![<>=]=)(?<!\d)\d+(\.\d+)?", "#", reason)  # not those of a cure: pip install 'av>=17'
+    """A reason without the item's and its video's name, paths and numbers, so that equal ones count together."""
+    return generic_reason(generic_reason(row.reason, row.name), row.video)

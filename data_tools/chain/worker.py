@@ -20,8 +20,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_tools.chain.items import STAGES, Call, Outcome, StageFunction
-from data_tools.stages.record import RECORD, StageError, StageRecord, read_record, write_record
+from data_tools.chain.items import COPY_OF, STAGES, Call, Outcome, StageFunction
+from data_tools.segmentation.settings import LOOKS_A_SCENE
+from data_tools.stages.record import (
+    RECORD,
+    RejectedError,
+    StageError,
+    StageRecord,
+    read_record,
+    run_stage,
+    write_record,
+)
 
 _COUNTER = itertools.count()
 PR_SET_PDEATHSIG = 1
@@ -40,12 +49,24 @@ def execute(functions: Mapping[str, StageFunction], call: Call) -> Outcome:
     start = time.perf_counter()
     try:
         _seed(call, folder)
-        record = functions[call.stage](replace(call, folder=folder))
+        function = reject_copy if call.original else functions[call.stage]
+        record = function(replace(call, folder=folder))
         _put_key(call, record, folder)
     except Exception as error:  # a bug or an odd file must not end the run: it becomes the item's reason
         traceback.print_exc()
         record = StageRecord(call.stage, call.name, "failed", _reason(call, error), _is_permanent(error))
     return Outcome(call, record, folder, time.perf_counter() - start, host)
+
+
+def reject_copy(call: Call) -> StageRecord:
+    """A scene that shows what another one shows: a record that says so."""
+
+    def work(_: Path, record: StageRecord) -> None:
+        facts = record.result = dict(call.original)
+        original = f"{facts['split']}/{facts[COPY_OF]}"  # reads as a path: equal reasons are counted together
+        raise RejectedError(f"near-duplicate of {original}: {facts['alike']} of {LOOKS_A_SCENE} frames are alike")
+
+    return run_stage(call.stage, call.folder, "", "", work)
 
 
 def _seed(call: Call, folder: Path) -> None:

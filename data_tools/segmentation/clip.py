@@ -123,6 +123,13 @@ class ClipClassifier:
 
     def logits(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """(n, 3 + rooms) scaled similarities: indoor, outdoor, other, then the rooms; images are (H, W, 3) RGB."""
+        return self._similarities(self.embed(images))
+
+    def _similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.scale * embeddings @ self.text.cpu().numpy().T
+
+    def embed(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(n, E) embeddings of length 1 of n RGB images (H, W, 3)."""
         import torch
         import torch.nn.functional as F
 
@@ -130,13 +137,13 @@ class ClipClassifier:
         with torch.inference_mode():
             for begin in range(0, len(images), self.settings.batch):
                 pixels = self.prepare(images[begin : begin + self.settings.batch])
-                embeddings = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
-                rows.append((self.scale * embeddings @ self.text.T).cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.text)), np.float32)
+                rows.append(F.normalize(self.model.encode_image(pixels).float(), dim=-1).cpu().numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, self.text.shape[1]), np.float32)
 
-    def classify(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """(n, names) probabilities of n RGB images (H, W, 3); the rooms share what indoor has."""
-        return self.probabilities(self.logits(images))
+    def classify(self, images: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, names) probabilities, the rooms sharing what indoor has, and (n, E) embeddings of n RGB images."""
+        embeddings = self.embed(images)
+        return self.probabilities(self._similarities(embeddings)), embeddings
 
     def probabilities(self, logits: NDArray) -> NDArray[np.float32]:
         """(n, names) from the rows of ``logits``."""

@@ -19,7 +19,7 @@ from data_tools.segmentation.labels import label_file, read_labels
 from data_tools.segmentation.picture import draw_timeline
 from data_tools.segmentation.scan import Classifier, Scan, scan_video
 from data_tools.segmentation.scenes import Segmentation, Span, find_scenes
-from data_tools.segmentation.settings import NO_ROOM, SegmentSettings
+from data_tools.segmentation.settings import LOOKS, LOOKS_A_SCENE, NO_ROOM, SegmentSettings
 from data_tools.stages.files import write_json
 from data_tools.stages.record import (
     RejectedError,
@@ -138,7 +138,8 @@ def segment_video(
 
     Args:
         path: the video.
-        folder: ``WORK/segments/<video_id>``; gets scenes.json, timeline.png, thumbs/, record.json.
+        folder: ``WORK/segments/<video_id>``; gets scenes.json, timeline.png, thumbs/, record.json, with a
+            classifier looks.npy.
         settings: what decides the scenes.
         overwrite: make it again.
         classifier: labels frames instead of CLIP (``settings.labels`` must be "clip").
@@ -341,12 +342,12 @@ def _write(
     result: Segmentation,
     settings: SegmentSettings,
 ) -> None:
-    scenes = []
+    scenes: list[Scene] = []
     for number, span in enumerate(result.scenes, start=1):
         probability = None if span.probability is None else round(span.probability, 4)
         times = tuple((round(start, 3), round(end, 3)) for start, end in span.intervals)
         scene = Scene(f"{video_id}_{number:03d}", times, span.label, probability)
-        scenes.append(asdict(scene))
+        scenes.append(scene)
         _write_thumbs(partial / "thumbs", scene, scan)
     video = {
         "id": video_id,
@@ -359,7 +360,7 @@ def _write(
     value = {
         "video": video,
         "labels": settings.kind,
-        "scenes": scenes,
+        "scenes": [asdict(scene) for scene in scenes],
         "dropped": [
             {"start": round(span.start, 3), "end": round(span.end, 3), "label": span.label, "reason": span.reason}
             for span in result.dropped
@@ -370,6 +371,14 @@ def _write(
     write_json(partial / SCENES, value)
     if scan.report.packets is not None:
         np.save(partial / PACKETS, scan.report.packets)
+    if scan.looks is not None:
+        np.save(partial / LOOKS, np.stack([_looks(scene, scan.look_times, scan.looks) for scene in scenes]))
+
+
+def _looks(scene: Scene, times: NDArray[np.float64], looks: NDArray[np.float16]) -> NDArray[np.float16]:
+    """(LOOKS_A_SCENE, E) embeddings of the frames nearest to evenly spread times of a scene."""
+    wanted = [scene.time_at((i + 0.5) / LOOKS_A_SCENE) for i in range(LOOKS_A_SCENE)]
+    return looks[np.abs(times[None] - np.array(wanted)[:, None]).argmin(1)]
 
 
 def _write_thumbs(folder: Path, scene: Scene, scan: Scan) -> None:

@@ -16,10 +16,11 @@ from data_tools.video.sampling import DecodeReport, RawFrame, Ticker, VideoInfo,
 SHORT_SIDE = 224  # of the images that are labelled: what CLIP takes
 THUMB_SIDE = 160
 MAX_THUMBS = 1200  # 50 MB; of longer videos every second is dropped, as often as need be
+LOOK_RATE = 3.0  # embeddings a second that are kept, at most: 11 MB an hour
 
 
 class Classifier(Protocol):
-    """Frames to label probabilities.
+    """Frames to label probabilities, and to what tells whether two frames show the same.
 
     Attributes:
         names: of the classes; "outdoor" and "other" are no rooms, every other name is one.
@@ -27,8 +28,8 @@ class Classifier(Protocol):
 
     names: list[str]
 
-    def classify(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """(n, classes) probabilities of n RGB images (H, W, 3)."""
+    def classify(self, images: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, classes) probabilities and (n, E) embeddings of length 1 of n RGB images (H, W, 3)."""
         ...
 
 
@@ -68,6 +69,8 @@ class Scan:
         times: (S,) seconds of the sampled frames.
         probabilities: (S, classes) of the classifier, or None without one.
         thumbs: small pictures.
+        look_times: (L,) seconds of the frames whose embeddings are kept.
+        looks: (L, E) half precision; None without a classifier.
     """
 
     duration: float
@@ -79,6 +82,8 @@ class Scan:
     times: NDArray[np.float64]
     probabilities: NDArray[np.float32] | None
     thumbs: Thumbs
+    look_times: NDArray[np.float64]
+    looks: NDArray[np.float16] | None
 
 
 def scan_video(path: Path, info: VideoInfo, rate: float | None, classifier: Classifier | None, batch: int = 64) -> Scan:
@@ -95,11 +100,21 @@ def scan_video(path: Path, info: VideoInfo, rate: float | None, classifier: Clas
         VideoError: nothing decodes.
     """
     report, signals, thumbs = DecodeReport(), CutSignals(), Thumbs()
-    ticker = Ticker(rate, tolerance=0.5 / info.fps)
+    ticker, look_ticker = (Ticker(each, tolerance=0.5 / info.fps) for each in (rate, LOOK_RATE))
     side = round(SHORT_SIDE * max(info.width, info.height) / min(info.width, info.height))
     times: list[float] = []
     rows: list[NDArray[np.float32]] = []
+    looks: list[NDArray[np.float16]] = []
+    is_look: list[bool] = []
     waiting: list[NDArray[np.uint8]] = []
+
+    def take() -> None:
+        assert classifier is not None
+        found, embeddings = _classify(classifier, waiting)
+        rows.append(found)
+        looks.append(embeddings[is_look[-len(waiting) :]].astype(np.float16))
+        waiting.clear()
+
     for raw in raw_frames(path, report=report):
         if signals.is_due(raw.time):
             signals.add(raw.time, raw.pixels(TINY_SIDE, "FAST_BILINEAR"))
@@ -108,20 +123,37 @@ def scan_video(path: Path, info: VideoInfo, rate: float | None, classifier: Clas
             times.append(raw.time)
             if classifier is not None:
                 waiting.append(raw.pixels(min(side, 4 * SHORT_SIDE)))
+                is_look.append(look_ticker.is_due(raw.time))
         if len(waiting) >= batch:
-            rows.append(_classify(classifier, waiting))
-            waiting = []
+            take()
     if waiting:
-        rows.append(_classify(classifier, waiting))
+        take()
     probabilities = np.concatenate(rows) if rows else None
     duration = report.last_time + (1 / info.fps)
     classified = 0 if probabilities is None else len(probabilities)
     holes = find_holes(np.array(report.times), info.duration, np.array(report.shown), report.packets)
-    return Scan(duration, report.frames, classified, holes, report, signals, np.array(times), probabilities, thumbs)
+    all_times, embedded = np.array(times), np.concatenate(looks) if looks else None
+    look_times = all_times[: len(is_look)][is_look]
+    return Scan(
+        duration,
+        report.frames,
+        classified,
+        holes,
+        report,
+        signals,
+        all_times,
+        probabilities,
+        thumbs,
+        look_times,
+        embedded,
+    )
 
 
-def _classify(classifier: Classifier, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    rows = np.asarray(classifier.classify(images), dtype=np.float32)
+def _classify(
+    classifier: Classifier, images: list[NDArray[np.uint8]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rows, looks = classifier.classify(images)
+    rows = np.asarray(rows, dtype=np.float32)
     if rows.shape != (len(images), len(classifier.names)) or not np.isfinite(rows).all():
         raise ValueError(f"classifier gave {rows.shape}, wanted finite ({len(images)}, {len(classifier.names)})")
-    return rows
+    return rows, looks

@@ -25,7 +25,9 @@ DEFAULT_ROOMS = (
 )
 RULES = ("shots", "joined")
 NO_ROOM = ("outdoor", "other")  # every other label is a room
-UNTOUCHED = ("device", "batch")  # settings that do not touch the result
+UNTOUCHED = ("device", "batch", "copies")  # settings that do not touch the result
+LOOKS = "looks.npy"  # (scenes, LOOKS_A_SCENE, E) half precision: embeddings of frames spread over each scene
+LOOKS_A_SCENE = 16
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class SegmentSettings:
         precision: "auto" (half on a GPU, else single), "fp16", "fp32".
         device: "auto", "cpu", "cuda", "cuda:1" …
         batch: frames through CLIP at a time.
+        copies: with CLIP, the chain makes no scene whose frames are as alike as this (cosine of the embeddings, 0..1)
+            to those of one that it has (`data_tools.chain.copies`); 0 makes all.
     """
 
     labels: str = "clip"
@@ -75,6 +79,7 @@ class SegmentSettings:
     precision: str = "auto"
     device: str = "auto"
     batch: int = 64
+    copies: float = 0.92
 
     def __post_init__(self) -> None:
         """Refuse what would fail later.
@@ -98,6 +103,8 @@ class SegmentSettings:
             raise ValueError(f"cut_threshold {self.cut_threshold}: give a number between 0 and 1")
         if not self.temperature > 0 or self.batch < 1:
             raise ValueError(f"temperature {self.temperature}, batch {self.batch}: both must be above 0")
+        if not 0 <= self.copies <= 1:
+            raise ValueError(f"copies {self.copies}: give a cosine between 0 and 1, or 0 to make all scenes")
         priors = (self.prior_outdoor, self.prior_other)
         if min(priors) < 0 or sum(priors) >= 1:
             raise ValueError(f"priors {priors}: give shares, 0 or more, that leave some to rooms")

@@ -4,6 +4,7 @@ A fake video is a text file ``room <scenes> <seed>``. What else it says makes a 
 ``no-room``, ``reject:<scene number>``, ``crash:<scene number>`` (the worker dies), ``crash-once:<scene number>``,
 ``bug:<scene number>``, ``slow:<seconds>``, ``hang:<scene number>``, ``cuda:<scene number>`` (every later call of the
 worker fails too), ``cuda-always`` (so does every call), ``same:<text>`` (segmentation fails for good with it).
+``shows:<seed>`` gives its scenes embeddings, ``marked`` disturbs them as another encoding and a logo would.
 
     python -m tests.data_tools.chain.chain_fakes VIDEO... --out OUT     (the command line over the fakes)
 """
@@ -44,6 +45,7 @@ class FakeSettings:
     labels: str = "none"
     backend: str = "sfm"
     points: int = 2000
+    copies: float = 0.0
 
     def digest(self):
         return settings_hash({"value": self.value, "points": self.points})
@@ -94,9 +96,22 @@ def segment(call: Call) -> StageRecord:
         (folder / "thumbs/0.jpg").write_bytes(bytes(range(256)))
         scenes = [[f"{call.name}_{i:03d}", 10.0 * i, 10.0 * i + 8] for i in range(count)]
         write_json(folder / "scenes.json", scenes)
+        shows = re.search(r"shows:(\d+)", " ".join(words))
+        if shows:
+            seeds = [[int(shows[1]), number] for number in range(count)]
+            np.save(folder / "looks.npy", np.array([looks(seed, "marked" in words) for seed in seeds], np.float16))
         record.result["scenes"] = count
 
     return run_stage("segment", call.folder, call.settings.digest(), fingerprint(call.source), work)
+
+
+def looks(seed, is_marked=False):
+    """(16, 64) embeddings of length 1 along a walk through a room: neighbours at about 0.9, any two rooms over 0.6."""
+    rng = np.random.default_rng(seed)
+    walk = np.cumsum(rng.standard_normal((16, 64)), axis=0) / 4
+    found = 1.1 * np.random.default_rng(0).standard_normal(64) + walk
+    found += (0.2 * rng.standard_normal((16, 64)) + 0.2 * np.ones(64)) * is_marked
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def read_scenes(folder: Path) -> list[SceneItem]:

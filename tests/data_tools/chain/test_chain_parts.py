@@ -321,7 +321,7 @@ def test_counts_and_reasons_without_names():
     rows += [Row("segment", "v", "v", "done"), Row("segment", "w", "w", "failed", "w: broken: pip install 'av>=17'")]
     text = finish.counts_table(rows, {"segment": 1800.0})
     assert "0.50" in text
-    assert "     3  postprocess rejected: …: score # is under #" in text
+    assert "     3  postprocess rejected: score N is under N" in text
     assert "     1  segment failed: w: broken: pip install 'av>=17'" in text  # of one alone, as it is
     assert "CC BY-NC" in license_of(["pi3", "sfm"])
     assert "CC BY-NC" not in license_of(["sfm"])

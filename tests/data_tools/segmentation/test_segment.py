@@ -44,7 +44,10 @@ def test_a_tour_becomes_scenes_of_one_room(done):
     assert all(scene.probability > 0.8 for scene in scenes)
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     thumbs = {f"thumbs/tour_{number:03d}_{i}.jpg" for number in (1, 2) for i in range(3)}
-    assert names == {"scenes.json", "packets.npy", "timeline.png", "record.json"} | thumbs
+    assert names == {"scenes.json", "packets.npy", "looks.npy", "timeline.png", "record.json"} | thumbs
+    looks = np.load(folder / "looks.npy").astype(np.float32)
+    assert looks.shape[:2] == (2, 16)
+    assert np.allclose(np.linalg.norm(looks, axis=2), 1, atol=1e-2)
 
 
 def test_every_frame_is_decoded_once_and_few_are_classified(done):

@@ -60,13 +60,15 @@ def test_weights_load_from_a_file(classifier, weights):
 
 def test_probabilities_of_any_shape_and_batch(classifier):
     assert classifier.names == [*NO_ROOM, *DEFAULT_ROOMS]
-    rows = classifier.classify(images(7))
+    rows, embeddings = classifier.classify(images(7))
     assert rows.shape == (7, len(classifier.names))
     assert rows.dtype == np.float32
+    assert embeddings.shape == (7, TINY["embed_dim"])
+    assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
     assert np.allclose(rows.sum(1), 1, atol=1e-5)
-    assert np.allclose(classifier.classify(images(7)[6:]), rows[6:], atol=1e-5)  # batches do not touch each other
-    assert classifier.classify([]).shape == (0, len(classifier.names))
-    assert classifier.classify(images(1, (33, 50, 3))).shape == (1, len(classifier.names))
+    assert np.allclose(classifier.classify(images(7)[6:])[0], rows[6:], atol=1e-5)  # batches do not touch each other
+    assert classifier.classify([])[0].shape == (0, len(classifier.names))
+    assert classifier.classify(images(1, (33, 50, 3)))[0].shape == (1, len(classifier.names))
     assert classifier.logits(images(2)).shape == (2, 3 + len(DEFAULT_ROOMS))
 
 
@@ -99,7 +101,7 @@ def test_half_precision_gives_nearly_the_same(weights, classifier):
 
     half = load_clip(settings(weights, precision="fp16"))
     assert next(half.model.visual.parameters()).dtype.itemsize == 2
-    assert np.allclose(half.classify(images(3)), classifier.classify(images(3)), atol=0.03)
+    assert np.allclose(half.classify(images(3))[0], classifier.classify(images(3))[0], atol=0.03)
 
 
 def test_a_video_goes_through_clip(weights, tmp_path):
@@ -155,7 +157,7 @@ def test_the_real_architecture_loads(tmp_path):
     torch.save(open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).state_dict(), path)
     classifier = load_clip(SegmentSettings(clip_weights=str(path), device="cpu"))
     assert classifier.size == 224
-    assert classifier.classify(images(2, (224, 398, 3))).shape == (2, 14)
+    assert [part.shape for part in classifier.classify(images(2, (224, 398, 3)))] == [(2, 14), (2, 512)]
 
 
 def test_calibrated_softmax_weighs_by_the_prior():

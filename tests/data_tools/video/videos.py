@@ -171,14 +171,22 @@ class TintClassifier:
         self.labels = list(places.values())
         self.means = np.array([panorama(seed).reshape(-1, 3).mean(0) for seed in places])
 
-    def classify(self, images: list[np.ndarray]) -> np.ndarray:
-        """(n, names): 0.9 for the nearest tint."""
+    def classify(self, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(n, names): 0.9 for the nearest tint; (n, E): coarse grids of the pictures, of length 1."""
         self.calls += len(images)
         rows = np.full((len(images), len(self.names)), 0.1 / max(1, len(self.names) - 1), np.float32)
         for row, image in zip(rows, images, strict=True):
             nearest = int(np.abs(self.means - image.reshape(-1, 3).mean(0)).sum(1).argmin())
             row[self.names.index(self.labels[nearest])] = 0.9
-        return rows / rows.sum(1, keepdims=True)
+        return rows / rows.sum(1, keepdims=True), np.stack([_grid(image) for image in images])
+
+
+def _grid(image: np.ndarray, cells: int = 8) -> np.ndarray:
+    """(8 * 8 * 3,) mean colours of cells less their mean, of length 1: alike where pictures are, whatever the codec."""
+    height, width = (side // cells * cells for side in image.shape[:2])
+    parts = image[:height, :width].reshape(cells, height // cells, cells, width // cells, 3).mean((1, 3))
+    parts = (parts - parts.mean((0, 1))).ravel()
+    return (parts / np.linalg.norm(parts)).astype(np.float32)
 
 
 def write_zeroed(path: Path, seconds: float = 40.0, size: int = 65536, at: float = 0.5) -> Path:
