@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import heapq
 import io
+import itertools
 import json
 import resource
 import shutil
@@ -57,12 +59,13 @@ class FakeSettings:
 
 
 class InProcess:
-    """An executor that does a call when it is asked for outcomes."""
+    """An executor that does a call when it is asked for outcomes, in the order of `LocalExecutor`."""
 
     rooms = 1  # scenes under way
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[tuple[int, int, Call]] = []
+        self.count = itertools.count()
         self.stopped: dict[str, str] = {}
 
     @property
@@ -74,10 +77,10 @@ class InProcess:
         return len(self.calls)
 
     def submit(self, call: Call) -> None:
-        self.calls.append(call)
+        heapq.heappush(self.calls, (call.priority, next(self.count), call))
 
     def wait(self, seconds: float) -> list[Outcome]:
-        return [execute(FAKES.functions, self.calls.pop())] if self.calls else []
+        return [execute(FAKES.functions, heapq.heappop(self.calls)[2])] if self.calls else []
 
     def drop_waiting(self, stage: str = "") -> None:
         self.calls.clear()

@@ -39,7 +39,7 @@ from data_tools.chain.run import RunOptions, StageTable, dry_run, print_status, 
 from data_tools.chain.sources import in_shard, parse_shard, read_videos
 from data_tools.chain.stages import FUNCTIONS, read_scenes
 from data_tools.chain.trouble import ALIKE
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.locks import BusyError
 from data_tools.stages.record import StageError
 from data_tools.stages.splits import check_split
@@ -64,8 +64,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--labels", default="auto", help="auto, clip, none, a CSV of time,label, or a folder of <video_id>.csv")
     add("--executor", choices=["local", "ray"], default="local", help="processes here, or a Ray cluster")
     add("--ray-address", default="", help="of a running cluster, such as auto; empty starts one on this machine")
-    add("--jobs", type=int, default=0, help="CPU workers (default: by cores and memory)")
-    add("--threads", type=int, default=0, help="threads of each worker (default: cores shared out)")
+    add("--jobs", type=count, default=0, help="CPU workers (default: by cores and memory)")
+    add("--threads", type=count, default=0, help="threads of each worker (default: cores shared out)")
     add("--gpus", default="auto", help="auto (all), a number, or a GPU per slot such as 0,0,1")
     add("--shard", default="", help="i/n: work on one of n parts, by video (job arrays); i from 0 to n-1")
     add("--split", default="train", help="scenes go to OUT/SPLIT (default train)")
@@ -75,8 +75,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--redo", choices=list(STAGES), default="", help="do a stage, and what follows, again with new settings")
     add("--keep-clouds", action="store_true", help="keep the clouds as reconstructed, 150 MB a scene")
     add("--retry-failed", action="store_true", help="try again what failed for good")
-    add("--alike", type=int, default=ALIKE, help="so many equal failures in a row stop a stage (%(default)s; 0 never)")
-    add("--estimate", type=int, default=0, metavar="N", help="do N of the videos; say what all will take")
+    add("--alike", type=count, default=ALIKE, help="equal failures in a row that stop a stage (%(default)s; 0 never)")
+    add("--estimate", type=count, default=0, metavar="N", help="do N of the videos; say what all will take")
     add("--dry-run", action="store_true", help="say what would be done")
     add("--status", action="store_true", help="say what is done and why not; runs nothing, needs no input")
     add("--clean", action="store_true", help="delete what was taken out of the data set (WORK/removed); runs nothing")
@@ -99,8 +99,6 @@ def build(args: argparse.Namespace, places: Places) -> tuple[ChainSettings, RunO
         gpus = [str(number) for number in range(int(args.gpus))]
     else:
         gpus = words.gpu_slots(args.gpus, words.visible_gpus())
-    if args.estimate < 0:
-        raise ValueError(f"--estimate {args.estimate}: give a number of videos")
     if not 0 <= args.val_share < 1:
         raise ValueError(f"--val-share {args.val_share} is not in [0, 1)")
     check_split(args.split)
@@ -182,8 +180,12 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             videos = in_shard(videos, run.shard)
         for problem in problems:
             print(f"build_roomtours: {problem}", file=sys.stderr)
-        estimate = Estimate(videos, places, args.estimate) if args.estimate else None
+        estimate = Estimate(videos, places, args.estimate, args.quiet) if args.estimate else None
         videos = estimate.chosen if estimate else videos
+        if args.redo == "postprocess":
+            print(
+                finish.again_line(places, dry_run(videos, places, settings, run, stages).get("reconstruct", 0)), end=""
+            )
         if args.dry_run:
             counts = dry_run(videos, places, settings, run, stages)
             print(", ".join(f"{stage}: {count}" for stage, count in counts.items()))

@@ -32,7 +32,7 @@ from data_tools.collection.queue import collect_patiently, fetch_all
 from data_tools.collection.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.record import STATES, read_record
 
 __all__ = [
@@ -116,7 +116,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--limit", type=int, help="try only so many new downloads")
+    add("--limit", type=count, help="try only so many new downloads")
     add("--dry-run", action="store_true", help="say what would be fetched")
     add("--max-height", type=int, default=720, help="best stream of at most so many lines (default 720)")
     add("--min-height", type=int, default=480, help="reject what has fewer, from now on (default 480; 0: take all)")

@@ -34,7 +34,7 @@ from data_tools.packaging.clouds import UNITS, UPS, PackageSettings, package_clo
 from data_tools.packaging.run import find_clouds, print_table, run_all
 from data_tools.packaging.shards import check_others, list_scenes, parse_size, run_shards
 from data_tools.packaging.upload import parse_address, upload
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.record import StageError
 from data_tools.stages.run import print_records
 from data_tools.stages.splits import check_split
@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--float16-normals", action="store_true", help="half the size on disk")
     parser.add_argument("--license", default="", help=f"text for the dataset card, or one of: {', '.join(LICENSES)}")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--jobs", type=count, default=1, help="processes (default 1)")
     return parser.parse_args(argv)
 
 

@@ -26,7 +26,7 @@ from data_tools.packaging.card import write_summary
 from data_tools.postprocessing.quality import room_lines
 from data_tools.postprocessing.scene import find_scenes, postprocess_cloud, postprocess_scene
 from data_tools.postprocessing.settings import CAP_RULES, SCALE_RULES, Limits, PostprocessSettings
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.splits import check_split, written_splits
@@ -53,7 +53,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--min-coverage", type=float, default=limits.min_coverage, help="reject below (default %(default)s)")
     add("--least-points", type=int, default=limits.min_points, help="reject with fewer (default %(default)s)")
     add("--no-preview", action="store_true", help="draw no preview.png")
-    add("--seed", type=int, default=usual.seed)
+    add("--seed", type=count, default=usual.seed)
 
 
 def settings_of(args: argparse.Namespace) -> PostprocessSettings:
@@ -85,7 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the data set: scenes go to OUT/SPLIT/NAME")
     parser.add_argument("--split", default="train", help="default %(default)s")
     parser.add_argument("--work", type=Path, help="WORK/rejected holds records of the others (default OUT/_work)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--jobs", type=count, default=1, help="processes (default 1)")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done")
     add_settings(parser)
     return parser.parse_args(argv)

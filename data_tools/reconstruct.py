@@ -26,7 +26,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.reconstruction.assemble import build_cloud, write_scene_files
+from data_tools.reconstruction.assemble import CLOUD, build_cloud, write_scene_files
 from data_tools.reconstruction.base import (
     BACKENDS,
     DEVICES,
@@ -44,7 +44,7 @@ from data_tools.reconstruction.chunks.tour import work_folder
 from data_tools.reconstruction.frames import FramesAhead, Intervals, SceneFrames, frames_for
 from data_tools.reconstruction.masks import keep_masks
 from data_tools.reconstruction.passes import predict_scene
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.record import (
     StageError,
     StageRecord,
@@ -246,7 +246,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--dynamic", action="store_true", help="drop what neighbouring views see through")
     add("--max-points", type=int, default=base.max_points, help=f"a scene (default {base.max_points:,}; 0 all)")
     add("--intrinsics", help="fx,fy,cx,cy of the full resolution, where the camera is known")
-    add("--seed", type=int, default=0)
+    add("--seed", type=count, default=0)
     add("--deterministic", action="store_true", help="same input, same bytes; slower")
     add("--overwrite", action="store_true", help="do again what is done")
     return parser.parse_args(argv)
@@ -293,17 +293,20 @@ def reconstruct_all(
         A record a scene, in order; nothing is raised for a bad one.
     """
 
+    def is_there(item: SceneItem) -> bool:
+        folder, record = out / item.name, read_record(out / item.name)
+        is_gone = record is not None and record.status == "done" and not (folder / CLOUD).is_file()  # as the chain does
+        return not overwrite and not is_gone and is_done(item.video, item.intervals, folder, settings)
+
     def load(item: SceneItem) -> Callable[[], SceneFrames] | None:
-        if not overwrite and is_done(item.video, item.intervals, out / item.name, settings):
-            return None
-        return partial(frames_for, item.video, item.intervals, settings, item.packets)
+        return None if is_there(item) else partial(frames_for, item.video, item.intervals, settings, item.packets)
 
     ahead = FramesAhead([load(item) for item in items])
 
     def work(entry: tuple[int, SceneItem]) -> StageRecord:
         number, item = entry
-        frames = partial(ahead.take, number)
-        return reconstruct_scene(item.video, item.intervals, out / item.name, settings, overwrite, frames=frames)
+        frames, is_wanted = partial(ahead.take, number), not is_there(item)
+        return reconstruct_scene(item.video, item.intervals, out / item.name, settings, is_wanted, frames=frames)
 
     return run_items("reconstruct", list(enumerate(items)), work, name=lambda entry: entry[1].name)
 

@@ -26,7 +26,7 @@ if not __package__:
 from data_tools.reporting.build import build
 from data_tools.reporting.model import ReportError, ReportSettings
 from data_tools.reporting.scan import scan
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 
 __all__ = ["ReportSettings", "build", "main", "scan"]
 
@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--points", type=int, default=ReportSettings.points, help=f"of a page's cloud (default {ReportSettings.points})"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="processes for the thumbnails (default 1)")
+    parser.add_argument("--jobs", type=count, default=1, help="processes for the thumbnails (default 1)")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     parser.add_argument("--serve", action="store_true", help="serve it, with whole clouds, until Ctrl-C")
     parser.add_argument("--port", type=int, default=8080, help="of --serve (default 8080; 0 takes a free one)")

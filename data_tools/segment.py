@@ -26,7 +26,7 @@ if not __package__:
 
 from data_tools.segmentation.run import Scene, find_videos, is_done, read_scenes, segment_video
 from data_tools.segmentation.settings import DEFAULT_ROOMS, SegmentSettings
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.record import StageError, StageRecord
 from data_tools.stages.run import print_records, run_items
 
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=["auto", "fp16", "fp32"], default="auto", help="auto: half on a GPU")
     parser.add_argument("--batch", type=int, default=usual.batch, help=f"frames at a time (default {usual.batch})")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--jobs", type=count, default=1, help="processes (default 1)")
     return parser.parse_args(argv)
 
 

@@ -20,7 +20,7 @@ from data_tools.chain.sources import apart_from_earlier
 FLEETS = (1, 8, 64)  # GPUs, or CPU workers, that days are told for
 
 
-def lengths_of(videos: Sequence[VideoItem]) -> dict[str, float]:
+def lengths_of(videos: Sequence[VideoItem], is_quiet: bool = False) -> dict[str, float]:
     """Seconds by video: as the manifest states, else as the file's header does, else as expected of the others."""
     from tqdm import tqdm
 
@@ -29,7 +29,7 @@ def lengths_of(videos: Sequence[VideoItem]) -> dict[str, float]:
 
     found = expected_seconds(videos)
     files = [v for v in videos if stated_seconds(v) is None and v.path is not None and v.path.is_file()]
-    for video in tqdm(files, desc="lengths", unit="video", delay=2):
+    for video in tqdm(files, desc="lengths", unit="video", delay=2, disable=is_quiet):
         try:
             container, stream = open_video(video.path)
         except (VideoError, OSError):
@@ -174,14 +174,15 @@ class Estimate:
         videos: all.
         places: the folders.
         count: how many to do.
+        is_quiet: no progress bar.
 
     Attributes:
         chosen: those.
     """
 
-    def __init__(self, videos: Sequence[VideoItem], places: Places, count: int) -> None:
+    def __init__(self, videos: Sequence[VideoItem], places: Places, count: int, is_quiet: bool = False) -> None:
         self.videos, self.places = apart_from_earlier(videos, Journal(places.log)), places
-        self.lengths = lengths_of(self.videos)
+        self.lengths = lengths_of(self.videos, is_quiet)
         self.chosen = choose(self.videos, self.lengths, count)
 
     def text(self, gpu_stages: frozenset[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_tools.chain.engine import Tally
 from data_tools.chain.items import STAGES, Places, VideoItem
-from data_tools.chain.journal import Row
+from data_tools.chain.journal import Journal, Row
 from data_tools.chain.trouble import general_reason
 from data_tools.packaging.card import CARD, STATS, write_summary
 from data_tools.stages.files import write_text
@@ -139,7 +139,24 @@ def scene_lines(places: Places, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def refresh_report(places: Places, jobs: int = 1) -> None:
+def again_line(places: Places, count: int) -> str:
+    """A line on clouds that went when their scenes were finished and are wanted again; empty where there are none.
+
+    Args:
+        places: the folders.
+        count: scenes that are to be reconstructed.
+    """
+    if not count:
+        return ""
+    took = [row.seconds for row in Journal(places.log).rows.values() if row.stage == "reconstruct" and row.seconds]
+    hours = f", about {count * sum(took) / len(took) / 3600:.2g} h of one worker" if took else ""
+    return (
+        f"{count} scenes have no cloud as reconstructed (it goes when a scene is finished; --keep-clouds keeps it): "
+        f"they are reconstructed first{hours}\n"
+    )
+
+
+def refresh_report(places: Places, jobs: int = 1, is_quiet: bool = False) -> None:
     """The HTML report in ``OUT/report``; only what changed is made again.
 
     Raises:
@@ -153,5 +170,5 @@ def refresh_report(places: Places, jobs: int = 1) -> None:
         found = scan(places.out, places.work)
     except ReportError:
         return  # not one scene, record or row: the table of counts has said why
-    build(found, places.out / "report", ReportSettings(title=TITLE), jobs)
+    build(found, places.out / "report", ReportSettings(title=TITLE), jobs, is_quiet)
     print(yield_line(yields(found)))

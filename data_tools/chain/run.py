@@ -205,7 +205,7 @@ def _write_report(planner: Planner, options: RunOptions, tally: Tally, rows: Seq
         print(finish.copies_line(places, Copies(planner).pairs()))
     page = places.out / "report" / "index.html"
     if options.report and (is_new or tally.ran or not page.is_file()):
-        finish.refresh_report(places, options.jobs)
+        finish.refresh_report(places, options.jobs, options.quiet)
     for line in finish.scene_lines(places, rows):
         print(line)
     look = f"look at {page.absolute().as_uri()}, or: " if page.is_file() else ""

@@ -29,6 +29,9 @@ BACKEND_LICENSES = {
     "clouds made with them go by the terms of the weights that were used.",
     "depth_anything": "Depth Anything 3: weights of the giant and large models are CC BY-NC 4.0 (non-commercial), "
     "small and base are Apache 2.0; clouds go by the terms of the weights that were used.",
+    "mapanything": "MapAnything: facebook/map-anything-apache is Apache 2.0, facebook/map-anything CC BY-NC 4.0 "
+    "(non-commercial), the models that it wraps have their own terms; clouds go by the terms of the weights that were "
+    "used.",
     "sfm": "sfm: structure from motion without weights; no terms of a model apply.",
 }
 VIDEO_NOTE = "The videos belong to those who made them; ask before you pass on clouds or pictures made from them."

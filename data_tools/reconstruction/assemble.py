@@ -11,6 +11,7 @@ from data_tools.reconstruction.base import Frames, Prediction
 from data_tools.reconstruction.geometry import scale_intrinsics
 from data_tools.reconstruction.masks import each_view, grid_normals
 
+CLOUD = "cloud.ply"
 THUMBNAILS = 8
 THUMBNAIL_SIDE = 320
 
@@ -112,6 +113,6 @@ def write_scene_files(
     folder: Path, cloud: Cloud, prediction: Prediction, frames: Frames, size: tuple[int, int]
 ) -> None:
     """Write ``cloud.ply``, ``cameras.npz`` and ``frames/`` into an existing folder."""
-    write_ply(folder / "cloud.ply", cloud)
+    write_ply(folder / CLOUD, cloud)
     write_cameras(folder / "cameras.npz", prediction, frames, size)
     write_thumbnails(folder / "frames", frames)

@@ -71,7 +71,7 @@ def _mapped(rows: list[SceneRow], work: partial, jobs: int) -> Iterator[tuple[bo
         yield from pool.map(work, rows, chunksize=8)
 
 
-def _thumbs(report: Report, folder: Path, settings: ReportSettings, jobs: int) -> set[tuple[str, str]]:
+def _thumbs(report: Report, folder: Path, settings: ReportSettings, jobs: int, is_quiet: bool) -> set[tuple[str, str]]:
     """All thumbnails; spacings go into the rows and, those measured here, into a file for the next run."""
     from tqdm import tqdm
 
@@ -82,7 +82,7 @@ def _thumbs(report: Report, folder: Path, settings: ReportSettings, jobs: int) -
     measured: dict[str, float] = {}
     results = zip(report.scenes, _mapped(report.scenes, work, jobs), strict=True)
     for number, (row, (has_thumb, spacing)) in enumerate(
-        tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene"), start=1
+        tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene", disable=is_quiet), start=1
     ):
         if has_thumb:
             found.add((row.place[0], row.thumb))
@@ -129,7 +129,9 @@ def sweep(folder: Path, expected: Iterable[Path]) -> int:
     return removed
 
 
-def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1) -> dict[str, int]:
+def build(
+    report: Report, folder: Path, settings: ReportSettings, jobs: int = 1, is_quiet: bool = False
+) -> dict[str, int]:
     """Write or refresh a report.
 
     Args:
@@ -137,6 +139,7 @@ def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1)
         folder: of the report; only its sub-folders ``data``, ``scenes``, ``thumbs`` and ``index.html`` are touched.
         settings: see `ReportSettings`.
         jobs: processes for the thumbnails.
+        is_quiet: no progress bar.
 
     Returns:
         Counts: scenes, thumbnails, pages, written (pages that changed), removed (stale files).
@@ -146,9 +149,9 @@ def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1)
     """
     from tqdm import tqdm
 
-    thumbs = _thumbs(report, folder, settings, jobs)
+    thumbs = _thumbs(report, folder, settings, jobs, is_quiet)
     rows, written = chosen_pages(report, folder, settings), 0
-    for row in tqdm(rows, desc="pages", unit="page"):
+    for row in tqdm(rows, desc="pages", unit="page", disable=is_quiet):
         written += make_page(report, folder, settings, row)
         row.has_page = True
     lines = gallery_rows(report.scenes, thumbs)

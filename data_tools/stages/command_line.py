@@ -7,6 +7,7 @@ clouds the one thing that the plugin takes from `data_tools`.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import select
@@ -39,6 +40,17 @@ def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except (ValueError, *NOT_THERE, *kinds) as error:
         raise UsageError(_line(error, None)) from error
+
+
+def count(text: str) -> int:
+    """The type of an option that counts.
+
+    Raises:
+        ArgumentTypeError: no whole number, or a negative one.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 0 or more")
+    return int(text)
 
 
 def let_threads_sleep() -> None:

@@ -199,7 +199,7 @@ def test_a_folder_that_is_gone_is_made_again(built, noted):
     assert tree(out) == before
 
 
-def test_clouds_made_from_now_on_go_and_those_that_were_kept_stay(built, noted):
+def test_clouds_made_from_now_on_go_and_those_that_were_kept_stay(built, noted, capsys):
     videos, out, run = built
     kept = {name: data for name, data in tree(out / "_work/clouds").items() if name.endswith("cloud.ply")}
     assert len(kept) == 3
@@ -215,6 +215,7 @@ def test_clouds_made_from_now_on_go_and_those_that_were_kept_stay(built, noted):
     assert not calls_made(noted)
     assert run("--redo", "postprocess", "--set", "postprocess.value=2", keep=False) == 0
     assert calls_made(noted) == {"reconstruct": 1, "postprocess": 5}
+    assert "\n1 scenes have no cloud as reconstructed (it goes" in capsys.readouterr().out
     assert {name for name in tree(out / "_work/clouds") if name.endswith("cloud.ply")} == {*kept, "c_001/cloud.ply"}
 
 

@@ -91,6 +91,5 @@ def test_an_estimate_does_some_videos_and_the_run_after_it_the_others(tmp_path, 
     assert "estimate for 6 videos" in said
     assert re.search(r"scenes: \d+ \(2\.0 a video\)", said)
     assert re.search(r"OUT: 0\.\d+ GB in \d+ inodes\n  WORK: ", said)
-    assert run_here(monkeypatch, videos, "--out", out, "--estimate", -1) == 2
     assert run_here(monkeypatch, videos, "--out", out) == 0
     assert calls_made(tmp_path / "calls") == {"segment": 4, "reconstruct": 8, "postprocess": 8}

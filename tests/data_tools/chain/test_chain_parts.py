@@ -13,7 +13,7 @@ from data_tools.chain.plan import within
 from data_tools.chain.recorded import differences, restored
 from data_tools.chain.run import _overlap
 from data_tools.chain.sources import apart_from_earlier, parse_shard, read_videos
-from data_tools.packaging.card import license_of
+from data_tools.packaging.card import BACKEND_LICENSES, license_of
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.locks import BusyError, run_lock
 from data_tools.stages.splits import split_of
@@ -325,6 +325,7 @@ def test_counts_and_reasons_without_names():
     assert "     1  segment failed: w: broken: pip install 'av>=17'" in text  # of one alone, as it is
     assert "CC BY-NC" in license_of(["pi3", "sfm"])
     assert "CC BY-NC" not in license_of(["sfm"])
+    assert set(options.BACKENDS) - {"auto"} == BACKEND_LICENSES.keys()
 
 
 def test_gpu_workers_see_one_gpu_and_the_others_none():

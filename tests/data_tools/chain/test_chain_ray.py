@@ -57,7 +57,9 @@ def a_cluster(monkeypatch, workers, gpus=0):
 def run_on(address, videos, out, actors=()):
     """The chain on a cluster, with the fakes; ``actors``: stages that run in actors."""
     found, _ = read_videos([str(videos)])
-    settings = ChainSettings(Settings.of(fake_settings()), facts={"backend": "sfm"}, gpu_stages=frozenset(actors))
+    settings = ChainSettings(
+        Settings.of(fake_settings()), facts={"backend": "sfm"}, gpu_stages=frozenset(actors), keep_clouds=True
+    )
     options = RunOptions("ray", ray_address=address, report=False, quiet=True)
     return run_chain(found, Places(out, out / "_work"), settings, options, FAKES)
 

@@ -1,5 +1,6 @@
 """The end of a command line: one line on stderr, the exit code, nothing else."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_tools import build_roomtours, collect, package, postprocess, reconstruct, report, segment
-from data_tools.stages.command_line import UsageError, run_main, usage_errors
+from data_tools.stages.command_line import UsageError, count, run_main, usage_errors
 from lam3c_plugin.errors import DataError, Interrupted
 from lam3c_plugin.errors import run_main as run_lam3c
 
@@ -93,6 +94,13 @@ def test_all_seven_scripts_end_the_same_way(monkeypatch, tmp_path, capsys, scrip
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert ("no such thing" in said) == (code == 2)
+
+
+@pytest.mark.parametrize("text", ["-3", "1.5", "many", ""])
+def test_what_counts_is_a_whole_number(text):
+    assert (count("0"), count("12")) == (0, 12)
+    with pytest.raises(argparse.ArgumentTypeError, match="give a whole number, 0 or more"):
+        count(text)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
