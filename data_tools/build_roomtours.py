@@ -182,6 +182,8 @@ def _run(args: argparse.Namespace, stages: StageTable) -> int:
             print(f"build_roomtours: {problem}", file=sys.stderr)
         estimate = Estimate(videos, places, args.estimate, args.quiet) if args.estimate else None
         videos = estimate.chosen if estimate else videos
+        is_one_room = len(videos) == 1 and videos[0].path is not None and run.shard is None and estimate is None
+        settings = replace(settings, is_one_room=is_one_room)
         if args.redo == "postprocess":
             print(
                 finish.again_line(places, dry_run(videos, places, settings, run, stages).get("reconstruct", 0)), end=""

@@ -12,10 +12,12 @@ A sketch of each scene (random signs, then sums: Charikar et al. 2002, "Finding 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_tools.chain.folders import mark_of
 from data_tools.chain.items import SCENE_NAME, Intervals, names_in, shard_of
 from data_tools.chain.plan import Planner
 from data_tools.segmentation.settings import LOOKS, LOOKS_A_SCENE
@@ -105,7 +107,7 @@ class Copies:
 
     def drop(self, scene: str) -> None:
         """A taken one came to nothing."""
-        self._sketches[self._names.index(scene)] = 0
+        self._names = ["" if name == scene else name for name in self._names]
 
     def pairs(self) -> list[tuple[str, str, int]]:
         """Copies within the data set (shards do not see each other's): scene, original, how many frames say so."""
@@ -134,11 +136,13 @@ class Copies:
 
     def _scene(self, name: str) -> tuple[Intervals, Looks] | None:
         match = SCENE_NAME.match(name)
-        return self._video(match["video"]).get(name) if match else None
+        if match is None:
+            return None  # dropped
+        folder = self.planner.places.folder("segment", match["video"])
+        return self._video(folder, mark_of(folder)).get(name)
 
-    def _read_video(self, video: str) -> dict[str, tuple[Intervals, Looks]]:
+    def _read_video(self, folder: Path, _mark: str) -> dict[str, tuple[Intervals, Looks]]:
         """Intervals and embeddings of a video's scenes; empty where it was segmented without CLIP."""
-        folder = self.planner.places.folder("segment", video)
         try:
             scenes, looks = self.planner.read_scenes(folder), np.load(folder / LOOKS)
         except (StageError, OSError, ValueError):

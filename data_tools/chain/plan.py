@@ -30,8 +30,10 @@ from data_tools.chain.items import (
     VideoItem,
 )
 from data_tools.chain.journal import Journal, Print, Row
+from data_tools.chain.recipes import NO_LIMITS
 from data_tools.chain.recorded import Settings
 from data_tools.packaging.clouds import fingerprint
+from data_tools.postprocessing.settings import Limits
 from data_tools.stages.record import StageError, read_record, text_hash
 from data_tools.stages.splits import split_of
 
@@ -51,6 +53,8 @@ class ChainSettings:
         copies: least cosine of the frames of near-duplicates, which are left out; 0 leaves none out.
         keep_clouds: keep the clouds of reconstructions from now on, which else go when their scene is settled.
         retry_failed: try again what failed for good.
+        is_one_room: one local video is given; where its only scene is the data set's only one, usual limits of quality
+            do not count: it is shown with its verdict.
     """
 
     stages: Settings
@@ -61,6 +65,7 @@ class ChainSettings:
     copies: float = 0.0
     keep_clouds: bool = False
     retry_failed: bool = False
+    is_one_room: bool = False
 
 
 class Planner:
@@ -85,6 +90,7 @@ class Planner:
         self.places, self.settings, self.journal, self.run = places, settings, journal, run
         self.read_scenes = read_scenes
         self._splits = list_splits(places)
+        self._only = ""  # the scene that is shown whatever its quality
 
     def folder(self, stage: str, video: VideoItem, scene: SceneItem | None = None) -> Path:
         """The folder of a finished item; a video's scenes lie in one split, that of the first one written."""
@@ -189,12 +195,17 @@ class Planner:
             attempts,
             None if source is None else source.path,
             self._inputs(stage, video, scene),
-            self.settings.stages.stages.get(stage),
+            self._settings_for(stage, name),
             self.key(stage, video, source, scene),
             is_gpu,
             self.settings.facts if scene is not None else {},
             attempts / FRAMES / f"{name}.pickle" if has_frames else None,
         )
+
+    def _settings_for(self, stage: str, name: str) -> Any:
+        settings = self.settings.stages.stages.get(stage)
+        is_shown = stage == SCENE_STAGES[-1] and name == self._only and getattr(settings, "limits", None) == Limits()
+        return replace(settings, limits=NO_LIMITS) if is_shown else settings
 
     def _inputs(self, stage: str, video: VideoItem, scene: SceneItem | None) -> Path | None:
         """The folder of the stage before."""
@@ -215,6 +226,8 @@ class Planner:
             scenes = self.read_scenes(folder)
         except (StageError, OSError, ValueError):
             return None
+        if self.settings.is_one_room and len(scenes) == 1 and not self._splits.keys() - {video.video_id}:
+            self._only = scenes[0].scene_id
         return within(scenes, video) if video.ranges else scenes
 
 

@@ -45,11 +45,18 @@ def reconstruct(call):
 FUNCTIONS = {**stages.FUNCTIONS, "reconstruct": reconstruct}
 
 
-def run_stages(monkeypatch, inputs, labels, out):
+def noise(seed):
+    """Points anywhere."""
+    rng = np.random.default_rng(seed)
+    coord, color = rng.random((20_000, 3), np.float32) * 4, rng.integers(0, 255, (20_000, 3), np.uint8)
+    return Cloud(coord, color, np.tile(np.float32([0, 0, 1]), (20_000, 1)))
+
+
+def run_stages(monkeypatch, inputs, labels, out, **more):
     monkeypatch.setattr(run, "build_executor", lambda options, places, functions: InProcess(functions))
     found, _ = read_videos([str(inputs)], str(labels))
     asked = with_changes(usual_settings("sfm", str(labels)), ["postprocess.preview=false"])
-    settings = ChainSettings(Settings.of(asked), facts={"backend": "sfm"})
+    settings = ChainSettings(Settings.of(asked), facts={"backend": "sfm"}, **more)
     table = StageTable(FUNCTIONS, stages.read_scenes)
     return run_chain(found, Places(out, out / "_work"), settings, RunOptions(quiet=True), table)
 
@@ -101,3 +108,15 @@ def test_every_faulty_file_is_recorded_and_the_others_finish(files, tmp_path, mo
     assert run_stages(monkeypatch, files / "good.mp4", labels, again) == 0
     for area in ("train", "_work/segments", "_work/clouds"):
         assert tree(again / area).items() <= tree(out / area).items()
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_the_only_room_of_a_person_is_shown_whatever_its_quality(tmp_path, monkeypatch, capsys, is_alone):
+    video, out = tmp_path / "room.mp4", tmp_path / "out"
+    videos.write_tour(video, [(1, 12.0)])
+    if not is_alone:
+        (out / "train/another_001").mkdir(parents=True)
+    monkeypatch.setattr("tests.data_tools.chain.test_chain_real.box_cloud", noise)
+    assert run_stages(monkeypatch, video, "none", out, is_one_room=True) == 0
+    assert (out / "train/room_001/coord.npy").is_file() is is_alone
+    assert ("room_001" in capsys.readouterr().out.partition("why not:")[0]) is is_alone  # with size and verdict

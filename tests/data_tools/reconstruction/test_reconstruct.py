@@ -349,6 +349,11 @@ def test_scenes_of_the_segment_stage(photos, tmp_path, monkeypatch):
     record = json.loads((tmp_path / "clouds" / "room_000" / "record.json").read_text())
     assert record["result"]["intervals"] == [[0, 1.1], [1.9, 2.1]]
     assert second["frame_index"].tolist() == [5, 6, 7, 8, 9]
+    cloud = tmp_path / "clouds/room_001/cloud.ply"
+    before = cloud.read_bytes()
+    cloud.unlink()  # as the chain does when a scene is finished
+    assert main(arguments) == 0
+    assert cloud.read_bytes() == before
 
 
 def test_frames_of_the_next_scene_are_decoded_beside_the_last():
