@@ -28,6 +28,7 @@ LEAST_ALIKE = 14  # of LOOKS_A_SCENE frames
 REACH = 1  # frames: how far aside of its share of the length a partner may be
 LEAST_GAP = 10.0  # seconds between scenes of one video that are compared: a long room is split into several
 SKETCH = 128
+BLOCK = 4096  # sketches
 SLACK = 0.06  # of a sketch's similarity: three times its error
 
 Looks = NDArray[np.float32]
@@ -73,7 +74,7 @@ class Copies:
     def __init__(self, planner: Planner, shard: tuple[int, int] | None = None) -> None:
         self.planner, self.shard, self.unknown = planner, shard, 0
         self._names: list[str] = []
-        self._sketches = np.zeros((1024, SKETCH), np.float32)
+        self._sketches: list[Looks] = []  # (BLOCK, SKETCH) each
         self._is_loaded = False
         self._video = lru_cache(maxsize=64)(self._read_video)
 
@@ -84,8 +85,9 @@ class Copies:
         if mine is None:
             return None
         least = self.planner.settings.copies
-        likely = np.flatnonzero(self._sketches[: len(self._names)] @ sketch(mine[1]) >= least - SLACK)
-        for name in (self._names[number] for number in likely):
+        wanted = sketch(mine[1])
+        similar = np.concatenate([np.zeros(0), *(block @ wanted for block in self._sketches)])[: len(self._names)]
+        for name in (self._names[number] for number in np.flatnonzero(similar >= least - SLACK)):
             other = self._scene(name)
             if other is None or other[1].shape != mine[1].shape or not _are_apart(scene, mine[0], name, other[0]):
                 continue
@@ -100,9 +102,10 @@ class Copies:
         if found is None:
             self.unknown += 1
             return
-        if len(self._names) == len(self._sketches):
-            self._sketches = np.concatenate([self._sketches, np.zeros_like(self._sketches)])
-        self._sketches[len(self._names)] = sketch(found[1])
+        place = len(self._names) % BLOCK
+        if not place:
+            self._sketches.append(np.zeros((BLOCK, SKETCH), np.float32))
+        self._sketches[-1][place] = sketch(found[1])
         self._names.append(scene)
 
     def drop(self, scene: str) -> None:
