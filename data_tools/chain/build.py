@@ -38,7 +38,7 @@ def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = 
         report: the last stage, once over all scenes.
     """
 
-    before = {video.video_id: earlier.video_id for earlier, video in pairwise(videos)}
+    before = run.order(videos)
 
     def tour(video: VideoItem) -> Flow:
         source = yield from run.collect(video)
@@ -94,9 +94,13 @@ class Steps:
             raise EndedError(Row("segment", video.video_id, video.video_id, "failed", reason))
         return scenes
 
+    def order(self, videos: Sequence[VideoItem]) -> dict[str, str]:
+        """The video before each, where it is waited for (`in_turn`)."""
+        return {b.video_id: a.video_id for a, b in pairwise(videos)} if self.copies is not None else {}
+
     def in_turn(self, before: str | None) -> Flow:
         """Let the scenes of the video before be known first: the first of two copies is made, whoever is quicker."""
-        if self.copies is not None and before is not None:
+        if before is not None:
             yield After(before)
 
     def unless_copy(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:

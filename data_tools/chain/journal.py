@@ -138,8 +138,9 @@ class Journal:
         """Keep what came of a try; tries with the same key are counted up."""
         before = self.rows.get(row.item)
         attempts = before.attempts + 1 if before is not None and before.key == row.key else 1
+        row = self.found(replace(row, attempts=attempts, host=sys.intern(row.host)))
         self.fresh.add(row.item)
-        return self.found(replace(row, attempts=attempts))
+        return row
 
     def found(self, row: Row) -> Row:
         """Keep the row of a folder that the logs did not know."""

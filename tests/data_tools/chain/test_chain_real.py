@@ -100,7 +100,7 @@ def test_every_faulty_file_is_recorded_and_the_others_finish(files, tmp_path, mo
     assert str(tmp_path) not in (out / "train/good_001/meta.json").read_text()
     text, bars = capsys.readouterr()
     assert "why not:" in text
-    assert "%" not in bars  # quiet, the report too
+    assert "thumbnails" not in bars  # quiet, the report too
     assert (out / "report/index.html").is_file()
     assert run_stages(monkeypatch, files, labels, out) == 1
     assert "nothing to do" in capsys.readouterr().out
