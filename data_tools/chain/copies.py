@@ -6,7 +6,7 @@ length, or to a neighbour of that. So it is the same footage, encoded, cropped o
 alike, or that is filmed once more, shows other things at other times. Scenes that begin or end elsewhere are no copies.
 
 A sketch of each scene (random signs, then sums: Charikar et al. 2002, "Finding frequent items in data streams") keeps
-50,000 of them in 26 MB; frames are read again only where the sketches are nearly as alike.
+50,000 of them in 20 MB; frames are read again only where the sketches are nearly as alike.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from data_tools.stages.scene_folder import read_meta
 LEAST_ALIKE = 14  # of LOOKS_A_SCENE frames
 REACH = 1  # frames: how far aside of its share of the length a partner may be
 LEAST_GAP = 10.0  # seconds between scenes of one video that are compared: a long room is split into several
-SKETCH = 128
+SKETCH = 96
 BLOCK = 4096  # sketches
-SLACK = 0.06  # of a sketch's similarity: three times its error
+SLACK = 0.06  # of a sketch's similarity: nearly four times its error
 
 Looks = NDArray[np.float32]
 
