@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def _belongs_to_other(folder: Path, path: Path) -> bool:
 
 
 def _work(job: Job, settings: PackageSettings, overwrite: bool, workers: int) -> StageRecord:
-    return package_cloud(job.path, job.split_dir, settings, job.name, overwrite, workers=workers)
+    return package_cloud(job.path, job.split_dir, settings, job.name, overwrite, workers)
 
 
 def run_all(
@@ -148,13 +149,11 @@ def _write_failures(out: Path, jobs: Sequence[Job], records: Sequence[StageRecor
 
 def read_failures(path: Path) -> list[dict[str, str]]:
     """The rows of a failures file; none if it is damaged."""
-    import json
-
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [row for row in rows if isinstance(row, dict) and "source" in row]
+    return [row for row in rows if isinstance(row, dict) and "source" in row] if isinstance(rows, list) else []
 
 
 def print_table(records: Sequence[StageRecord]) -> int:

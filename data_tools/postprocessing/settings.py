@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from data_tools.clouds.gravity import AXES
 from data_tools.stages.scene_folder import settings_hash
 
 VERSION = 1  # part of the settings hash: raise it when the same cloud gives another scene
@@ -112,7 +113,7 @@ class PostprocessSettings:
             raise ValueError(f"scale {self.scale!r} is unknown; choose from {', '.join(SCALE_RULES)}")
         if self.normal_dtype not in ("float32", "float16"):
             raise ValueError(f"normal_dtype {self.normal_dtype!r} is unknown; choose float32 or float16")
-        if self.up not in ("auto", "planes") and self.up.lstrip("-") not in ("x", "y", "z"):
+        if self.up not in ("auto", "planes", *AXES):
             raise ValueError(f"up {self.up!r} is unknown; choose auto, planes, x, y, z, -x, -y or -z")
         if self.point_cap < 100 or self.min_points < 0:
             raise ValueError(f"point_cap {self.point_cap} must be >= 100 and min_points {self.min_points} >= 0")
