@@ -20,10 +20,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.collection.channels import ChannelRules, read_channel_list
 from data_tools.collection.cities import CITIES, TEMPLATES
 from data_tools.collection.fetch import collect_video, standing_record, video_file
-from data_tools.collection.filters import WORDS, FilterSettings, read_words
+from data_tools.collection.filters import WORDS, Filter, read_words
 from data_tools.collection.ledger import coverage, state_of
 from data_tools.collection.manifest import Manifest, print_problems, read_manifest, scan_manifest
 from data_tools.collection.patience import QueueStoppedError
@@ -102,16 +101,11 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=50, help="entries a query (default 50)")
     add("--limit", type=int, help="only so many queries")
     add("--offline", action="store_true", help="ask nobody: filter again what was found before")
-    add("--allow", type=Path, help="text file of channels that are wanted")
-    add("--deny", type=Path, help="text file of channels that are not")
     add("--only-allowed", action="store_true", help="keep allowed channels only")
-    add("--review", type=Path, help="review file (default OUT/channels.csv)")
+    add("--review", type=Path, help="review file, of several searches perhaps (default OUT/channels.csv)")
     add("--words", type=Path, help="text file, `reason: word, word` a line, in place of that reason's words")
-    add("--in-description", action="store_true", help="search the words in descriptions too")
     add("--min-duration", type=float, default=90.0, help="seconds (default 90)")
     add("--max-duration", type=float, default=3600.0, help="seconds (default 3600)")
-    add("--min-height", type=int, default=0, help="lines, where the listing tells (default 0)")
-    add("--allow-live", action="store_true", help="keep past live streams")
 
 
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,19 +161,8 @@ def run_search(args: argparse.Namespace) -> int:
     addresses = {text: channel_page(text) for text in args.channel}
     if not args.channel or args.template or cities:
         addresses |= {query: f"ytsearch{args.count}:{query}" for query in queries}
-    wanted = FilterSettings(
-        min_duration=args.min_duration,
-        max_duration=args.max_duration,
-        min_height=args.min_height,
-        allows_live=args.allow_live,
-        in_description=args.in_description,
-        words={**WORDS, **(read_words(args.words) if args.words else {})},
-    )
-    rules = ChannelRules(
-        allowed=read_channel_list(args.allow) if args.allow else set(),
-        denied=read_channel_list(args.deny) if args.deny else set(),
-        is_closed=args.only_allowed,
-    )
+    words = {**WORDS, **(read_words(args.words) if args.words else {})}
+    wanted = Filter(args.min_duration, args.max_duration, words)
     summary = SearchSummary()
     if not args.offline:
         listed = dict(list(addresses.items())[: args.limit])
@@ -188,7 +171,7 @@ def run_search(args: argparse.Namespace) -> int:
             lister.run(listed, summary.failed, partial(tqdm, desc="search", unit="query"))
         except QueueStoppedError as error:
             summary.stopped = str(error)
-    result = apply_filters(args.out, wanted, rules, args.review)
+    result = apply_filters(args.out, wanted, args.only_allowed, args.review)
     result.failed, result.stopped = summary.failed, summary.stopped
     return print_search(result, args.out)
 

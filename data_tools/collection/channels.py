@@ -1,10 +1,9 @@
-"""Channels: allow and deny lists, and the review file in which a person decides."""
+"""Channels: the review file in which a person decides whose videos are wanted."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +27,18 @@ def channel_key(entry: dict[str, Any]) -> str:
     )
 
 
-def channel_names(entry: dict[str, Any]) -> set[str]:
-    """All spellings of an entry's channel that a list may use, in small letters."""
-    keys = ("channel_id", "uploader_id", "channel", "uploader", "channel_url", "uploader_url")
-    return {str(entry[key]).strip().casefold() for key in keys if entry.get(key)}
+def channel_reason(entry: dict[str, Any], decisions: Mapping[str, str], only_allowed: bool) -> str:
+    """Why a video of this channel is not wanted, or "".
 
-
-@dataclass
-class ChannelRules:
-    """Who is allowed and who is denied; a person's decision in the review file wins over the lists.
-
-    Attributes:
-        allowed: ids, @handles, names or addresses of channels, in small letters.
-        denied: the same.
-        decisions: the same from the review file -> allow or deny.
-        is_closed: whether only allowed channels pass.
+    Args:
+        entry: yt-dlp's.
+        decisions: of `decisions_of`.
+        only_allowed: whether channels that nobody decided on are out too.
     """
-
-    allowed: set[str] = field(default_factory=set)
-    denied: set[str] = field(default_factory=set)
-    decisions: dict[str, str] = field(default_factory=dict)
-    is_closed: bool = False
-
-    def decision(self, entry: dict[str, Any]) -> str:
-        """allow, deny, or "" where nobody decided."""
-        names = channel_names(entry)
-        key = channel_key(entry).casefold()
-        if key in self.decisions:
-            return self.decisions[key]
-        if names & self.denied:
-            return DENY
-        return ALLOW if names & self.allowed else OPEN
-
-    def reason(self, entry: dict[str, Any]) -> str:
-        """Why a video of this channel is not wanted, or ""."""
-        decision = self.decision(entry)
-        if decision == DENY:
-            return "channel: denied"
-        return "channel: not allowed yet" if self.is_closed and decision != ALLOW else ""
-
-
-def read_channel_list(path: Path) -> set[str]:
-    """Channels of a text file, one a line: id, @handle, name or address; # starts a comment."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return {line.strip().casefold() for line in lines if line.strip() and not line.lstrip().startswith("#")}
+    decision = decisions.get(channel_key(entry).casefold(), OPEN)
+    if decision == DENY:
+        return "channel: denied"
+    return "channel: not allowed yet" if only_allowed and decision != ALLOW else ""
 
 
 def read_review(path: Path) -> dict[str, dict[str, str]]:

@@ -19,32 +19,16 @@ LEDGER = "ledger.jsonl"
 DONE = "done"
 
 
-class Ledger:
-    """Appends tries, and counts them."""
+def add_try(videos: Path, source: VideoSource, kind: str, category: str, reason: str, **facts: Any) -> None:
+    """Note one try of a video."""
+    time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    entry = {"time": time, "video_id": source.video_id, "url": source.url, "kind": kind, "category": category}
+    append_lines(videos / AREA / LEDGER, [{**entry, "reason": reason, **facts}])
 
-    def __init__(self, videos: Path) -> None:
-        self.path = videos / AREA / LEDGER
 
-    def add(self, source: VideoSource, kind: str, category: str, reason: str, **facts: Any) -> None:
-        """Note one try of a video."""
-        entry = {
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "video_id": source.video_id,
-            "url": source.url,
-            "kind": kind,
-            "category": category,
-            "reason": reason,
-            **facts,
-        }
-        append_lines(self.path, [entry])
-
-    def entries(self) -> list[dict[str, Any]]:
-        """All tries, oldest first."""
-        return [entry for entry in read_lines(self.path) if "video_id" in entry]
-
-    def tries(self) -> Counter[str]:
-        """Tries of each video."""
-        return Counter(str(entry["video_id"]) for entry in self.entries())
+def read_tries(videos: Path) -> list[dict[str, Any]]:
+    """All tries, oldest first."""
+    return [entry for entry in read_lines(videos / AREA / LEDGER) if "video_id" in entry]
 
 
 @dataclass
@@ -94,7 +78,7 @@ def state_of(record: StageRecord | None) -> str:
 def coverage(sources: Sequence[VideoSource], videos: Path) -> Coverage:
     """Count what is there of a manifest, from the records and the ledger."""
     report = Coverage(asked=len(sources))
-    tries = Ledger(videos).tries()
+    tries = Counter(str(entry["video_id"]) for entry in read_tries(videos))
     for source in sources:
         report.tries += tries[source.video_id]
         record = read_record(videos / source.video_id)

@@ -1,16 +1,14 @@
-"""Manners that hold across processes and restarts: one download at a time in a folder, and a pause that all keep."""
+"""A pause that all processes keep, across restarts too."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from data_tools.collection.ledger import AREA
 from data_tools.stages.files import write_json
-from data_tools.stages.locks import run_lock
 
 
 class Pause:
@@ -60,10 +58,3 @@ class Pause:
     def clear(self) -> None:
         """A video came through: the next wait starts small again."""
         self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def one_at_a_time(videos: Path) -> Iterator[None]:
-    """Hold the folder's download lock; another process waits here. A kill releases it."""
-    with run_lock(videos / AREA / "lock", patience=None):
-        yield

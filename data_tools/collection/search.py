@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from data_tools.collection.channels import ChannelRules, count_channels, decisions_of, read_review, write_review
+from data_tools.collection.channels import channel_reason, count_channels, decisions_of, read_review, write_review
 from data_tools.collection.failures import RATE_LIMITED, Failure, classify
 from data_tools.collection.fetch import Factory, QuietLog, youtube_dl
-from data_tools.collection.filters import Filter, FilterSettings
+from data_tools.collection.filters import Filter
 from data_tools.collection.manifest import write_manifest
 from data_tools.collection.pacing import Pause
 from data_tools.collection.patience import QueueStoppedError, Say, to_stderr
@@ -27,10 +27,8 @@ from data_tools.collection.sources import SourceError, VideoSource, source_from_
 from data_tools.stages.files import replacing
 from data_tools.stages.lines import append_lines, read_lines
 
-KEPT_FIELDS = (
-    *("id", "url", "title", "duration", "channel", "channel_id", "uploader", "uploader_id", "live_status"),
-    *("height", "description", "view_count"),
-)
+OWNER = ("channel", "channel_id", "uploader", "uploader_id")
+KEPT_FIELDS = ("id", "url", "title", "duration", *OWNER, "live_status")
 MANIFEST_COLUMNS = ("title", "channel", "channel_id", "duration", "query")
 CANDIDATES, MANIFEST, REJECTED, REVIEW = "candidates.jsonl", "manifest.csv", "rejected.csv", "channels.csv"
 
@@ -145,12 +143,8 @@ class Lister:
                 entries = [entry for entry in info.get("entries") or [] if entry]
         except Exception as error:  # an extractor may raise anything; the other queries go on
             return classify(str(error) or type(error).__name__)
-        owner = {key: info[key] for key in ("channel", "channel_id", "uploader", "uploader_id") if info.get(key)}
-        return [{**owner, **_known(entry)} for entry in entries]
-
-
-def _known(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry[name] for name in KEPT_FIELDS if entry.get(name) is not None}
+        owner = {key: info[key] for key in OWNER if info.get(key)}
+        return [{**owner, **{k: entry[k] for k in KEPT_FIELDS if entry.get(k) is not None}} for entry in entries]
 
 
 def read_candidates(path: Path) -> list[dict[str, Any]]:
@@ -158,15 +152,13 @@ def read_candidates(path: Path) -> list[dict[str, Any]]:
     return [line for line in read_lines(path) if {"query", "count", "entries"} <= set(line)]
 
 
-def apply_filters(
-    out: Path, settings: FilterSettings, rules: ChannelRules, review: Path | None = None
-) -> SearchSummary:
+def apply_filters(out: Path, wanted: Filter, only_allowed: bool = False, review: Path | None = None) -> SearchSummary:
     """Write manifest.csv, rejected.csv and the review file of what was found; asks nobody.
 
     Args:
         out: folder of the search.
-        settings: metadata filters.
-        rules: channel lists; the review file's decisions are added.
+        wanted: by what the listing tells.
+        only_allowed: keep only channels that the review file allows.
         review: default ``out/channels.csv``.
 
     Raises:
@@ -174,8 +166,7 @@ def apply_filters(
     """
     review = review or out / REVIEW
     before = read_review(review)
-    rules.decisions = decisions_of(before)
-    summary, wanted = SearchSummary(), Filter(settings)
+    decisions, summary = decisions_of(before), SearchSummary()
     kept: dict[str, VideoSource] = {}
     seen: set[str] = set()
     verdicts: list[tuple[dict[str, Any], str]] = []
@@ -185,7 +176,7 @@ def apply_filters(
             if identity in seen:
                 continue
             seen.add(identity)
-            reason = rules.reason(entry) or wanted.reason(entry)
+            reason = channel_reason(entry, decisions, only_allowed) or wanted.reason(entry)
             source = _source(entry, str(result["query"]))
             if isinstance(source, str):
                 reason = reason or f"no video: {source}"
@@ -211,20 +202,14 @@ def _source(entry: dict[str, Any], query: str) -> VideoSource | str:
 
 
 def _write_rejected(path: Path, verdicts: Sequence[tuple[dict[str, Any], str]]) -> None:
+    columns = ("id", "url", "reason", "title", "channel")
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["video_id", "url", "reason", "title", "channel"])
+        writer.writerow(["video_id", *columns[1:]])
         for entry, reason in verdicts:
             if reason:
-                writer.writerow(
-                    [
-                        entry.get("id", ""),
-                        entry.get("url", ""),
-                        reason,
-                        entry.get("title", ""),
-                        entry.get("channel", ""),
-                    ]
-                )
+                known = {**entry, "reason": reason}
+                writer.writerow([known.get(name, "") for name in columns])
 
 
 def print_search(summary: SearchSummary, out: Path) -> int:
