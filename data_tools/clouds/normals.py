@@ -82,6 +82,19 @@ def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tu
     return normal, flatness_of(variance)
 
 
+def make_tree(coord: np.ndarray) -> cKDTree:
+    """A k-d tree that is quick to build; the sliding midpoint suits clouds."""
+    return cKDTree(coord, balanced_tree=False, compact_nodes=False)
+
+
+def fit_normals(coord: np.ndarray, tree: cKDTree, k: int, cell: float, workers: int = 1) -> np.ndarray:
+    """Normals (N, 3) of either sign: planes through the k nearest points, one a grid cell (``cell`` 0: one a point)."""
+    if cell <= 0:
+        return plane_fits(coord, tree, k, workers)[0]
+    _, inverse, counts = grid_cells(coord, cell)
+    return plane_fits(cell_means(coord, inverse, counts), tree, k, workers)[0][inverse]
+
+
 def estimate_normals(
     coord: np.ndarray,
     k: int = 32,
@@ -111,12 +124,7 @@ def estimate_normals(
     point = coord.astype(np.float64)
     if len(point) < 3:
         return np.tile(np.float32([0, 0, 1]), (len(point), 1))
-    tree = cKDTree(point, balanced_tree=False, compact_nodes=False)
-    if cell > 0:
-        _, inverse, counts = grid_cells(point, cell)
-        normal = plane_fits(cell_means(point, inverse, counts), tree, k, workers)[0][inverse]
-    else:
-        normal = plane_fits(point, tree, k, workers)[0]
+    normal = fit_normals(point, make_tree(point), k, cell, workers)
     view = inner_viewpoints(point) if viewpoints is None else np.asarray(viewpoints, dtype=np.float64)
     return orient_normals(point, normal, view).astype(np.float32)
 

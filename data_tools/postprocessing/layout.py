@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import binary_closing, binary_fill_holes
 
 from data_tools.clouds.io import cell_means, grid_cells, plane_fits
+from data_tools.clouds.normals import make_tree
 from data_tools.postprocessing.cameras import Cameras
-from data_tools.postprocessing.sampling import make_tree
 
 SAMPLE = 300_000
 SIDE = 80  # grid cells along the longer side of the floor plan
@@ -44,6 +44,13 @@ class Layout:
     def height(self) -> float:
         """Floor to ceiling, or to the highest points."""
         return max((self.high if self.ceiling is None else self.ceiling) - self.floor, 1e-9)
+
+    def scaled(self, factor: float) -> Layout:
+        """The layout in another unit, floor at z = 0."""
+        names = ("floor", "ceiling", "low", "high", "eye")
+        known = {name: value for name in names if (value := getattr(self, name)) is not None}
+        heights = {name: (value - self.floor) * factor for name, value in known.items()}
+        return replace(self, **heights, footprint=self.footprint * factor**2)
 
 
 def footprint_cells(flat: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:

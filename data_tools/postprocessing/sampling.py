@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from data_tools.clouds.normals import grid_cells, make_tree
+
 AXIS_BITS = 17  # three cell indices and a 12-bit distance fit an int64
 RANK_LEVELS = 4095
 PROBES = 20_000  # points whose nearest neighbour is looked up to know the spacing
@@ -73,15 +75,9 @@ def cap_points(
     elif rule == "even":
         low, high = np.quantile(coord[:: max(1, len(coord) // 100_000)], [0.01, 0.99], axis=0)
         size = float((high - low).max())
-        key, _ = cell_keys(np.clip(coord, low - size, high + size), max(size, 1e-9) / 300)
-        _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
-        wait *= counts[inverse.reshape(-1)]
+        _, inverse, counts = grid_cells(np.clip(coord, low - size, high + size), max(size, 1e-9) / 300)
+        wait *= counts[inverse]
     return np.sort(np.argpartition(wait, cap)[:cap])
-
-
-def make_tree(coord: np.ndarray) -> cKDTree:
-    """A k-d tree that is quick to build; the sliding midpoint suits clouds."""
-    return cKDTree(coord, balanced_tree=False, compact_nodes=False)
 
 
 def nearest_distance(coord: np.ndarray, tree: cKDTree, rng: np.random.Generator, workers: int = 1) -> float:
@@ -110,12 +106,11 @@ def _blocks(coord: np.ndarray, edge: float, want: int, rng: np.random.Generator)
     """Whole cubes of the cloud, about ``want`` points: what thinning does there it does everywhere."""
     if len(coord) <= want:
         return np.arange(len(coord))
-    key, _ = cell_keys(coord, edge)
-    _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
+    _, inverse, counts = grid_cells(coord, edge)
     order = rng.permutation(len(counts))
     chosen = np.zeros(len(counts), dtype=bool)
     chosen[order[: int(np.searchsorted(np.cumsum(counts[order]), want)) + 1]] = True
-    return np.flatnonzero(chosen[inverse.reshape(-1)])
+    return np.flatnonzero(chosen[inverse])
 
 
 def _fit_cell(coord: np.ndarray, spacing: float, rng: np.random.Generator, workers: int) -> float:

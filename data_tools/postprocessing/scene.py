@@ -182,25 +182,13 @@ def write_result(
         write_cameras(folder / CAMERAS, scene.cameras)
     if settings.preview:
         size = " x ".join(f"{v:.1f}" for v in meta["size"])
-        q, factor = meta["quality"], meta["scale"]
-        caption = " · ".join(
-            [
-                f"{len(scene.cloud):,} points",
-                f"{size} m ({factor['said']})",
-                f"{meta['spacing']['after'] * 1000:.1f} mm apart",
-                f"coverage {q['coverage']:.0%}",
-                f"double {q['double']:.0%}",
-                f"noise {q['noise'] * 1000:.0f} mm",
-            ]
+        q, apart = meta["quality"], 1000 * meta["spacing"]["after"]
+        caption = (
+            f"{len(scene.cloud):,} points · {size} m ({meta['scale']['said']}) · {apart:.1f} mm apart · coverage "
+            f"{q['coverage']:.0%} · double {q['double']:.0%} · noise {q['noise'] * 1000:.0f} mm"
         )
-        draw_preview(
-            folder / PREVIEW,
-            scene.cloud,
-            Layout(**meta["layout"]),
-            f"{name} · score {q['score']:.2f}",
-            caption,
-            scene_rng(name, settings.seed, "preview"),
-        )
+        title, rng = f"{name} · score {q['score']:.2f}", scene_rng(name, settings.seed, "preview")
+        draw_preview(folder / PREVIEW, scene.cloud, Layout(**meta["layout"]), title, caption, rng)
 
 
 def find_scenes(sources: list[Path]) -> list[tuple[str, Path]]:

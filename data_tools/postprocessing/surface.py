@@ -5,18 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_tools.clouds.io import cell_means, grid_cells, inner_viewpoints, orient_normals, plane_fits
+from data_tools.clouds.io import inner_viewpoints, orient_normals
 from data_tools.postprocessing.cameras import Cameras
 
 VIEWS = 200  # viewpoints that are looked at: which of many near ones is the nearest does not change the side
-
-
-def fit_normals(coord: np.ndarray, tree: cKDTree, k: int, cell: float, workers: int = 1) -> np.ndarray:
-    """Normals (N, 3) of either sign: planes through the k nearest points, one a grid cell (``cell`` 0: one a point)."""
-    if cell <= 0:
-        return plane_fits(coord, tree, k, workers)[0].astype(np.float32)
-    _, inverse, counts = grid_cells(coord, cell)
-    return plane_fits(cell_means(coord, inverse, counts), tree, k, workers)[0].astype(np.float32)[inverse]
 
 
 def orient(
