@@ -28,12 +28,8 @@ class _Header:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(
-            [
-                (f"f{i}", "<" + kind, (count,))
-                for i, (kind, count) in enumerate(zip(self.types, self.counts, strict=True))
-            ]
-        )
+        fields = enumerate(zip(self.types, self.counts, strict=True))
+        return np.dtype([(f"f{i}", "<" + kind, (count,)) for i, (kind, count) in fields])
 
 
 def lzf_decompress(data: bytes, size: int) -> bytes:
