@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from data_tools.reporting.clouds import load_cloud, measure_spacing
@@ -18,11 +16,13 @@ from data_tools.reporting.pictures import RENDERED_POINTS, cloud_picture, shrunk
 from data_tools.reporting.scan import read_object
 from data_tools.reporting.scene_page import page_path, scene_key, write_scene_page
 from data_tools.stages.files import is_being_written, replacing
+from data_tools.stages.run import in_processes
 
 FOLDERS = ("data", "scenes", "thumbs")
 MEASURED = "measured.json"  # spacings that no stage wrote down, by scene key
 SERVE = "serve.js"  # empty on disk; the server answers with another one
 KEEP_EVERY = 1000
+THUMB_WIDTH = 280  # pixels; thumbnails are 4 : 3
 
 
 def write_file(path: Path, data: bytes | str) -> bool:
@@ -40,7 +40,7 @@ def thumb_path(folder: Path, row: SceneRow) -> Path:
     return folder.joinpath("thumbs", row.place[0], row.thumb)
 
 
-def make_thumb(folder: Path, settings: ReportSettings, known: dict[str, float], row: SceneRow) -> tuple[bool, float]:
+def make_thumb(folder: Path, known: dict[str, float], row: SceneRow) -> tuple[bool, float]:
     """One scene's thumbnail, where it is not there yet, and its spacing, where no stage wrote it down.
 
     Returns:
@@ -52,38 +52,30 @@ def make_thumb(folder: Path, settings: ReportSettings, known: dict[str, float], 
     path = thumb_path(folder, row)
     if path.is_file():
         return True, spacing
-    data = shrunk(row.picture, settings.thumb_width, crop=True) if row.picture is not None else None
+    data = shrunk(row.picture, THUMB_WIDTH, crop=True) if row.picture is not None else None
     if data is None and row.cloud is not None and row.cloud.is_dir():
         cloud = load_cloud(row, RENDERED_POINTS)
         if cloud is not None:
-            data = cloud_picture(cloud.coord, cloud.color, cloud.normal, settings.thumb_width)
+            data = cloud_picture(cloud.coord, cloud.color, cloud.normal, THUMB_WIDTH)
     if data is None:
         return False, spacing
     write_file(path, data)
     return True, spacing
 
 
-def _mapped(rows: list[SceneRow], work: partial, jobs: int) -> Iterator[tuple[bool, float]]:
-    if jobs <= 1 or len(rows) < 16:
-        yield from map(work, rows)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, rows, chunksize=8)
-
-
-def _thumbs(report: Report, folder: Path, settings: ReportSettings, jobs: int) -> set[tuple[str, str]]:
+def _thumbs(report: Report, folder: Path, jobs: int) -> set[tuple[str, str]]:
     """All thumbnails; spacings go into the rows and, those measured here, into a file for the next run."""
     from tqdm import tqdm
 
     store = folder / "data" / MEASURED
     known = {key: float(value) for key, value in read_object(store).items() if isinstance(value, (int, float))}
-    work = partial(make_thumb, folder, settings, known)
+    work = partial(make_thumb, folder, known)
     found: set[tuple[str, str]] = set()
     measured: dict[str, float] = {}
-    results = zip(report.scenes, _mapped(report.scenes, work, jobs), strict=True)
-    for number, (row, (has_thumb, spacing)) in enumerate(
-        tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene"), start=1
-    ):
+    results = in_processes(report.scenes, work, lambda row: (False, 0.0), jobs)
+    bar = tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene")
+    for number, (index, (has_thumb, spacing)) in enumerate(bar, start=1):
+        row = report.scenes[index]
         if has_thumb:
             found.add((row.place[0], row.thumb))
         if not row.spacing:
@@ -146,7 +138,7 @@ def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1)
     """
     from tqdm import tqdm
 
-    thumbs = _thumbs(report, folder, settings, jobs)
+    thumbs = _thumbs(report, folder, jobs)
     rows, written = chosen_pages(report, folder, settings), 0
     for row in tqdm(rows, desc="pages", unit="page"):
         written += make_page(report, folder, settings, row)

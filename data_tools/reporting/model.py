@@ -33,8 +33,6 @@ class ReportSettings:
         pages: scenes, in the order of their names, that get a page; None for all. The best and worst always do.
         points: most points in the cloud of a page.
         extremes: how many best and how many worst scenes are shown.
-        thumb_width: pixels; thumbnails are 4 : 3.
-        frame_width: most pixels of a frame on a scene's page.
         chunk: scenes in a data file of the gallery.
         title: heading; plain text.
     """
@@ -42,8 +40,6 @@ class ReportSettings:
     pages: int | None = 200
     points: int = 60_000
     extremes: int = 12
-    thumb_width: int = 280
-    frame_width: int = 480
     chunk: int = 2000
     title: str = "RoomTours"
 
@@ -57,8 +53,6 @@ class ReportSettings:
             raise ValueError(f"pages {self.pages} is negative; give a number or all")
         if self.points < 100 or self.chunk < 1 or self.extremes < 0:
             raise ValueError("points >= 100, chunk >= 1 and extremes >= 0 are needed")
-        if not 32 <= self.thumb_width <= 2000 or not 32 <= self.frame_width <= 4000:
-            raise ValueError("thumb_width in [32, 2000] and frame_width in [32, 4000] are needed")
 
 
 @dataclass(frozen=True)

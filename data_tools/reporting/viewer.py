@@ -157,7 +157,10 @@ def viewer_spec(
 ) -> dict[str, Any]:
     """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
 
-    The other arguments are those of `viewer_html`.
+    Args:
+        store: takes an array's bytes.
+        lines: (L, 2, 3) segments in metres, see `camera_lines`.
+        preview: data address of a picture, shown where there is no WebGL.
 
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
@@ -216,12 +219,10 @@ def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
     return np.concatenate([frames, path])
 
 
-def viewer_part(spec: dict[str, Any], identifier: str = "cloud") -> str:
+def viewer_part(spec: dict[str, Any]) -> str:
     """The element that shows a specification; the page needs ``viewer.css`` and ``viewer.js``."""
-    data = (
-        f'<script type="application/json" class="pv-data" data-target="{text(identifier)}">{script_json(spec)}</script>'
-    )
-    return f'<div class="pv" id="{text(identifier)}"></div>\n{data}'
+    data = f'<script type="application/json" class="pv-data" data-target="cloud">{script_json(spec)}</script>'
+    return f'<div class="pv" id="cloud"></div>\n{data}'
 
 
 def help_line(more: str = "") -> str:
@@ -239,8 +240,6 @@ def viewer_html(
     title: str,
     caption: str = "",
     max_points: int = 200_000,
-    lines: np.ndarray | None = None,
-    preview: str | None = None,
     extra: str = "",
     scripts: tuple[str, ...] = (),
     turn: np.ndarray | None = None,
@@ -252,8 +251,6 @@ def viewer_html(
         title: plain text.
         caption: plain text below the title.
         max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
-        lines: (L, 2, 3) segments in metres, see `camera_lines`.
-        preview: address or data address of a picture, shown where there is no WebGL.
         extra: HTML at the end of the page, for ``scripts`` to read.
         scripts: names of assets that run after the viewer's.
         turn: (3, 3) that took the points to z-up: a click tells where they were before; None: they are as they were.
@@ -264,7 +261,7 @@ def viewer_html(
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
     """
-    spec = viewer_spec(layers, title, embed, max_points, lines, preview, turn)
+    spec = viewer_spec(layers, title, embed, max_points, turn=turn)
     note = f'<p class="soft">{text(caption)}</p>' if caption else ""
     header = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>"
     body = "\n".join([header, note, viewer_part(spec), help_line(), extra])
