@@ -272,15 +272,12 @@ def _own_choice(ranked: list[tuple[float, np.ndarray, dict[str, float]]]) -> np.
     return way if ahead[0] > ahead[1] else -way
 
 
-def find_up(
-    coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0, prior: np.ndarray | None = None
-) -> UpGuess:
+def find_up(coord: np.ndarray, normal: np.ndarray | None = None, prior: np.ndarray | None = None) -> UpGuess:
     """Find the up direction of an indoor cloud.
 
     Args:
         coord: (N, 3) finite coordinates in any unit, any orientation.
         normal: (N, 3) normals on the side of the camera that saw them, if the file has such; they only help the sign.
-        seed: of the sampling; the same seed gives the same answer.
         prior: (3,) where the cameras' up vectors point on average, of length 0..1: how well they agree. It weighs in
             on the axis and, less, on the sign, so that a phone held upside down loses against a furnished room.
 
@@ -294,7 +291,7 @@ def find_up(
     if np.sort(high - low)[1] <= 1e-3 * np.max(high - low):
         return UpGuess(keep, False, "most points lie on one line or at one place")
     surface = _sample(coord, normal)
-    lines = _candidates(surface, np.random.default_rng(seed))
+    lines = _candidates(surface, np.random.default_rng(0))
     if not lines:
         return UpGuess(keep, False, "no flat surfaces")
     cosine = np.abs(surface.normal @ lines[0])

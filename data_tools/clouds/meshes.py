@@ -79,7 +79,6 @@ def read_mesh(path: Path, spacing: float | None = None) -> Cloud:
     """Points drawn evenly from a mesh's surface; the same file gives the same points.
 
     Args:
-        path: the file.
         spacing: mean distance of neighbouring points, in the file's unit; None takes a 500th of the longest side.
 
     Returns:

@@ -11,11 +11,7 @@ BLOCK = 65536  # points per batched eigen decomposition: bounds the (block, k, 3
 
 
 def grid_cells(coord: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort points into cubes of edge ``cell``.
-
-    Args:
-        coord: (N, 3) finite coordinates.
-        cell: edge length, same unit as ``coord``.
+    """Sort finite points (N, 3) into cubes of edge ``cell``, in their unit.
 
     Returns:
         first (M,) index of each cell's first point, inverse (N,) cell of each point, counts (M,).
@@ -139,13 +135,10 @@ def orient_normals(coord: np.ndarray, normal: np.ndarray, viewpoints: np.ndarray
 
 
 def inner_viewpoints(coord: np.ndarray, cell: float = 0.5, limit: int = 500) -> np.ndarray:
-    """Places inside the free space of a z-up cloud in metres, from which its surfaces can be seen.
+    """Places inside the free space of a z-up cloud (N, 3) in metres, from which its surfaces can be seen.
 
     Columns of ``cell`` x ``cell`` that have points, but none at the height of a standing person's chest and head,
     are taken as free floor. Where there is none (an object, another unit), the middle of the cloud is the one place.
-
-    Args:
-        coord: (N, 3) coordinates.
 
     Returns:
         (V, 3) viewpoints, 1 <= V <= ``limit``.
@@ -178,12 +171,6 @@ def largest_plane(
     """The plane through three points that has most points near it, fitted to those: unit normal, offset, who is near.
 
     None where the points lie on a line.
-
-    Args:
-        coord: (N, 3).
-        near: distance within which a point is near.
-        tries: triples of points.
-        rng: of the triples.
     """
     best = np.zeros(len(coord), dtype=bool)
     for _ in range(tries if len(coord) >= 3 else 0):

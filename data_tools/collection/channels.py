@@ -28,13 +28,7 @@ def channel_key(entry: dict[str, Any]) -> str:
 
 
 def channel_reason(entry: dict[str, Any], decisions: Mapping[str, str], only_allowed: bool) -> str:
-    """Why a video of this channel is not wanted, or "".
-
-    Args:
-        entry: yt-dlp's.
-        decisions: of `decisions_of`.
-        only_allowed: whether channels that nobody decided on are out too.
-    """
+    """Why a video of this channel is not wanted, or ""."""
     decision = decisions.get(channel_key(entry).casefold(), OPEN)
     if decision == DENY:
         return "channel: denied"
@@ -73,11 +67,7 @@ def decisions_of(rows: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def count_channels(verdicts: Iterable[tuple[dict[str, Any], str]]) -> dict[str, dict[str, str]]:
-    """Counts and samples by channel.
-
-    Args:
-        verdicts: (entry, reason why it is not wanted, or "").
-    """
+    """Counts and samples by channel, of (entry, reason why it is not wanted, or "")."""
     groups: dict[str, list[tuple[dict[str, Any], str]]] = {}
     for entry, reason in verdicts:
         groups.setdefault(channel_key(entry), []).append((entry, reason))
@@ -101,10 +91,7 @@ def count_channels(verdicts: Iterable[tuple[dict[str, Any], str]]) -> dict[str, 
 def write_review(path: Path, counted: dict[str, dict[str, str]], before: dict[str, dict[str, str]]) -> None:
     """Write the review file: fresh counts, the person's decisions, notes and own columns as they were.
 
-    Args:
-        path: CSV with a byte-order mark, so that spreadsheets read it as UTF-8.
-        counted: of ``count_channels``.
-        before: of ``read_review``; channels that were not found this time stay.
+    It has a byte-order mark, so that spreadsheets read it as UTF-8. Channels that were not found this time stay.
     """
     rows = {key: {**before.get(key, {}), **counted.get(key, {})} for key in (*before, *counted)}
     own = [name for row in before.values() for name in row if name not in COLUMNS]

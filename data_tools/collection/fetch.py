@@ -89,12 +89,8 @@ def collect_video(
     """Make one video's folder, or skip it when it is there; one try, ``queue.collect_patiently`` waits and repeats.
 
     Args:
-        source: the video.
         folder: ``<videos>/<video_id>``.
-        settings: see ``CollectSettings``.
         overwrite: fetch again what is there. Should that fail, what is there stays.
-        factory: makes a ``YoutubeDL`` of its options; for tests.
-        hook: yt-dlp's progress hook.
 
     Returns:
         The record. ``result`` of a done one: id, url or path, title, channel, duration (s), width, height, fps, file,

@@ -12,13 +12,7 @@ from data_tools.stages.files import write_json
 
 
 class Pause:
-    """A wait that outlives the process: started again after a kill, the run still keeps it.
-
-    Args:
-        videos: the folder of the video folders.
-        sleep: for tests.
-        now: for tests.
-    """
+    """A wait that outlives the process: started again after a kill, the run still keeps it."""
 
     def __init__(
         self, videos: Path, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.time

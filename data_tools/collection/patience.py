@@ -49,14 +49,7 @@ def to_stderr(message: str) -> None:
 
 
 class Patience:
-    """Judges the answers of a run, one after the other.
-
-    Args:
-        videos: folder of the video folders.
-        settings: see ``CollectSettings``.
-        sleep: for tests.
-        now: for tests.
-    """
+    """Judges the answers of a run, one after the other."""
 
     def __init__(
         self,
@@ -74,11 +67,7 @@ class Patience:
         self._own: set[str] = set()  # showed one, and others came through since: it is their own
 
     def remember(self, records: Sequence[StageRecord]) -> None:
-        """Take up the row of equal answers that a run was at when it was killed.
-
-        Args:
-            records: its last answers, oldest first.
-        """
+        """Take up the row of equal answers that a run was at when it was killed: its last answers, oldest first."""
         for record in records:
             answer = answer_of(record)
             if answer in ("", NETWORK, REFUSED) or answer != self._answer:

@@ -77,16 +77,7 @@ def channel_page(text: str) -> str:
 
 
 class Lister:
-    """Runs queries through yt-dlp's flat listing and keeps what they gave.
-
-    Args:
-        out: folder of the search.
-        count: entries a query.
-        settings: manners.
-        factory: makes a ``YoutubeDL`` of its options; for tests.
-        say: as in ``queue.Asker``.
-        pause: as in ``patience.Patience``.
-    """
+    """Runs queries through yt-dlp's flat listing, ``count`` entries each, and keeps what they gave in ``out``."""
 
     def __init__(
         self,
@@ -156,8 +147,6 @@ def apply_filters(out: Path, wanted: Filter, only_allowed: bool = False, review:
     """Write manifest.csv, rejected.csv and the review file of what was found; asks nobody.
 
     Args:
-        out: folder of the search.
-        wanted: by what the listing tells.
         only_allowed: keep only channels that the review file allows.
         review: default ``out/channels.csv``.
 

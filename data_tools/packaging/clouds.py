@@ -59,11 +59,7 @@ class PackageSettings:
     normal_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: an unknown name or a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.unit not in UNITS or self.up not in UPS:
             raise ValueError(f"unit {self.unit!r} / up {self.up!r}: choose from {', '.join(UNITS)} / {', '.join(UPS)}")
         if self.normals not in ("auto", "estimate", "keep", "none") or self.normal_dtype not in ("float32", "float16"):
@@ -185,13 +181,7 @@ def _normals(cloud: Cloud, settings: PackageSettings, record: StageRecord, worke
 def prepare_cloud(
     cloud: Cloud, settings: PackageSettings, record: StageRecord, workers: int = 1
 ) -> tuple[Cloud, dict[str, Any]]:
-    """Clean, level, scale and complete a cloud.
-
-    Args:
-        cloud: as read; not changed.
-        settings: see `PackageSettings`.
-        record: what happened is written into it.
-        workers: threads of the neighbour search; the result does not depend on it.
+    """Clean, level, scale and complete a cloud, which is not changed; what happened is written into the record.
 
     Returns:
         The cloud in metres, z up, floor at z = 0, x and y centred; and the part of meta.json that says how it was
@@ -251,12 +241,8 @@ def package_cloud(
     """Package one cloud as ``out_dir/<name>``; never raises for a bad cloud, the record says why it failed.
 
     Args:
-        path: a cloud file, or a scene folder.
         out_dir: the split's folder, ``<out>/<split>``.
-        settings: defaults guess everything.
         name: scene folder; default from the file's name.
-        overwrite: do again what is done with these settings.
-        workers: threads of the neighbour search.
 
     Returns:
         The record; its result has ``source`` (the path given) and, once that was read, ``dropped`` (points left out, by

@@ -117,11 +117,7 @@ def _scene(folder: os.DirEntry[str]) -> Scene:
 def plan_shards(source: Path, out: Path, scenes: Sequence[Scene], size: int) -> list[Shard]:
     """The tar files of a split: those that are there and still stand for their scenes, then new ones for the rest.
 
-    Args:
-        source: the split's folder.
-        out: folder of its tar files.
-        scenes: all that the split has, sorted.
-        size: of a tar, at most, in bytes; a larger scene has one alone.
+    ``size`` is the most bytes of a tar; a larger scene has one alone.
     """
     left = {scene.name: scene for scene in scenes}
     shards, taken = list[Shard](), set[str]()
@@ -140,12 +136,7 @@ def plan_shards(source: Path, out: Path, scenes: Sequence[Scene], size: int) -> 
 
 
 def check_others(out: Path, folder: Path, splits: Mapping[str, Sequence[Scene]]) -> None:
-    """See that no tar file would go whose scenes are all of another data set, or no longer anywhere else.
-
-    Args:
-        out: folder of the tar files.
-        folder: the data set.
-        splits: its scenes (`list_scenes`).
+    """See that no tar file in ``out`` would go whose scenes are all of another data set, or no longer anywhere else.
 
     Raises:
         ValueError: one would; one line.
@@ -247,15 +238,9 @@ def _add(out: _Hashed, folder: Path, scene: Scene) -> dict[str, list[int]]:
 def run_shards(
     folder: Path, out: Path, splits: Mapping[str, Sequence[Scene]], size: int, jobs: int = 1, license_note: str = ""
 ) -> list[StageRecord]:
-    """A data set's scenes as tar files in ``out``; its lists of scenes, statistics, a card and checksums go with them.
+    """A data set's scenes as tar files in another folder, with its lists of scenes, statistics, a card and checksums.
 
-    Args:
-        folder: the data set.
-        out: another folder.
-        splits: its scenes (`list_scenes`).
-        size: of a tar, at most, in bytes.
-        jobs: processes.
-        license_note: of the card; empty for what the data set says.
+    ``splits`` are the scenes (`list_scenes`), ``size`` the most bytes of a tar, ``license_note`` goes into the card.
 
     Returns:
         A record per tar file.

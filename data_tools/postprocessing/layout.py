@@ -81,13 +81,7 @@ def _level_heights(height: np.ndarray, level: np.ndarray, cells: float, span: tu
 
 
 def find_layout(coord: np.ndarray, cameras: Cameras | None, rng: np.random.Generator) -> Layout:
-    """Floor, ceiling and footprint of a z-up cloud.
-
-    Args:
-        coord: (N, 3), z up, any unit.
-        cameras: in the same frame, or None.
-        rng: of the sample.
-    """
+    """Floor, ceiling and footprint of a z-up cloud (N, 3) in any unit; the cameras are in its frame."""
     if len(coord) > SAMPLE:
         coord = coord[np.sort(rng.permutation(len(coord))[:SAMPLE])]
     point = coord.astype(np.float64)

@@ -78,11 +78,7 @@ def find_outliers(
     """Points far from all others, at most ``outlier_limit`` of them: the farthest.
 
     Args:
-        coord: (N, 3).
-        tree: of ``coord``.
-        settings: of the two tests.
         spacing: median distance to the nearest neighbour: unit of the radius and of the screen's cells.
-        workers: threads of the look-ups.
 
     Returns:
         (N,) bool, and for meta.json the limits, how many failed which test (some fail both), and how many of those the

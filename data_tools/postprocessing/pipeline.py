@@ -121,7 +121,6 @@ def process(
     Args:
         cloud: any frame and unit; not changed.
         cameras: of the same frame, or None.
-        settings: see `PostprocessSettings`.
         name: of the scene; with the seed it decides every draw.
         is_metric: whether the backend says that its unit is the metre.
         workers: threads of the neighbour searches; the result does not depend on it.

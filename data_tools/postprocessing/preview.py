@@ -35,15 +35,9 @@ def _view_into(cloud: Cloud) -> View:
 
 
 def draw_preview(path: Path, cloud: Cloud, layout: Layout, title: str, caption: str, rng: np.random.Generator) -> None:
-    """Write preview.png: both views, a scale bar, a title and a line of figures.
+    """Write preview.png: both views, a scale bar, a title above and a line of figures below.
 
-    Args:
-        path: of the picture.
-        cloud: metres, z up, floor at z = 0, with normals toward who saw the points.
-        layout: of the same cloud.
-        title: line above.
-        caption: line below.
-        rng: of the draw where there are more than `MOST` points.
+    The cloud is in metres, z up, floor at z = 0, with normals toward who saw the points.
     """
     if len(cloud) > MOST:
         cloud = cloud.select(np.sort(rng.permutation(len(cloud))[:MOST]))

@@ -156,9 +156,8 @@ def thin_to_spacing(
     colours. Where so few points would stay that the scene is lost, a finer spacing is taken that leaves ``min_points``.
 
     Args:
-        coord: (N, 3) metres.
         before: the spacing now, metres.
-        spacing: the spacing wanted; 0 leaves the cloud as it is.
+        spacing: the one wanted, metres; 0 leaves the cloud as it is.
         min_points: points to keep if there are as many.
         most: largest share of the points left by cells of ``spacing`` (which leaves less than the spacing) that may be
             thinned further to reach it.

@@ -112,11 +112,8 @@ def postprocess_scene(
         cloud_folder: of the reconstruction, with cloud.ply and perhaps cameras.npz; or a plain cloud file.
         folder: the scene's, ``OUT/<split>/<scene>``; its name is the scene's name and, with the seed, decides every
             draw.
-        settings: see `PostprocessSettings`.
-        overwrite: do again what is done.
         provenance: source video id, times, perhaps ``is_metric``; goes into meta.json beside the result of the
             reconstruction's record.
-        workers: threads; the result does not depend on it.
         refused: takes the record of what is rejected or failed, so that ``OUT/<split>`` holds scenes only; None leaves
             it in ``folder``.
 

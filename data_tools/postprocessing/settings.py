@@ -31,11 +31,7 @@ class Limits:
     min_points: int = 1000
 
     def __post_init__(self) -> None:
-        """Refuse what no scene or every scene would pass by mistake.
-
-        Raises:
-            ValueError: a share out of [0, 1] or a negative length; one line.
-        """
+        """Refuse what no scene or every scene would pass by mistake: a ValueError of one line."""
         for name in ("min_score", "max_double", "min_coverage"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1]")
@@ -102,11 +98,7 @@ class PostprocessSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: an unknown name or a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.cap_rule not in CAP_RULES:
             raise ValueError(f"cap_rule {self.cap_rule!r} is unknown; choose from {', '.join(CAP_RULES)}")
         if self.scale not in SCALE_RULES:

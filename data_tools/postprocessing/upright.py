@@ -92,9 +92,7 @@ def find_upright(
     Args:
         coord: (N, 3), any frame and unit.
         normal: (N, 3) toward the cameras, or None.
-        cameras: of the same frame, or None.
         up: "auto", "planes", or the axis that the caller knows to be up.
-        rng: of the sample.
         spacing: of the points, for "planes".
     """
     prior = None if cameras is None else cameras.up()

@@ -125,10 +125,7 @@ def build(report: Report, folder: Path, settings: ReportSettings, jobs: int = 1)
     """Write or refresh a report.
 
     Args:
-        report: see `data_tools.reporting.scan.scan`.
         folder: of the report; only its sub-folders ``data``, ``scenes``, ``thumbs`` and ``index.html`` are touched.
-        settings: see `ReportSettings`.
-        jobs: processes for the thumbnails.
 
     Returns:
         Counts: scenes, thumbnails, pages, written (pages that changed), removed (stale files).

@@ -57,14 +57,7 @@ def chunk_text(rows: list[list[object]]) -> str:
 
 
 def write_index(report: Report, settings: ReportSettings, chunks: Sequence[str], thumbs: set[tuple[str, str]]) -> str:
-    """HTML of the first page.
-
-    Args:
-        report: what to show.
-        settings: how much of it.
-        chunks: names of the data files, in order.
-        thumbs: (folder, file name) of the thumbnails there are.
-    """
+    """HTML of the first page; ``chunks`` are names of data files, ``thumbs`` (folder, file name) of thumbnails."""
     by_name = {row.name: row for row in report.scenes}
     parts = [
         f"<header><h1>{text(settings.title)}</h1>{THEME_BUTTON}</header>",

@@ -44,11 +44,7 @@ class ReportSettings:
     title: str = "RoomTours"
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.pages is not None and self.pages < 0:
             raise ValueError(f"pages {self.pages} is negative; give a number or all")
         if self.points < 100 or self.chunk < 1 or self.extremes < 0:

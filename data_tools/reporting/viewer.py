@@ -205,7 +205,6 @@ def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
 
     Args:
         camera_to_world: (F, 4, 4), OpenCV axes (x right, y down, z forward), metres.
-        size: metres from the camera's centre to its picture.
 
     Returns:
         (F * 8, 2, 3) line segments, and between following cameras one more each: (F * 9 - 1, 2, 3).

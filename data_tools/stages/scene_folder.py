@@ -64,7 +64,6 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
     """Write a scene folder; an older one under the name is replaced.
 
     Args:
-        folder: ``<out>/<split>/<scene>``.
         cloud: coord in metres, z up; what it has of color, normal, segment, instance is written.
         meta: goes into meta.json, with the format version, arrays and counts added. Keep time stamps out of it.
         normal_dtype: "float32", or "float16" to halve it on disk.

@@ -123,7 +123,6 @@ def sample_raw(
     """Frames of ``start <= time <= end`` at a rate, in one decoding pass, with rising times.
 
     Args:
-        path: video file.
         rate: frames a second, picked by time stamp (the nearest frame, each once at most); None for every frame.
         start: seconds. Decoding begins at the key frame before it.
         end: seconds; None for the video's end.
@@ -149,7 +148,6 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float, crf:
     Args:
         path: .mp4, .mkv, .mov …; written under a temporary name and renamed.
         frames: (H, W, 3) uint8 RGB each, of one size; an odd row or column is cut off.
-        fps: frames a second.
         crf: quality, 0 (lossless) to 51; 18 is visually lossless.
 
     Returns:

@@ -61,11 +61,7 @@ class SyntheticSettings:
     normals: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: an unknown name or a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.noise not in NOISE_LEVELS:
             raise ValueError(f"noise {self.noise!r} is unknown; choose from {', '.join(NOISE_LEVELS)}")
         if self.kind is not None and self.kind not in ROOM_KINDS:

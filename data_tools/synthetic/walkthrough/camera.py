@@ -18,13 +18,7 @@ def exposure_gain(color: np.ndarray) -> float:
 
 
 class PhoneCamera:
-    """Turns rendered colours into video frames.
-
-    Args:
-        intrinsics: (3, 3).
-        size: (width, height).
-        seed: of the noise.
-    """
+    """Turns rendered colours into video frames."""
 
     def __init__(self, intrinsics: np.ndarray, size: tuple[int, int], seed: int) -> None:
         self.seed, self.focal, self.center = seed, float(intrinsics[0, 0]), tuple(map(float, intrinsics[:2, 2]))
