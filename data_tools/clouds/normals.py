@@ -1,4 +1,4 @@
-"""Normals from neighbourhoods, and places to look from that give them a consistent side."""
+"""Neighbourhoods of points: cells, trees, spacing, planes; normals, and places to look from that give them a side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 from data_tools.clouds.types import CloudError
 
+PROBES = 20_000  # points whose nearest neighbour is looked up to know the spacing
 BLOCK = 65536  # points per batched eigen decomposition: bounds the (block, k, 3) neighbour tensor to ~50 MB
 
 
@@ -81,6 +82,14 @@ def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tu
 def make_tree(coord: np.ndarray) -> cKDTree:
     """A k-d tree that is quick to build; the sliding midpoint suits clouds."""
     return cKDTree(coord, balanced_tree=False, compact_nodes=False)
+
+
+def nearest_distance(coord: np.ndarray, tree: cKDTree, rng: np.random.Generator, workers: int = 1) -> float:
+    """Median distance from a point to its nearest other point, over at most `PROBES` of them."""
+    pick = np.sort(rng.permutation(len(coord))[:PROBES]) if len(coord) > PROBES else np.arange(len(coord))
+    distance = tree.query(coord[pick], k=2, workers=workers)[0][:, 1]
+    distance = distance[np.isfinite(distance) & (distance > 0)]
+    return float(np.median(distance)) if len(distance) else 0.0
 
 
 def fit_normals(coord: np.ndarray, tree: cKDTree, k: int, cell: float, workers: int = 1) -> np.ndarray:

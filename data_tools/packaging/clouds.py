@@ -24,6 +24,7 @@ from data_tools.clouds.io import (
     inner_viewpoints,
     read_cloud,
 )
+from data_tools.clouds.normals import make_tree, nearest_distance
 from data_tools.stages.record import StageRecord
 from data_tools.stages.scene_folder import is_done, read_meta, safe_name, settings_hash, write_scene
 
@@ -227,6 +228,7 @@ def prepare_cloud(
         "transform": transform.tolist(),
         "unit": record.result["unit"],
         "up": {"direction": record.result["up"], **up_meta},
+        "spacing": round(nearest_distance(out.coord, make_tree(out.coord), np.random.default_rng(0), workers), 6),
     }
 
 

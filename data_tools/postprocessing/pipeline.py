@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.io import Cloud, CloudError, check_bounds
-from data_tools.clouds.normals import fit_normals, make_tree
+from data_tools.clouds.normals import fit_normals, make_tree, nearest_distance
 from data_tools.postprocessing.cameras import Cameras
 from data_tools.postprocessing.layout import Layout, find_layout
 from data_tools.postprocessing.outliers import find_outliers
 from data_tools.postprocessing.quality import Quality, measure, verdict_lines
-from data_tools.postprocessing.sampling import Thinning, cap_points, nearest_distance, thin_to_spacing
+from data_tools.postprocessing.sampling import Thinning, cap_points, thin_to_spacing
 from data_tools.postprocessing.scale import Scale, choose_scale, scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
 from data_tools.postprocessing.surface import orient

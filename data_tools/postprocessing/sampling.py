@@ -6,13 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from data_tools.clouds.normals import grid_cells, make_tree
+from data_tools.clouds.normals import grid_cells, make_tree, nearest_distance
 
 AXIS_BITS = 17  # three cell indices and a 12-bit distance fit an int64
 RANK_LEVELS = 4095
-PROBES = 20_000  # points whose nearest neighbour is looked up to know the spacing
 CLOSE_ENOUGH = 0.01  # of the spacing wanted
 FIRST_CELL = 1.25  # cell edge over the spacing it leaves, on noisy surfaces at any angle
 
@@ -78,14 +76,6 @@ def cap_points(
         _, inverse, counts = grid_cells(np.clip(coord, low - size, high + size), max(size, 1e-9) / 300)
         wait *= counts[inverse]
     return np.sort(np.argpartition(wait, cap)[:cap])
-
-
-def nearest_distance(coord: np.ndarray, tree: cKDTree, rng: np.random.Generator, workers: int = 1) -> float:
-    """Median distance from a point to its nearest other point, over at most `PROBES` of them."""
-    pick = np.sort(rng.permutation(len(coord))[:PROBES]) if len(coord) > PROBES else np.arange(len(coord))
-    distance = tree.query(coord[pick], k=2, workers=workers)[0][:, 1]
-    distance = distance[np.isfinite(distance) & (distance > 0)]
-    return float(np.median(distance)) if len(distance) else 0.0
 
 
 def thin(coord: np.ndarray, cell: float) -> np.ndarray:

@@ -15,7 +15,6 @@ from data_tools.stages.scene_folder import META
 
 #: Reconstructions are in the first camera's axes (x right, y down, z forward): taken as if it looked level
 CAMERA_TO_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-SEEDS, REACH = 6, 0.12  # places where the spacing is measured, and half the edge in metres of the cubes there
 
 
 def load_cloud(row: SceneRow, most: int) -> Cloud | None:
@@ -62,26 +61,6 @@ def _load_folder(folder: Path, most: int) -> Cloud:
     )
 
 
-def measure_spacing(row: SceneRow) -> float:
-    """Median distance to the nearest other point in metres, from cubes around a few points; 0 where unknown."""
-    from scipy.spatial import cKDTree
-
-    if row.cloud is None or not row.cloud.is_dir():
-        return 0.0
-    try:
-        coord = np.load(row.cloud / "coord.npy", mmap_mode="r")
-        seeds = coord[np.linspace(0, len(coord) - 1, SEEDS + 2).astype(int)[1:-1]]
-        found = []
-        for seed in seeds:
-            near = coord[np.abs(coord[:, 0] - seed[0]) < REACH]
-            near = near[(np.abs(near - seed) < REACH).all(axis=1)]
-            if len(near) > 8:
-                found.append(cKDTree(near).query(near, k=2)[0][:, 1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return round(float(np.median(np.concatenate(found))), 6) if found else 0.0
-
-
 def layers_of(cloud: Cloud, classes: list[str] | None = None) -> list[PointLayer]:
     """Ways to see a scene: colours, normals, height, labels; those it has."""
     coord, normal = cloud.coord, cloud.normal
@@ -107,24 +86,19 @@ def _labels(cloud: Cloud, classes: list[str]) -> PointLayer:
 
 def load_cameras(report: Report, row: SceneRow) -> np.ndarray | None:
     """Camera poses (F, 4, 4) in the frame of the scene's cloud, or None where they are not known."""
-    source, steps = report.stage_folder("postprocess", row) / "cameras.npz", []
+    source, meta = report.stage_folder("postprocess", row) / "cameras.npz", None
     if not source.is_file():
         source = report.stage_folder("reconstruct", row) / "cameras.npz"
-        steps = [read_object(row.cloud / META)] if row.cloud is not None and row.cloud.is_dir() else []
+        meta = read_object(row.cloud / META) if row.cloud is not None and row.cloud.is_dir() else None
     raw_turn = CAMERA_TO_UP if row.cloud is not None and _is_raw(row.cloud) else np.eye(4)
     try:
         with np.load(source, allow_pickle=False) as file:
             poses = np.asarray(file["camera_to_world"], dtype=np.float64)
-        for meta in steps:
-            poses = _moved(np.asarray(meta["transform"], dtype=np.float64), poses)
+        if meta is not None:  # a similarity; rotations stay rotations
+            transform = np.asarray(meta["transform"], dtype=np.float64)
+            poses = transform @ poses
+            poses[:, :3, :3] /= np.cbrt(np.linalg.det(transform[:3, :3]))
         poses = raw_turn @ poses
         return poses if poses.ndim == 3 and poses.shape[1:] == (4, 4) and np.isfinite(poses).all() else None
     except (OSError, ValueError, KeyError, EOFError):
         return None
-
-
-def _moved(transform: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """Poses after a similarity transform; their rotations stay rotations."""
-    moved = transform @ poses
-    moved[:, :3, :3] /= np.cbrt(np.linalg.det(transform[:3, :3]))
-    return moved

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from data_tools.clouds.io import Cloud
-from data_tools.clouds.normals import fit_normals, make_tree
+from data_tools.clouds.normals import fit_normals, make_tree, nearest_distance
 from data_tools.postprocessing import outliers, quality, sampling, scale
 from data_tools.postprocessing.cameras import Cameras, read_cameras, write_cameras
 from data_tools.postprocessing.layout import Layout, find_layout
@@ -54,7 +54,7 @@ def test_thinning_reaches_the_spacing_with_points_of_the_cloud(noise):
     found = sampling.thin_to_spacing(coord, 0.002, 0.01333, 1000, np.random.default_rng(0))
     kept = coord[found.index]
     assert len(np.unique(found.index)) == len(found.index)
-    spacing = sampling.nearest_distance(kept, make_tree(kept), np.random.default_rng(1))
+    spacing = nearest_distance(kept, make_tree(kept), np.random.default_rng(1))
     assert abs(spacing / 0.01333 - 1) < 0.03
     assert abs(found.after / spacing - 1) < 0.03
     assert found.rule == "voxel"
@@ -81,7 +81,7 @@ def test_screened_outliers_are_the_plain_ones():
     rng = np.random.default_rng(0)
     coord = np.concatenate([floor_plane(40_000, 4.0, 0.004), rng.uniform(0, 4, (240, 3)).astype(np.float32)])
     tree = make_tree(coord)
-    spacing = sampling.nearest_distance(coord, tree, rng)
+    spacing = nearest_distance(coord, tree, rng)
     settings = PostprocessSettings()
     fast, _ = outliers.find_outliers(coord, tree, settings, spacing)
     plain, _ = outliers._judge(coord, np.arange(len(coord)), tree, settings, 6 * spacing)
