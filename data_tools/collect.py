@@ -117,7 +117,14 @@ def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-duration", type=float, default=0.0, help="reject what is longer, seconds (default 0: take all)")
     add("--retry-gone", action="store_true", help="try permanent failures again")
     add("--rounds", type=int, default=2, help="times through the queue for passing failures (default 2)")
-    add("--rate", type=float, default=0.0, help="at most so many bytes a second (default 0: no limit)")
+    add(
+        "--rate",
+        dest="bytes_per_second",
+        type=float,
+        default=0.0,
+        metavar="RATE",
+        help="at most so many bytes a second (default 0: no limit)",
+    )
     add("--alike", type=int, default=20, help="stop after so many equal answers in a row (default 20; 0: never)")
     add("--skip-preflight", action="store_true", help="start without a JavaScript runtime")
 
@@ -134,18 +141,15 @@ def _manners(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(args: argparse.Namespace) -> CollectSettings:
-    names = ("max_height", "min_height", "max_duration", "rounds", "alike") if args.command == "fetch" else ()
+    names = ["proxy", "cookies", "sleep_requests", "pause", "pauses"]
+    if args.command == "fetch":
+        names += ["max_height", "min_height", "max_duration", "rounds", "alike"]
     return CollectSettings(
-        proxy=args.proxy,
-        extractor_args=tuple(args.extractor_args),
-        cookies=args.cookies,
-        sleep_interval=tuple(args.sleep),
-        sleep_requests=args.sleep_requests,
-        pause=args.pause,
-        pause_max=max(args.pause, CollectSettings.pause_max),
-        pauses=args.pauses,
-        bytes_per_second=getattr(args, "rate", 0.0),
         **{name: getattr(args, name) for name in names},
+        extractor_args=tuple(args.extractor_args),
+        sleep_interval=tuple(args.sleep),
+        pause_max=max(args.pause, CollectSettings.pause_max),
+        bytes_per_second=getattr(args, "rate", 0.0),
     )
 
 

@@ -22,6 +22,7 @@ CANDIDATES = 6
 COARSE_STEP = 1e-3  # of the cloud's size: surfaces in coarser coordinates are stairs, whose planes say nothing
 MIN_MARGIN = 0.06  # smallest lead of the best over the next direction to be believed
 AXES = {"x": (1, 0, 0), "y": (0, 1, 0), "z": (0, 0, 1), "-x": (-1, 0, 0), "-y": (0, -1, 0), "-z": (0, 0, -1)}
+# a small bonus for directions that files commonly call up: +z, and -y or +y of camera and graphics frames
 AXIS_HINTS = {(0.0, 0.0, 1.0): 0.10, (0.0, -1.0, 0.0): 0.08, (0.0, 1.0, 0.0): 0.05}
 
 
@@ -200,11 +201,6 @@ def _sign_score(up: np.ndarray, surface: _Surface) -> dict[str, float]:
     }
 
 
-def _hint(up: np.ndarray) -> float:
-    """A small bonus for directions that files commonly call up: +z, and -y or +y of camera and graphics frames."""
-    return max((bonus for axis, bonus in AXIS_HINTS.items() if float(up @ np.array(axis)) > 0.9), default=0.0)
-
-
 # Weights: set by hand near a conditional logistic fit on 288 synthetic rooms (four noise levels; whole, without
 # ceiling, cut in half). The clips keep a fragment that is mostly one wall from passing for a floor.
 AXIS_WEIGHTS = {"aligned": 0.8, "level": 0.65, "turned": 0.8, "flat": 0.14}
@@ -253,7 +249,8 @@ def _rank(
             parts = {**axis, **way}
             score = _weigh(axis, AXIS_WEIGHTS) + _weigh(way, SIGN_WEIGHTS)
             if prior is None:
-                score += _hint(sign * line)  # the file's axes say nothing where the cameras speak
+                near = [bonus for axis, bonus in AXIS_HINTS.items() if float(sign * line @ np.array(axis)) > 0.9]
+                score += max(near, default=0.0)  # the file's axes say nothing where the cameras speak
             else:
                 lean = float(sign * line @ prior)
                 parts |= {"camera_axis": abs(lean), "camera_sign": lean}

@@ -63,11 +63,6 @@ def plane_moments(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) ->
     return normal, np.maximum(variance, 0.0)
 
 
-def flatness_of(variance: np.ndarray) -> np.ndarray:
-    """(M,) in [0, 1] of the variances of `plane_moments`: 1 on a plane, near 0 in clutter and on lines."""
-    return np.clip(1.0 - variance[:, 0] / np.maximum(variance[:, 1], 1e-30), 0.0, 1.0)
-
-
 def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Fit a plane to the k nearest points of every query point.
 
@@ -76,7 +71,7 @@ def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tu
         (1 on a plane, near 0 in clutter and on lines).
     """
     normal, variance = plane_moments(query, tree, k, workers)
-    return normal, flatness_of(variance)
+    return normal, np.clip(1.0 - variance[:, 0] / np.maximum(variance[:, 1], 1e-30), 0.0, 1.0)
 
 
 def make_tree(coord: np.ndarray) -> cKDTree:

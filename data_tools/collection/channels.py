@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ SPELLINGS = {
 COUNTED = ("channel_id", "channel", "videos", "kept", "hours", "reasons", "sample_titles", "sample_urls")
 COLUMNS = ("channel_id", "channel", "decision", "note", *COUNTED[2:])
 SAMPLES = 5
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a stranger's title that starts so is shown by a spreadsheet, not run
 
 
 def channel_key(entry: dict[str, Any]) -> str:
@@ -100,13 +101,9 @@ def write_review(path: Path, counted: dict[str, dict[str, str]], before: dict[st
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8-sig") as handle:
         writer = csv.writer(handle)
         writer.writerow(columns)
-        writer.writerows(_guarded([row.get(name, "") for name in columns]) for row in order)
-
-
-def _guarded(cells: Sequence[str]) -> list[str]:
-    """A stranger's title that starts like a formula is shown by a spreadsheet, not run."""
-    return [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells]
+        for cells in ([row.get(name, "") for name in columns] for row in order):
+            writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
 
 
 def _unguard(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell

@@ -203,12 +203,9 @@ def _json_items(value: Any) -> Iterable[Any]:
     lists = [item for item in value.values() if isinstance(item, list) and item]
     if lists and not any(YOUTUBE_ID.fullmatch(str(key)) for key in value):
         return [entry for item in lists for entry in item]  # {"videos": [...]}, or {"train": [...], "val": [...]}
-    return [{"video_id": key, **item} if isinstance(item, dict) else _pair(key, item) for key, item in value.items()]
-
-
-def _pair(key: str, item: Any) -> dict[str, str]:
-    is_address = isinstance(item, str) and item.startswith(("http://", "https://"))
-    return {"video_id": key, "url": item} if is_address else {"video_id": key}
+    urls = {k: {"url": v} for k, v in value.items() if isinstance(v, str) and v.startswith(("http://", "https://"))}
+    facts = {key: item for key, item in value.items() if isinstance(item, dict)}
+    return [{"video_id": key, **urls.get(key, facts.get(key, {}))} for key in value]
 
 
 def _json_row(place: str, item: Any, root: Path) -> Row:

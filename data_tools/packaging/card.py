@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.stages.files import write_json, write_text
+from data_tools.stages.files import read_json, write_json, write_text
 from data_tools.stages.scene_folder import read_meta
 
 STATS, CARD, README = "stats.json", "dataset_card.md", "README.md"
@@ -62,7 +61,7 @@ def summarise(folder: Path, license_note: str = "") -> dict[str, Any]:
         scenes.setdefault(split, []).append((int(meta.get("num_points", 0)), extent, there))
         found = meta.get("backend") or (meta.get("reconstruction") or {}).get("backend")
         backends |= {str(found)} if found else set()
-    note = license_note or license_of(backends) or str(_read_stats(folder).get("license") or "")
+    note = license_note or license_of(backends) or str(read_json(folder / STATS, dict).get("license") or "")
     return {"splits": {name: _figures(rows) for name, rows in scenes.items()}, "license": note}
 
 
@@ -86,14 +85,6 @@ def _metas(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             meta = None if scene.name.startswith(".") else read_meta(scene)
             if meta is not None:
                 yield split.name, meta
-
-
-def _read_stats(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / STATS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_summary(folder: Path, license_note: str = "", title: str = "") -> dict[str, Any]:

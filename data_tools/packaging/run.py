@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
 from data_tools.packaging.card import write_summary
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
-from data_tools.stages.files import clean_partial, write_json
+from data_tools.stages.files import clean_partial, read_json, write_json
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import read_meta
@@ -149,11 +148,7 @@ def _write_failures(out: Path, jobs: Sequence[Job], records: Sequence[StageRecor
 
 def read_failures(path: Path) -> list[dict[str, str]]:
     """The rows of a failures file; none if it is damaged."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [row for row in rows if isinstance(row, dict) and "source" in row] if isinstance(rows, list) else []
+    return [row for row in read_json(path, list) if isinstance(row, dict) and "source" in row]
 
 
 def print_table(records: Sequence[StageRecord]) -> int:

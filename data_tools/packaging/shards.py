@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_tools.packaging.card import NO_SPLITS, write_card
-from data_tools.stages.files import checksum, remove_leftovers, replacing, write_json, write_text
+from data_tools.stages.files import checksum, read_json, remove_leftovers, replacing, write_json, write_text
 from data_tools.stages.record import StageError, StageRecord, text_hash
 from data_tools.stages.run import run_items
 
@@ -164,15 +164,8 @@ def _groups(scenes: Sequence[Scene], size: int) -> Iterator[list[Scene]]:
 
 def read_index(path: Path) -> dict[str, Any]:
     """An index; empty where it is missing or damaged."""
-    found = _read(path)
-    return found if isinstance(found, dict) and isinstance(found.get("scenes"), dict) else {}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    found = read_json(path, dict)
+    return found if isinstance(found.get("scenes"), dict) else {}
 
 
 class _Hashed:
@@ -267,8 +260,8 @@ def _finish(folder: Path, out: Path, shards: Sequence[Shard], license_note: str)
     for path in sorted(set(numbered) - wanted, key=lambda path: path.suffix):  # the index first
         path.unlink()
     for path in folder.glob("*.json"):
-        entries = _read(path)
-        if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):  # a split as a list
+        entries = read_json(path, list)
+        if entries and all(isinstance(entry, str) for entry in entries):  # a split as a list
             write_json(out / path.name, entries)
     write_card(folder, out, license_note)
     rows = [f"{read_index(shard.index)['sha256']}  {shard.name}.tar" for shard in shards]

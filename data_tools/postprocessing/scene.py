@@ -92,11 +92,6 @@ def _provenance(source: Path, given: dict[str, Any] | None) -> dict[str, Any]:
     return known
 
 
-def _is_metric(origin: dict[str, Any]) -> bool:
-    """Whether the caller or the reconstruction says that the cloud is in metres."""
-    return bool(origin.get("is_metric", origin.get("reconstruction", {}).get("is_metric", False)))
-
-
 def postprocess_scene(
     cloud_folder: str | Path,
     folder: str | Path,
@@ -147,7 +142,8 @@ def _work(
     try:
         cloud = read_cloud(cloud_file(source))
         cameras = read_cameras(source / CAMERAS) if source.is_dir() else None
-        scene = process(cloud, cameras, settings, name, _is_metric(origin), workers)
+        is_metric = bool({**origin.get("reconstruction", {}), **origin}.get("is_metric"))
+        scene = process(cloud, cameras, settings, name, is_metric, workers)
     except (CloudError, ValueError) as error:
         raise StageError(" ".join(str(error).split())) from None
     except MemoryError:

@@ -9,8 +9,8 @@ import numpy as np
 from data_tools.clouds.io import Cloud, CloudError, read_cloud
 from data_tools.drawing.pictures import hues
 from data_tools.reporting.model import AREAS, Report, SceneRow
-from data_tools.reporting.scan import read_object
 from data_tools.reporting.viewer import PointLayer, thin_rows
+from data_tools.stages.files import read_json
 from data_tools.stages.scene_folder import META
 
 #: Reconstructions are in the first camera's axes (x right, y down, z forward): taken as if it looked level
@@ -89,7 +89,7 @@ def load_cameras(report: Report, row: SceneRow) -> np.ndarray | None:
     source, meta = report.stage_folder("postprocess", row) / "cameras.npz", None
     if not source.is_file():
         source = report.stage_folder("reconstruct", row) / "cameras.npz"
-        meta = read_object(row.cloud / META) if row.cloud is not None and row.cloud.is_dir() else None
+        meta = read_json(row.cloud / META, dict) if row.cloud is not None and row.cloud.is_dir() else None
     raw_turn = CAMERA_TO_UP if row.cloud is not None and _is_raw(row.cloud) else np.eye(4)
     try:
         with np.load(source, allow_pickle=False) as file:

@@ -14,6 +14,7 @@ from data_tools.chain.journal import Journal
 from data_tools.packaging.run import FAILURES, read_failures
 from data_tools.reporting.measures import take_facts
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
+from data_tools.stages.files import read_json
 from data_tools.stages.record import RECORD
 from data_tools.stages.scene_folder import META
 
@@ -37,11 +38,6 @@ def parse(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """JSON object of a file; empty where it is missing or damaged."""
-    return parse(_read(path))
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -84,7 +80,7 @@ def scan(out: Path, work: Path | None = None) -> Report:
         row.key = hashlib.blake2b(b"\0".join([*digests[row.name], mark]), digest_size=8).hexdigest()
     if not report.scenes and not report.videos and not any(report.states.values()):
         raise ReportError(f"{out}: holds no scene, no record and no log; check the path or --work")
-    report.license = str(read_object(out / "stats.json").get("license") or "")
+    report.license = str(read_json(out / "stats.json", dict).get("license") or "")
     return report
 
 
@@ -97,7 +93,7 @@ def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
     """Videos' facts, and a waiting row for every scene that segmentation found."""
     for stage in ("collect", "segment"):
         for folder in folders_in(report.work / AREAS[stage]):
-            record = read_object(folder / RECORD)
+            record = read_json(folder / RECORD, dict)
             state = _state(record)
             if state is None:
                 continue
@@ -113,7 +109,7 @@ def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
 
 
 def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow]) -> None:
-    found = read_object(folder / SCENES)
+    found = read_json(folder / SCENES, dict)
     video = found.get("video")
     for name, value in (video if isinstance(video, dict) else {}).items():
         facts.setdefault(name, value)

@@ -11,8 +11,9 @@ from data_tools.reporting.measures import flat, number, quality_parts
 from data_tools.reporting.model import AREAS, STAGE_TITLES, Report, ReportSettings, SceneRow
 from data_tools.reporting.pages import THEME_BUTTON, assets_digest, link, page, text
 from data_tools.reporting.pictures import cloud_picture, data_address, shrunk
-from data_tools.reporting.scan import find_pictures, read_object
+from data_tools.reporting.scan import find_pictures
 from data_tools.reporting.viewer import camera_lines, embed, help_line, viewer_part, viewer_spec
+from data_tools.stages.files import read_json
 from data_tools.stages.scene_folder import META, settings_hash
 
 MOST_FRAMES = 8
@@ -37,7 +38,7 @@ def scene_key(row: SceneRow, settings: ReportSettings, video: dict[str, Any]) ->
 
 def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings) -> str:
     """HTML of one scene; stands alone but for the link back."""
-    meta = read_object(report.out / row.split / row.name / META) if row.split else {}
+    meta = read_json(report.out / row.split / row.name / META, dict) if row.split else {}
     video = report.videos.get(row.video, {})
     parts = [
         f'<header><h1>{text(row.name)}</h1><a href="../../index.html">all scenes</a>{THEME_BUTTON}</header>',
@@ -136,7 +137,7 @@ def _records_part(report: Report, row: SceneRow) -> str:
     """What each stage noted of the scene."""
     lines = []
     for stage in ("reconstruct", "postprocess"):
-        record = read_object(report.stage_folder(stage, row) / "record.json")
+        record = read_json(report.stage_folder(stage, row) / "record.json", dict)
         if not record:
             continue
         notes = record.get("notes") if isinstance(record.get("notes"), list) else []

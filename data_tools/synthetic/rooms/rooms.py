@@ -298,18 +298,12 @@ def add_companions(room: Room, item: Item, pose: Pose, rng: Rng, style: Style) -
             if rng.random() < 0.6:
                 place_near(room, fu.make_rug(rng, style), *spot, yaw, occupy=False)
     if item.label == "counter":
-        wall, s = nearest_wall(room, yaw, x, y)
-        half = item.size[0] / 2
+        wall = int(np.rint(yaw / (np.pi / 2))) % 4  # behind it
+        s, half = (x, y, room.width - x, room.depth - y)[wall], item.size[0] / 2
         if room.height > 2.25 and room.wall_is_free(wall, s - half, s + half, 1.4, 2.15, margin=0.02):
             hanging = fx.make_wall_cabinet(rng, style, item.size[0])
             room.put(hanging, *room.from_wall(wall, s, hanging.size[1] / 2 + 0.01), 1.45, wall * np.pi / 2)
             room.wall_use.append((wall, s - half, s + half, 1.45, 1.45 + hanging.size[2]))
-
-
-def nearest_wall(room: Room, yaw: float, x: float, y: float) -> tuple[int, float]:
-    """The wall behind a thing, and where along it the thing stands."""
-    wall = int(np.rint(yaw / (np.pi / 2))) % 4
-    return wall, (x, y, room.width - x, room.depth - y)[wall]
 
 
 def furnish(room: Room, rng: Rng, style: Style) -> None:
