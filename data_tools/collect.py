@@ -28,11 +28,12 @@ from data_tools.collection.manifest import Manifest, print_problems, read_manife
 from data_tools.collection.patience import QueueStoppedError
 from data_tools.collection.preflight import check_tools
 from data_tools.collection.queue import collect_patiently, fetch_all
-from data_tools.collection.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
+from data_tools.collection.search import Lister, apply_filters, channel_page, make_queries, print_search
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
 from data_tools.stages.command_line import run_main, usage_errors
-from data_tools.stages.record import STATES, read_record
+from data_tools.stages.record import read_record
+from data_tools.stages.run import print_records
 
 __all__ = [
     "CollectSettings",
@@ -167,17 +168,16 @@ def run_search(args: argparse.Namespace) -> int:
         addresses |= {query: f"ytsearch{args.count}:{query}" for query in queries}
     words = {**WORDS, **(read_words(args.words) if args.words else {})}
     wanted = Filter(args.min_duration, args.max_duration, words)
-    summary = SearchSummary()
+    failed, stopped = list[str](), ""
     if not args.offline:
         listed = dict(list(addresses.items())[: args.limit])
         lister = Lister(args.out, args.count, settings, say=tqdm.write)
         try:
-            lister.run(listed, summary.failed, partial(tqdm, desc="search", unit="query"))
+            lister.run(listed, failed, partial(tqdm, desc="search", unit="query"))
         except QueueStoppedError as error:
-            summary.stopped = str(error)
-    result = apply_filters(args.out, wanted, args.only_allowed, args.review)
-    result.failed, result.stopped = summary.failed, summary.stopped
-    return print_search(result, args.out)
+            stopped = str(error)
+    found = apply_filters(args.out, wanted, args.only_allowed, args.review)
+    return print_search(found, args.out, failed, stopped)
 
 
 def run_fetch(args: argparse.Namespace) -> int:
@@ -195,10 +195,7 @@ def run_fetch(args: argparse.Namespace) -> int:
     if errors and not args.skip_preflight:
         return 2
     summary = fetch_all(sources, args.out, settings, args.limit, args.retry_gone)
-    records = list(summary.records.values())
-    counts = {state: sum(r.status == state and not r.skipped for r in records) for state in STATES}
-    before = sum(record.skipped for record in records)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()) + f", {before} as before")
+    print_records(list(summary.records.values()), "video")
     if summary.stopped:
         print(f"collect: {summary.stopped}", file=sys.stderr)
     return summary.exit_code

@@ -237,11 +237,7 @@ def read_ply(path: Path) -> Cloud:
 
 
 def write_ply(path: str | Path, cloud: Cloud) -> Path:
-    """Write a cloud as binary little-endian PLY (float32 coordinates, with its origin added), through a temporary name.
-
-    Returns:
-        The path written.
-    """
+    """Write a cloud as binary little-endian PLY, its origin added, whole or not at all; the path written."""
     path = Path(path)
     coord = cloud.coord if not cloud.origin.any() else cloud.coord.astype(np.float64) + cloud.origin
     kind = "f4" if coord.dtype == np.float32 else "f8"

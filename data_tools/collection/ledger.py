@@ -36,7 +36,6 @@ class Coverage:
     """How much of a manifest is there.
 
     Attributes:
-        asked: videos of the manifest.
         fetched, gone, rejected, waiting: of them; waiting has failed in passing or was not tried yet.
         hours: playing time of the fetched.
         reasons: "gone: removed" and the like -> videos.

@@ -20,8 +20,7 @@ from data_tools.collection.failures import RATE_LIMITED, Failure, classify
 from data_tools.collection.fetch import Factory, QuietLog, youtube_dl
 from data_tools.collection.filters import Filter
 from data_tools.collection.manifest import write_manifest
-from data_tools.collection.pacing import Pause
-from data_tools.collection.patience import QueueStoppedError, Say, to_stderr
+from data_tools.collection.patience import Pause, QueueStoppedError, Say, to_stderr
 from data_tools.collection.settings import CollectSettings, common_options
 from data_tools.collection.sources import SourceError, VideoSource, source_from_id, source_from_url
 from data_tools.stages.files import replacing
@@ -35,13 +34,11 @@ CANDIDATES, MANIFEST, REJECTED, REVIEW = "candidates.jsonl", "manifest.csv", "re
 
 @dataclass
 class SearchSummary:
-    """What a search found: counts by reason, and the queries that failed."""
+    """What a search found: counts by reason."""
 
     found: int = 0
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    stopped: str = ""
 
 
 def make_queries(templates: Sequence[str], cities: Sequence[str]) -> list[str]:
@@ -201,14 +198,12 @@ def _write_rejected(path: Path, verdicts: Sequence[tuple[dict[str, Any], str]]) 
                 writer.writerow([known.get(name, "") for name in columns])
 
 
-def print_search(summary: SearchSummary, out: Path) -> int:
-    """Counts as lines; returns the exit code."""
+def print_search(summary: SearchSummary, out: Path, failed: Sequence[str], stopped: str) -> int:
+    """Counts, queries that failed and why the search stopped, as lines; returns the exit code."""
     print(f"found {summary.found}, kept {summary.kept} in {out / MANIFEST}")
     for reason, count in summary.reasons.most_common():
         print(f"  {count:6d}  {reason}")
     print(f"decide on channels in {out / REVIEW} (column decision: allow, deny), then run search --offline")
-    for line in summary.failed[:10]:
+    for line in [*failed[:10], *([stopped] if stopped else [])]:
         print(f"collect: {line}", file=sys.stderr)
-    if summary.stopped:
-        print(f"collect: {summary.stopped}", file=sys.stderr)
-    return 1 if summary.failed or summary.stopped else 0
+    return 1 if failed or stopped else 0

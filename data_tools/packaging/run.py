@@ -152,11 +152,7 @@ def read_failures(path: Path) -> list[dict[str, str]]:
 
 
 def print_table(records: Sequence[StageRecord]) -> int:
-    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary.
-
-    Returns:
-        the exit code.
-    """
+    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary."""
     print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20}")
     for record in records:
         row = {"points": 0, "size": [], "unit": "", "up": "", **record.result}

@@ -48,8 +48,6 @@ class Shard:
 
     Attributes:
         source: the split's folder, which holds the scenes.
-        tar: the file.
-        scenes: in the order of the tar.
     """
 
     source: Path
@@ -234,9 +232,6 @@ def run_shards(
     """A data set's scenes as tar files in another folder, with its lists of scenes, statistics, a card and checksums.
 
     ``splits`` are the scenes (`list_scenes`), ``size`` the most bytes of a tar, ``license_note`` goes into the card.
-
-    Returns:
-        A record per tar file.
 
     Raises:
         OSError: the output cannot be written; what was whole stays.

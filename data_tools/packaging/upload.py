@@ -28,9 +28,6 @@ def parse_address(text: str) -> tuple[str, str]:
 def upload(folder: Path, address: str, license_note: str = "") -> str:
     """Send a folder; a dataset that is not there is made, private.
 
-    Returns:
-        Where it is, in words.
-
     Raises:
         StageError: huggingface_hub is missing, nobody is logged in, no right, no connection; what was sent stays.
         OSError: a file cannot be read.

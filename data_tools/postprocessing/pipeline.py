@@ -9,14 +9,13 @@ import numpy as np
 
 from data_tools.clouds.io import Cloud, CloudError, check_bounds
 from data_tools.clouds.normals import fit_normals, make_tree, nearest_distance
-from data_tools.postprocessing.cameras import Cameras
+from data_tools.postprocessing.cameras import Cameras, orient
 from data_tools.postprocessing.layout import Layout, find_layout
 from data_tools.postprocessing.outliers import find_outliers
 from data_tools.postprocessing.quality import Quality, measure, verdict_lines
 from data_tools.postprocessing.sampling import Thinning, cap_points, thin_to_spacing
 from data_tools.postprocessing.scale import Scale, choose_scale, scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
-from data_tools.postprocessing.surface import orient
 from data_tools.postprocessing.upright import Upright, find_upright
 
 FEWEST = 100  # points below this make no scene
@@ -30,10 +29,7 @@ class Scene:
     Attributes:
         cloud: metres, z up, floor at z = 0, x and y centred; every point is one of the input's, moved.
         index: (N,) rows of the input's points.
-        cameras: in the same frame, or None.
         meta: every factor and count, JSON types.
-        quality: see `Quality`.
-        notes: in words.
     """
 
     cloud: Cloud

@@ -25,7 +25,6 @@ class Upright:
     Attributes:
         rotation: (3, 3), ``coord @ rotation.T`` is level.
         evidence: up in the file's frame, the rule, the margin, the parts of the score, for meta.json.
-        notes: in words.
     """
 
     rotation: np.ndarray

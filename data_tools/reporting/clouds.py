@@ -22,8 +22,8 @@ def load_cloud(row: SceneRow, most: int) -> Cloud | None:
     if row.cloud is None:
         return None
     try:
-        cloud = _load_folder(row.cloud, most) if row.cloud.is_dir() else read_cloud(row.cloud)
-    except (CloudError, OSError, ValueError, EOFError):
+        cloud = read_cloud(row.cloud)
+    except CloudError:
         return None
     finite = np.flatnonzero(np.isfinite(cloud.coord).all(axis=1))
     if not len(finite):
@@ -39,26 +39,6 @@ def load_cloud(row: SceneRow, most: int) -> Cloud | None:
 def _is_raw(path: Path) -> bool:
     """Whether a cloud is as the reconstruction left it: in no known frame yet."""
     return path.parent.parent.name == AREAS["reconstruct"]
-
-
-def _load_folder(folder: Path, most: int) -> Cloud:
-    """Rows of a scene folder's arrays, without reading the rest."""
-    coord = np.load(folder / "coord.npy", mmap_mode="r")
-    rows = thin_rows(len(coord), most)
-    parts = {}
-    for name in ("color", "normal", "segment"):
-        path = folder / f"{name}.npy"
-        if path.is_file():
-            values = np.load(path, mmap_mode="r")
-            if len(values) == len(coord):
-                parts[name] = np.asarray(values[rows])
-    normal = parts.get("normal")
-    return Cloud(
-        np.asarray(coord[rows], dtype=np.float32),
-        parts.get("color"),
-        None if normal is None else normal.astype(np.float32),
-        segment=parts.get("segment"),
-    )
 
 
 def layers_of(cloud: Cloud, classes: list[str] | None = None) -> list[PointLayer]:

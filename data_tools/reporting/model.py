@@ -34,7 +34,6 @@ class ReportSettings:
         points: most points in the cloud of a page.
         extremes: how many best and how many worst scenes are shown.
         chunk: scenes in a data file of the gallery.
-        title: heading; plain text.
     """
 
     pages: int | None = 200
@@ -64,13 +63,8 @@ class SceneRow:
     """One scene of the gallery.
 
     Attributes:
-        name: of the folder.
         split: of the folder; empty where it is not packaged.
-        video: the video's name, or empty.
         stage: the last one that says something of it.
-        status: what it says.
-        reason: why.
-        label: kind of room.
         seconds: of video that it is made of, 0 where not known.
         score: quality in [0, 1], or None.
         points: 0 where not known.
@@ -78,7 +72,6 @@ class SceneRow:
         said: how far these lengths are to be believed; empty where not known.
         spacing: metres, 0 where not known.
         cloud: scene folder or file with the best cloud there is, or None.
-        picture: file for the thumbnail, or None.
         key: hash of the records and meta.json it was made from.
         has_page: whether the report holds a page of it.
     """
@@ -141,8 +134,6 @@ class Report:
     """All that the pages show.
 
     Attributes:
-        out: the dataset's folder.
-        work: the stages' folder.
         scenes: sorted by split and name.
         states: stage -> item -> state.
         videos: name -> what collect and segment say of it (title, url, duration, ...).

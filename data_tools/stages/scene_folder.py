@@ -64,9 +64,6 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
         meta: goes into meta.json, with the format version, arrays and counts added. Keep time stamps out of it.
         normal_dtype: "float32", or "float16" to halve it on disk.
 
-    Returns:
-        The meta.json written.
-
     Raises:
         CloudError: no point, or a coordinate that is not finite.
         OSError: the disk is full or not writable; nothing is left under the scene's name that was not there.
@@ -78,12 +75,7 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
 def fill_scene(
     folder: Path, name: str, cloud: Cloud, meta: dict[str, Any], normal_dtype: str = "float32"
 ) -> dict[str, Any]:
-    """`write_scene` into a folder that is there, for who gives it its place; returns the meta.json written.
-
-    Raises:
-        CloudError: no point, or a coordinate that is not finite.
-        OSError: the disk is full or not writable.
-    """
+    """`write_scene` into a folder that is there, for who gives it its place; raises the same."""
     if not len(cloud) or not np.isfinite(cloud.coord).all():
         raise CloudError(f"{name}: {len(cloud)} points, all must be finite; drop the others before writing")
     arrays = {name: value for name, value in cloud.arrays().items() if name in ARRAY_TYPES}

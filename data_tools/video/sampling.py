@@ -150,9 +150,6 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float, crf:
         frames: (H, W, 3) uint8 RGB each, of one size; an odd row or column is cut off.
         crf: quality, 0 (lossless) to 51; 18 is visually lossless.
 
-    Returns:
-        Number of frames written.
-
     Raises:
         ValueError: no frame.
         OSError: the disk is full or not writable; nothing is left under the name.

@@ -172,11 +172,7 @@ def generate(
     first: int = 0,
     show_progress: bool = False,
 ) -> list[str]:
-    """Write rooms ``first`` .. ``first + num - 1`` to ``out/split``; what is there already is kept.
-
-    Returns:
-        Names of the scene folders, in order.
-    """
+    """Write rooms ``first`` .. ``first + num - 1`` to ``out/split``; what is there already is kept."""
     from tqdm import tqdm
 
     split_dir = Path(out) / split

@@ -129,11 +129,7 @@ def shoot_all(settings: WalkSettings, studio: Studio, jobs: int) -> Iterator[Sho
 
 
 def make_walkthrough(folder: Path, settings: WalkSettings, jobs: int = 1, show_progress: bool = False) -> StageRecord:
-    """Make the folder of a walk-through, or skip it when it is there; its bytes do not depend on ``jobs``.
-
-    Returns:
-        The stage's record; nothing is raised for a failure that it can describe.
-    """
+    """Make the folder of a walk-through, or skip it when it is there; its bytes do not depend on ``jobs``."""
 
     def work(partial: Path, record: StageRecord) -> None:
         _make(partial, record, settings, jobs, show_progress)

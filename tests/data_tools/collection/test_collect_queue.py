@@ -13,7 +13,7 @@ from data_tools.collection import patience, preflight
 from data_tools.collection.failures import DISK, LOGIN, PASSING, PERMANENT, RATE_LIMITED, classify
 from data_tools.collection.fetch import collect_video
 from data_tools.collection.ledger import AREA, add_try, coverage, read_tries
-from data_tools.collection.pacing import Pause
+from data_tools.collection.patience import Pause
 from data_tools.collection.preflight import check_tools
 from data_tools.collection.queue import collect_patiently, fetch_all
 from data_tools.collection.settings import CollectSettings, download_options, retry_wait

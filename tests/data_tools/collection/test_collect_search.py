@@ -13,7 +13,7 @@ from data_tools.collection.cities import CITIES, TEMPLATES
 from data_tools.collection.failures import classify
 from data_tools.collection.filters import Filter, read_words
 from data_tools.collection.manifest import read_manifest
-from data_tools.collection.pacing import Pause
+from data_tools.collection.patience import Pause
 from data_tools.collection.queue import QueueStoppedError
 from data_tools.collection.search import Lister, apply_filters, channel_page, make_queries, read_candidates
 from data_tools.collection.settings import CollectSettings

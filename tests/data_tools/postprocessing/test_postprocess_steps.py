@@ -10,10 +10,9 @@ from scipy.spatial.transform import Rotation
 from data_tools.clouds.io import Cloud
 from data_tools.clouds.normals import fit_normals, make_tree, nearest_distance
 from data_tools.postprocessing import outliers, quality, sampling, scale
-from data_tools.postprocessing.cameras import Cameras, read_cameras, write_cameras
+from data_tools.postprocessing.cameras import Cameras, orient, read_cameras, write_cameras
 from data_tools.postprocessing.layout import Layout, find_layout
 from data_tools.postprocessing.settings import Limits, PostprocessSettings
-from data_tools.postprocessing.surface import orient
 from data_tools.postprocessing.upright import find_upright
 from data_tools.stages.record import StageError
 from tests.data_tools.postprocessing.postprocess_rooms import hand_held, moved, room
