@@ -62,12 +62,11 @@ class SyntheticSettings:
 
     def __post_init__(self) -> None:
         """Refuse what would fail later: a ValueError of one line."""
-        if self.noise not in NOISE_LEVELS:
-            raise ValueError(f"noise {self.noise!r} is unknown; choose from {', '.join(NOISE_LEVELS)}")
-        if self.kind is not None and self.kind not in ROOM_KINDS:
-            raise ValueError(f"kind {self.kind!r} is unknown; choose from {', '.join(ROOM_KINDS)}")
-        if self.normals not in ("auto", "true", "estimate"):
-            raise ValueError(f"normals {self.normals!r} is unknown; choose auto, true or estimate")
+        choices = {"noise": tuple(NOISE_LEVELS), "kind": (None, *ROOM_KINDS), "normals": ("auto", "true", "estimate")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                words = ", ".join(filter(None, known))
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {words}")
         if self.points < 100 or self.views < 1 or (self.density is not None and self.density <= 0):
             raise ValueError("points >= 100, views >= 1 and density > 0 are needed")
 
