@@ -97,7 +97,6 @@ def build_cloud(
     """Make a `Cloud` of raw arrays: types, colour range, unit normals, an origin for far coordinates.
 
     Args:
-        path: the file, for the messages.
         coord: (N, 3) of any real type.
         color: (N, 3) of any range that `color_to_uint8` knows, or None.
         normal: (N, 3), or None; None is taken where all are zero.

@@ -66,16 +66,11 @@ class QuietLog:
     def debug(self, message: str) -> None:
         """Progress and detail are not kept."""
 
-    def info(self, message: str) -> None:
-        """Progress is not kept."""
-
     def warning(self, message: str) -> None:
-        """Kept for the ledger."""
+        """Kept for the ledger; errors come as exceptions too."""
         self.warnings.append(one_line(message))
 
-    def error(self, message: str) -> None:
-        """Comes as an exception too."""
-        self.warnings.append(one_line(message))
+    info, error = debug, warning
 
 
 def collect_video(

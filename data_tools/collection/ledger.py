@@ -16,7 +16,6 @@ from data_tools.stages.record import StageRecord, read_record
 
 AREA = ".download"  # beside the video folders: unfinished downloads, the ledger, the pause
 LEDGER = "ledger.jsonl"
-DONE = "done"
 
 
 def add_try(videos: Path, source: VideoSource, kind: str, category: str, reason: str, **facts: Any) -> None:
@@ -67,7 +66,7 @@ def state_of(record: StageRecord | None) -> str:
     """fetched, gone, rejected, waiting."""
     if record is None:
         return "waiting"
-    if record.status == DONE:
+    if record.status == "done":
         return "fetched"
     if record.status == "rejected":
         return "rejected"

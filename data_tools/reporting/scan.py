@@ -117,15 +117,8 @@ def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow
         name = str(scene.get("scene_id", "")) if isinstance(scene, dict) else ""
         if name:
             scenes[name] = SceneRow(name, video=folder.name, label=str(scene.get("label") or ""))
-            scenes[name].seconds = _seconds(scene.get("intervals"))
+            scenes[name].seconds = float(sum(end - start for start, end in scene.get("intervals", ())))
             scenes[name].picture = next(iter(find_pictures(folder / "thumbs")), None)
-
-
-def _seconds(intervals: object) -> float:
-    try:
-        return float(sum(end - start for start, end in intervals))  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _scan_stage(
