@@ -108,7 +108,7 @@ class PostprocessSettings:
         if self.outlier_ratio <= 0 or self.radius_factor <= 0 or self.grid <= 0 or self.normal_cell < 0:
             raise ValueError("outlier_ratio, radius_factor and grid must be positive, normal_cell not negative")
         if not 0 <= self.spacing < 1 or self.neighbours < 3:
-            raise ValueError(f"spacing {self.spacing} in [0, 1) metres, neighbours {self.neighbours} >= 3 are needed")
+            raise ValueError(f"spacing {self.spacing} must be in [0, 1) m, neighbours {self.neighbours} at least 3")
         if self.scale_factor <= 0 or not 0 <= self.thin_limit <= 1:
             raise ValueError(f"scale_factor {self.scale_factor} > 0, thin_limit {self.thin_limit} in [0, 1] are needed")
         if not 0 < self.min_height < self.max_height:
