@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.clouds.types import Cloud, CloudError
-from data_tools.stages.files import read_json, replacing_folder, write_json
+from data_tools.stages.files import replacing_folder, write_json
 
 FORMAT_VERSION = 1
 META = "meta.json"
@@ -45,7 +45,11 @@ def safe_name(name: str) -> str:
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
     """A scene's meta.json, or None where it is missing or damaged."""
-    return read_json(folder / META, dict) or None
+    try:
+        value = json.loads((folder / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def is_done(folder: Path, digest: str | None = None) -> bool:
