@@ -237,9 +237,10 @@ def estimate_depth(reference: View, sources: Sequence[View], near: float, far: f
     step = levels[1] - levels[0]
     inverse = (levels[0] + plane * step).astype(np.float32)
     score = _score(volume, best)
-    inverse, fine = refine(reference, sources, inverse, step, score)
+    for spacing in (step, step / 2):
+        inverse, score = refine(reference, sources, inverse, spacing, score)
     inner = (best > 0) & (best < planes - 1) & (inverse > 0)
-    return DepthMap(np.where(inner, 1 / np.maximum(inverse, 1e-9), 0).astype(np.float32), fine)
+    return DepthMap(np.where(inner, 1 / np.maximum(inverse, 1e-9), 0).astype(np.float32), score)
 
 
 def _score(volume: np.ndarray, best: np.ndarray) -> np.ndarray:
