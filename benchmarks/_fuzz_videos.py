@@ -23,7 +23,7 @@ from benchmarks._fuzz import NOTED, REFUSED, SAME, SILENT, TRACEBACK, Tally
 from data_tools.segmentation.run import seconds_missing
 from data_tools.segmentation.scan import Scan, scan_video
 from data_tools.stages.record import StageError
-from data_tools.video.sampling import probe_video, sample_frames
+from data_tools.video.sampling import probe_video, sample_raw
 
 FPS, SECONDS, SIZE = 10, 12, (96, 128)
 FORMATS = ("mkv", "mp4", "mp4 faststart", "ts", "webm", "avi")
@@ -225,8 +225,8 @@ def read(path: Path) -> Scan:
     """The pass of the segment stage, and that of a scene from the middle on."""
     info = probe_video(path)
     scan = scan_video(path, info, 1.0, None)
-    for frame in sample_frames(path, 1.0, start=scan.report.last_time / 2, packets=scan.report.packets):
-        assert frame.image.shape == (info.height, info.width, 3)
+    for frame in sample_raw(path, 1.0, start=scan.report.last_time / 2, packets=scan.report.packets):
+        assert frame.pixels().shape == (info.height, info.width, 3)
     return scan
 
 

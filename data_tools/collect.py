@@ -20,20 +20,20 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.collection.channels import ChannelRules, read_channel_list
 from data_tools.collection.cities import CITIES, TEMPLATES
 from data_tools.collection.fetch import collect_video, standing_record, video_file
-from data_tools.collection.filters import WORDS, FilterSettings, read_words
+from data_tools.collection.filters import WORDS, Filter, read_words
 from data_tools.collection.ledger import coverage, state_of
 from data_tools.collection.manifest import Manifest, print_problems, read_manifest, scan_manifest
 from data_tools.collection.patience import QueueStoppedError
 from data_tools.collection.preflight import check_tools
 from data_tools.collection.queue import collect_patiently, fetch_all
-from data_tools.collection.search import Lister, SearchSummary, apply_filters, channel_page, make_queries, print_search
+from data_tools.collection.search import Lister, apply_filters, channel_page, make_queries, print_search
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
 from data_tools.stages.command_line import count, run_main, usage_errors
-from data_tools.stages.record import STATES, read_record
+from data_tools.stages.record import read_record
+from data_tools.stages.run import print_records
 
 __all__ = [
     "CollectSettings",
@@ -102,16 +102,11 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=50, help="entries a query (default 50)")
     add("--limit", type=int, help="only so many queries")
     add("--offline", action="store_true", help="ask nobody: filter again what was found before")
-    add("--allow", type=Path, help="text file of channels that are wanted")
-    add("--deny", type=Path, help="text file of channels that are not")
     add("--only-allowed", action="store_true", help="keep allowed channels only")
-    add("--review", type=Path, help="review file (default OUT/channels.csv)")
+    add("--review", type=Path, help="review file, of several searches perhaps (default OUT/channels.csv)")
     add("--words", type=Path, help="text file, `reason: word, word` a line, in place of that reason's words")
-    add("--in-description", action="store_true", help="search the words in descriptions too")
     add("--min-duration", type=float, default=90.0, help="seconds (default 90)")
     add("--max-duration", type=float, default=3600.0, help="seconds (default 3600)")
-    add("--min-height", type=int, default=0, help="lines, where the listing tells (default 0)")
-    add("--allow-live", action="store_true", help="keep past live streams")
 
 
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,7 +118,14 @@ def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-duration", type=float, default=0.0, help="reject what is longer, seconds (default 0: take all)")
     add("--retry-gone", action="store_true", help="try permanent failures again")
     add("--rounds", type=int, default=2, help="times through the queue for passing failures (default 2)")
-    add("--rate", type=float, default=0.0, help="at most so many bytes a second (default 0: no limit)")
+    add(
+        "--rate",
+        dest="bytes_per_second",
+        type=float,
+        default=0.0,
+        metavar="RATE",
+        help="at most so many bytes a second (default 0: no limit)",
+    )
     add("--alike", type=int, default=20, help="stop after so many equal answers in a row (default 20; 0: never)")
     add("--skip-preflight", action="store_true", help="start without a JavaScript runtime")
 
@@ -140,18 +142,15 @@ def _manners(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(args: argparse.Namespace) -> CollectSettings:
-    names = ("max_height", "min_height", "max_duration", "rounds", "alike") if args.command == "fetch" else ()
+    names = ["proxy", "cookies", "sleep_requests", "pause", "pauses"]
+    if args.command == "fetch":
+        names += ["max_height", "min_height", "max_duration", "rounds", "alike"]
     return CollectSettings(
-        proxy=args.proxy,
-        extractor_args=tuple(args.extractor_args),
-        cookies=args.cookies,
-        sleep_interval=tuple(args.sleep),
-        sleep_requests=args.sleep_requests,
-        pause=args.pause,
-        pause_max=max(args.pause, CollectSettings.pause_max),
-        pauses=args.pauses,
-        bytes_per_second=getattr(args, "rate", 0.0),
         **{name: getattr(args, name) for name in names},
+        extractor_args=tuple(args.extractor_args),
+        sleep_interval=tuple(args.sleep),
+        pause_max=max(args.pause, CollectSettings.pause_max),
+        bytes_per_second=getattr(args, "rate", 0.0),
     )
 
 
@@ -167,30 +166,18 @@ def run_search(args: argparse.Namespace) -> int:
     addresses = {text: channel_page(text) for text in args.channel}
     if not args.channel or args.template or cities:
         addresses |= {query: f"ytsearch{args.count}:{query}" for query in queries}
-    wanted = FilterSettings(
-        min_duration=args.min_duration,
-        max_duration=args.max_duration,
-        min_height=args.min_height,
-        allows_live=args.allow_live,
-        in_description=args.in_description,
-        words={**WORDS, **(read_words(args.words) if args.words else {})},
-    )
-    rules = ChannelRules(
-        allowed=read_channel_list(args.allow) if args.allow else set(),
-        denied=read_channel_list(args.deny) if args.deny else set(),
-        is_closed=args.only_allowed,
-    )
-    summary = SearchSummary()
+    words = {**WORDS, **(read_words(args.words) if args.words else {})}
+    wanted = Filter(args.min_duration, args.max_duration, words)
+    failed, stopped = list[str](), ""
     if not args.offline:
         listed = dict(list(addresses.items())[: args.limit])
         lister = Lister(args.out, args.count, settings, say=tqdm.write)
         try:
-            lister.run(listed, summary.failed, partial(tqdm, desc="search", unit="query"))
+            lister.run(listed, failed, partial(tqdm, desc="search", unit="query"))
         except QueueStoppedError as error:
-            summary.stopped = str(error)
-    result = apply_filters(args.out, wanted, rules, args.review)
-    result.failed, result.stopped = summary.failed, summary.stopped
-    return print_search(result, args.out)
+            stopped = str(error)
+    found = apply_filters(args.out, wanted, args.only_allowed, args.review)
+    return print_search(found, args.out, failed, stopped)
 
 
 def run_fetch(args: argparse.Namespace) -> int:
@@ -208,10 +195,7 @@ def run_fetch(args: argparse.Namespace) -> int:
     if errors and not args.skip_preflight:
         return 2
     summary = fetch_all(sources, args.out, settings, args.limit, args.retry_gone)
-    records = list(summary.records.values())
-    counts = {state: sum(r.status == state and not r.skipped for r in records) for state in STATES}
-    before = sum(record.skipped for record in records)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()) + f", {before} as before")
+    print_records(list(summary.records.values()), "video")
     if summary.stopped:
         print(f"collect: {summary.stopped}", file=sys.stderr)
     return summary.exit_code

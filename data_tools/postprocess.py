@@ -62,19 +62,12 @@ def settings_of(args: argparse.Namespace) -> PostprocessSettings:
     Raises:
         ValueError: a number out of range; one line.
     """
+    same = ("point_cap", "cap_rule", "outlier_limit", "up", "scale", "spacing", "min_points", "neighbours", "seed")
     return PostprocessSettings(
-        point_cap=args.point_cap,
-        cap_rule=args.cap_rule,
-        outlier_limit=args.outlier_limit,
-        up=args.up,
-        scale=args.scale,
-        spacing=args.spacing,
-        min_points=args.min_points,
-        neighbours=args.neighbours,
+        **{name: getattr(args, name) for name in same},
         normal_dtype="float16" if args.float16_normals else "float32",
         limits=Limits(args.min_score, args.max_double, args.max_noise, args.min_coverage, args.least_points),
         preview=not args.no_preview,
-        seed=args.seed,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,27 +34,6 @@ def _load(path: Path) -> np.ndarray | np.lib.npyio.NpzFile:
     except Exception as error:  # NumPy raises whatever the damage makes of it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CloudError(f"{path}: NumPy cannot read it ({reason}); save it again with np.save/np.savez") from None
-
-
-class _Archive(Mapping[str, np.ndarray]):
-    """The arrays of a file by name, read when asked for; one that cannot be read is a `CloudError`."""
-
-    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-        self.path, self.arrays = path, arrays
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return np.asarray(self.arrays[name])
-        except MemoryError:
-            raise
-        except Exception:  # as above; object arrays are among them, they are never unpickled
-            raise CloudError(f"{self.path}: array {name!r} is unreadable; save the file again") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
 
 
 def _channel_axes(shape: tuple[int, ...], channels: tuple[int, ...]) -> list[int]:
@@ -113,7 +92,16 @@ def _like_points(
 
 def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
     """A cloud of whole arrays under any of our names, those of a network's prediction included."""
-    arrays, notes = _Archive(path, arrays), []
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return np.asarray(arrays[name])
+        except MemoryError:
+            raise
+        except Exception:  # as in `_load`; object arrays are among them, they are never unpickled
+            raise CloudError(f"{path}: array {name!r} is unreadable; save the file again") from None
+
+    notes: list[str] = []
     names: dict[str, str] = {}
     for name in arrays:
         if names.setdefault(plain_name(name), name) != name:
@@ -122,7 +110,7 @@ def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
     if coord_name is None:
         have = ", ".join(arrays) or "nothing"
         raise CloudError(f"{path}: holds no array named coord, points, xyz or world_points (found: {have}); rename it")
-    coord = arrays[coord_name]
+    coord = read(coord_name)
     if coord.dtype.names:
         return cloud_from_columns(path, [(name, coord[name].reshape(-1)) for name in coord.dtype.names], notes)
     rows, points = _coord_rows(path, coord_name, coord, notes)
@@ -130,7 +118,7 @@ def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
     for target, wanted, channels in (("color", COLOR_NAMES, (3, 4)), ("normal", NORMAL_NAMES, (3,))):
         name = pick(names, wanted, target, notes)
         if name is not None:
-            parts[target] = _like_points(path, name, arrays[name], points, channels, notes)
+            parts[target] = _like_points(path, name, read(name), points, channels, notes)
     if rows.shape[1] > 3:
         if parts["color"] is None and parts["normal"] is None:
             return cloud_from_matrix(path, rows, notes)
@@ -142,7 +130,7 @@ def _cloud_from_named(path: Path, arrays: Mapping[str, np.ndarray]) -> Cloud:
             wanted = tuple(dict.fromkeys((own, *wanted, *CONFIDENCE_OF.values(), "points_conf")))
         name = pick(names, wanted, target, notes)
         if name is not None:
-            scalars[target] = (name, arrays[name])
+            scalars[target] = (name, read(name))
     known = (*COORD_NAMES, *COLOR_NAMES, *NORMAL_NAMES, *CONFIDENCE_OF.values(), "points_conf")
     notes += unused(names, {*known, *(name for group in SCALAR_NAMES.values() for name in group)})
     cloud = build_cloud(path, rows[:, :3], parts["color"], parts["normal"], scalars, notes)

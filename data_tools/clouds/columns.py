@@ -46,13 +46,9 @@ def plain_name(name: str) -> str:
 
 
 def pick(names: Mapping[str, str], wanted: Sequence[str], what: str, notes: list[str]) -> str | None:
-    """The file's name of the first of ``wanted`` that is there; a second one is named in a note.
+    """The file's name of the first of ``wanted`` (best first) that is there; a second one is noted.
 
-    Args:
-        names: the file's names by plain name.
-        wanted: plain names, best first.
-        what: what they hold, for the note.
-        notes: grows.
+    ``names`` holds the file's names by plain name; ``what`` says in the note what they hold.
     """
     found = [names[name] for name in wanted if name in names]
     if len(found) > 1:
@@ -101,7 +97,6 @@ def build_cloud(
     """Make a `Cloud` of raw arrays: types, colour range, unit normals, an origin for far coordinates.
 
     Args:
-        path: the file, for the messages.
         coord: (N, 3) of any real type.
         color: (N, 3) of any range that `color_to_uint8` knows, or None.
         normal: (N, 3), or None; None is taken where all are zero.
@@ -178,10 +173,7 @@ def _step(value: np.ndarray, reach: float, kind: type[np.floating]) -> float:
 def tell_coarse(cloud: Cloud, step: float, source: str) -> None:
     """Note that a file keeps its coordinates in steps that are coarse for the cloud, and set the cloud's ``step``.
 
-    Args:
-        cloud: changed in place.
-        step: in the file's unit.
-        source: what in the file says so.
+    ``step`` is in the file's unit, ``source`` what in the file says so.
     """
     size = _size(cloud.coord[np.isfinite(cloud.coord).all(axis=1)])
     if step > max(cloud.step, COARSE * size):

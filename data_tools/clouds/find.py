@@ -23,7 +23,6 @@ def clouds_in(folder: Path, out: Path | None = None) -> list[Path]:
     inside a scene folder.
 
     Args:
-        folder: that is searched.
         out: folder of results, which are no inputs, or None.
 
     Raises:

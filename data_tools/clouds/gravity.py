@@ -7,7 +7,8 @@ axis. Furniture stands on the floor and not under the ceiling, and shows its top
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -20,6 +21,8 @@ NARROW = np.deg2rad(6.0)  # a normal counts as parallel or perpendicular within 
 CANDIDATES = 6
 COARSE_STEP = 1e-3  # of the cloud's size: surfaces in coarser coordinates are stairs, whose planes say nothing
 MIN_MARGIN = 0.06  # smallest lead of the best over the next direction to be believed
+AXES = {"x": (1, 0, 0), "y": (0, 1, 0), "z": (0, 0, 1), "-x": (-1, 0, 0), "-y": (0, -1, 0), "-z": (0, 0, -1)}
+# a small bonus for directions that files commonly call up: +z, and -y or +y of camera and graphics frames
 AXIS_HINTS = {(0.0, 0.0, 1.0): 0.10, (0.0, -1.0, 0.0): 0.08, (0.0, 1.0, 0.0): 0.05}
 
 
@@ -39,8 +42,8 @@ class UpGuess:
     up: np.ndarray
     found: bool
     reason: str
-    margin: float
-    scores: dict[str, float]
+    margin: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
     without_prior: np.ndarray | None = None
 
 
@@ -198,11 +201,6 @@ def _sign_score(up: np.ndarray, surface: _Surface) -> dict[str, float]:
     }
 
 
-def _hint(up: np.ndarray) -> float:
-    """A small bonus for directions that files commonly call up: +z, and -y or +y of camera and graphics frames."""
-    return max((bonus for axis, bonus in AXIS_HINTS.items() if float(up @ np.array(axis)) > 0.9), default=0.0)
-
-
 # Weights: set by hand near a conditional logistic fit on 288 synthetic rooms (four noise levels; whole, without
 # ceiling, cut in half). The clips keep a fragment that is mostly one wall from passing for a floor.
 AXIS_WEIGHTS = {"aligned": 0.8, "level": 0.65, "turned": 0.8, "flat": 0.14}
@@ -228,15 +226,15 @@ def _one_plane(across: np.ndarray, surface: _Surface, prior: np.ndarray | None) 
         lean = float(way @ across)
         up = np.sign(lean) * across if abs(lean) > np.cos(np.deg2rad(45)) else way - lean * across
         what = "floor or ceiling" if abs(lean) > np.cos(np.deg2rad(45)) else "wall"
-        return UpGuess(up / np.linalg.norm(up), True, f"one plane, a {what} by the cameras' up", 0.0, {})
+        return UpGuess(up / np.linalg.norm(up), True, f"one plane, a {what} by the cameras' up")
     over_z, over_y = abs(float(across[2])), abs(float(across[1]))
     if np.sin(2 * NARROW) < over_z < np.cos(3 * NARROW) and over_y < np.sin(2 * NARROW):
         faces_z = 0.0 if surface.facing is None else float(surface.facing[:, 2].mean())
         y = np.array([0.0, 1.0 if faces_z > 0.3 else -1.0, 0.0])
         up = y - (y @ across) * across
         words = f"a guess: one plane, taken as a wall in a camera's frame ({'+' if y[1] > 0 else '-'}y up)"
-        return UpGuess(up / np.linalg.norm(up), True, words, 0.0, {})
-    return UpGuess(keep, False, "one plane only: floor or wall, it cannot be told", 0.0, {})
+        return UpGuess(up / np.linalg.norm(up), True, words)
+    return UpGuess(keep, False, "one plane only: floor or wall, it cannot be told")
 
 
 def _rank(
@@ -251,7 +249,8 @@ def _rank(
             parts = {**axis, **way}
             score = _weigh(axis, AXIS_WEIGHTS) + _weigh(way, SIGN_WEIGHTS)
             if prior is None:
-                score += _hint(sign * line)  # the file's axes say nothing where the cameras speak
+                near = [bonus for axis, bonus in AXIS_HINTS.items() if float(sign * line @ np.array(axis)) > 0.9]
+                score += max(near, default=0.0)  # the file's axes say nothing where the cameras speak
             else:
                 lean = float(sign * line @ prior)
                 parts |= {"camera_axis": abs(lean), "camera_sign": lean}
@@ -270,15 +269,12 @@ def _own_choice(ranked: list[tuple[float, np.ndarray, dict[str, float]]]) -> np.
     return way if ahead[0] > ahead[1] else -way
 
 
-def find_up(
-    coord: np.ndarray, normal: np.ndarray | None = None, seed: int = 0, prior: np.ndarray | None = None
-) -> UpGuess:
+def find_up(coord: np.ndarray, normal: np.ndarray | None = None, prior: np.ndarray | None = None) -> UpGuess:
     """Find the up direction of an indoor cloud.
 
     Args:
         coord: (N, 3) finite coordinates in any unit, any orientation.
         normal: (N, 3) normals on the side of the camera that saw them, if the file has such; they only help the sign.
-        seed: of the sampling; the same seed gives the same answer.
         prior: (3,) where the cameras' up vectors point on average, of length 0..1: how well they agree. It weighs in
             on the axis and, less, on the sign, so that a phone held upside down loses against a furnished room.
 
@@ -287,14 +283,14 @@ def find_up(
     """
     keep = np.array([0.0, 0.0, 1.0])
     if len(coord) < 200 or not float(np.ptp(coord, axis=0).max()) > 0:
-        return UpGuess(keep, False, f"{len(coord)} points are too few to tell", 0.0, {})
+        return UpGuess(keep, False, f"{len(coord)} points are too few to tell")
     low, high = np.quantile(coord, [0.01, 0.99], axis=0)
     if np.sort(high - low)[1] <= 1e-3 * np.max(high - low):
-        return UpGuess(keep, False, "most points lie on one line or at one place", 0.0, {})
+        return UpGuess(keep, False, "most points lie on one line or at one place")
     surface = _sample(coord, normal)
-    lines = _candidates(surface, np.random.default_rng(seed))
+    lines = _candidates(surface, np.random.default_rng(0))
     if not lines:
-        return UpGuess(keep, False, "no flat surfaces", 0.0, {})
+        return UpGuess(keep, False, "no flat surfaces")
     cosine = np.abs(surface.normal @ lines[0])
     if (surface.weight * (cosine > np.cos(2.5 * NARROW))).sum() > 0.93 * surface.weight.sum():
         return _one_plane(lines[0], surface, prior)
@@ -317,11 +313,11 @@ def up_of(cloud: Cloud) -> UpGuess:
     """`find_up` of a cloud as it was read, whose coordinates may be too coarse to tell."""
     extent = float(np.ptp(np.quantile(cloud.coord, [0.01, 0.99], axis=0), axis=0).max())
     if cloud.step > COARSE_STEP * extent:
-        return UpGuess(np.array([0.0, 0.0, 1.0]), False, "coordinates too coarse to tell", 0.0, {})
+        return UpGuess(np.array([0.0, 0.0, 1.0]), False, "coordinates too coarse to tell")
     return find_up(cloud.coord, cloud.normal)
 
 
-def rotation_to_z(up: np.ndarray) -> np.ndarray:
+def rotation_to_z(up: np.ndarray | Sequence[float]) -> np.ndarray:
     """The smallest rotation (3, 3) that takes ``up`` to +z: ``coord @ R.T`` is level."""
     a = np.asarray(up, dtype=np.float64) / np.linalg.norm(up)
     cosine = float(a[2])

@@ -150,10 +150,7 @@ def grid_subsample(cloud: Cloud, cell: float) -> Cloud:
 
 
 def check_shape(coord: np.ndarray) -> str:
-    """Refuse points that are no surface, in any unit; the strays beyond the 1 % and 99 % quantiles do not count.
-
-    Args:
-        coord: (N, 3) finite.
+    """Refuse points (N, 3) that are no surface, in any unit; strays beyond the 1 % and 99 % quantiles do not count.
 
     Returns:
         A note where all points lie on one plane, else an empty text.
@@ -193,11 +190,7 @@ def usable_cloud(cloud: Cloud) -> Cloud:
 
 
 def check_bounds(coord: np.ndarray, grid: float = 0.02) -> None:
-    """Refuse a cloud in metres that cannot be a scene.
-
-    Args:
-        coord: (N, 3) metres.
-        grid: cell of the backbone's grid in metres.
+    """Refuse a cloud (N, 3) in metres that cannot be a scene; ``grid`` is the cell of the backbone's grid in metres.
 
     Raises:
         CloudError: what `check_shape` refuses, less than one grid cell, or more than 2^16 along an axis.

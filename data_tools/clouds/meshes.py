@@ -79,7 +79,6 @@ def read_mesh(path: Path, spacing: float | None = None) -> Cloud:
     """Points drawn evenly from a mesh's surface; the same file gives the same points.
 
     Args:
-        path: the file.
         spacing: mean distance of neighbouring points, in the file's unit; None takes a 500th of the longest side.
 
     Returns:
@@ -106,7 +105,9 @@ def read_mesh(path: Path, spacing: float | None = None) -> Cloud:
     count = int(min(max(total / step**2, 1000), MOST))
     place = (np.arange(count) + 0.5) / count * total  # one point to every equal share of the area
     triangle = np.minimum(np.searchsorted(np.cumsum(areas), place, side="right"), len(areas) - 1)
-    weight = _inside(np.arange(count)[:, None] * SPREAD % 1)
+    draw = np.arange(count)[:, None] * SPREAD % 1
+    root = np.sqrt(draw[:, :1])  # weights of the corners for points even in their triangles
+    weight = np.concatenate([1 - root, root * (1 - draw[:, 1:]), root * draw[:, 1:]], axis=1)
     coord = np.einsum("nk,nkc->nc", weight, corners[triangle])
     color = _colors(parts, triangle, weight)
     notes.append(
@@ -115,12 +116,6 @@ def read_mesh(path: Path, spacing: float | None = None) -> Cloud:
     if path.suffix.lower() == ".glb":
         notes.append("glTF files are y-up")
     return build_cloud(path, coord, color, cross[triangle], notes=notes)
-
-
-def _inside(draw: np.ndarray) -> np.ndarray:
-    """(N, 3) weights of the corners for points even in their triangles, of (N, 2) numbers even in 0..1."""
-    root = np.sqrt(draw[:, :1])
-    return np.concatenate([1 - root, root * (1 - draw[:, 1:]), root * draw[:, 1:]], axis=1)
 
 
 def _colors(parts: list[_Part], triangle: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
@@ -181,14 +176,12 @@ def _part(mesh: Any, material: Any, path: Path) -> _Part:
         return part
     if material.albedo_img is not None and len(mesh.triangle_uvs) == 3 * len(triangles):
         picture = np.asarray(material.albedo_img)
-        part.picture = picture[..., :3] if picture.ndim == 3 and picture.shape[2] >= 3 else _grey(picture)
+        if picture.ndim < 3 or picture.shape[2] < 3:  # grey
+            picture = np.repeat(picture.reshape(*picture.shape[:2], -1)[..., :1], 3, axis=2)
+        part.picture = picture[..., :3]
         part.uvs = np.asarray(mesh.triangle_uvs).reshape(-1, 3, 2)
     base = np.asarray(material.base_color, dtype=np.float64)[:3]
     if not any(np.allclose(base, default, atol=1e-3) for default in DEFAULT_COLORS):
         is_linear = path.suffix.lower() == ".glb"
         part.base = np.clip(base, 0, 1) ** (1 / 2.2) if is_linear else np.clip(base, 0, 1)
     return part
-
-
-def _grey(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(picture.reshape(*picture.shape[:2], -1)[..., :1], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Normals from neighbourhoods, and places to look from that give them a consistent side."""
+"""Neighbourhoods of points: cells, trees, spacing, planes; normals, and places to look from that give them a side."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from scipy.spatial import cKDTree
 
 from data_tools.clouds.types import CloudError
 
+PROBES = 20_000  # points whose nearest neighbour is looked up to know the spacing
 BLOCK = 65536  # points per batched eigen decomposition: bounds the (block, k, 3) neighbour tensor to ~50 MB
 
 
 def grid_cells(coord: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort points into cubes of edge ``cell``.
-
-    Args:
-        coord: (N, 3) finite coordinates.
-        cell: edge length, same unit as ``coord``.
+    """Sort finite points (N, 3) into cubes of edge ``cell``, in their unit.
 
     Returns:
         first (M,) index of each cell's first point, inverse (N,) cell of each point, counts (M,).
@@ -66,11 +63,6 @@ def plane_moments(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) ->
     return normal, np.maximum(variance, 0.0)
 
 
-def flatness_of(variance: np.ndarray) -> np.ndarray:
-    """(M,) in [0, 1] of the variances of `plane_moments`: 1 on a plane, near 0 in clutter and on lines."""
-    return np.clip(1.0 - variance[:, 0] / np.maximum(variance[:, 1], 1e-30), 0.0, 1.0)
-
-
 def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Fit a plane to the k nearest points of every query point.
 
@@ -79,7 +71,28 @@ def plane_fits(query: np.ndarray, tree: cKDTree, k: int, workers: int = 1) -> tu
         (1 on a plane, near 0 in clutter and on lines).
     """
     normal, variance = plane_moments(query, tree, k, workers)
-    return normal, flatness_of(variance)
+    return normal, np.clip(1.0 - variance[:, 0] / np.maximum(variance[:, 1], 1e-30), 0.0, 1.0)
+
+
+def make_tree(coord: np.ndarray) -> cKDTree:
+    """A k-d tree that is quick to build; the sliding midpoint suits clouds."""
+    return cKDTree(coord, balanced_tree=False, compact_nodes=False)
+
+
+def nearest_distance(coord: np.ndarray, tree: cKDTree, rng: np.random.Generator, workers: int = 1) -> float:
+    """Median distance from a point to its nearest other point, over at most `PROBES` of them."""
+    pick = np.sort(rng.permutation(len(coord))[:PROBES]) if len(coord) > PROBES else np.arange(len(coord))
+    distance = tree.query(coord[pick], k=2, workers=workers)[0][:, 1]
+    distance = distance[np.isfinite(distance) & (distance > 0)]
+    return float(np.median(distance)) if len(distance) else 0.0
+
+
+def fit_normals(coord: np.ndarray, tree: cKDTree, k: int, cell: float, workers: int = 1) -> np.ndarray:
+    """Normals (N, 3) of either sign: planes through the k nearest points, one a grid cell (``cell`` 0: one a point)."""
+    if cell <= 0:
+        return plane_fits(coord, tree, k, workers)[0]
+    _, inverse, counts = grid_cells(coord, cell)
+    return plane_fits(cell_means(coord, inverse, counts), tree, k, workers)[0][inverse]
 
 
 def estimate_normals(
@@ -111,12 +124,7 @@ def estimate_normals(
     point = coord.astype(np.float64)
     if len(point) < 3:
         return np.tile(np.float32([0, 0, 1]), (len(point), 1))
-    tree = cKDTree(point, balanced_tree=False, compact_nodes=False)
-    if cell > 0:
-        _, inverse, counts = grid_cells(point, cell)
-        normal = plane_fits(cell_means(point, inverse, counts), tree, k, workers)[0][inverse]
-    else:
-        normal = plane_fits(point, tree, k, workers)[0]
+    normal = fit_normals(point, make_tree(point), k, cell, workers)
     view = inner_viewpoints(point) if viewpoints is None else np.asarray(viewpoints, dtype=np.float64)
     return orient_normals(point, normal, view).astype(np.float32)
 
@@ -131,13 +139,10 @@ def orient_normals(coord: np.ndarray, normal: np.ndarray, viewpoints: np.ndarray
 
 
 def inner_viewpoints(coord: np.ndarray, cell: float = 0.5, limit: int = 500) -> np.ndarray:
-    """Places inside the free space of a z-up cloud in metres, from which its surfaces can be seen.
+    """Places inside the free space of a z-up cloud (N, 3) in metres, from which its surfaces can be seen.
 
     Columns of ``cell`` x ``cell`` that have points, but none at the height of a standing person's chest and head,
     are taken as free floor. Where there is none (an object, another unit), the middle of the cloud is the one place.
-
-    Args:
-        coord: (N, 3) coordinates.
 
     Returns:
         (V, 3) viewpoints, 1 <= V <= ``limit``.
@@ -170,12 +175,6 @@ def largest_plane(
     """The plane through three points that has most points near it, fitted to those: unit normal, offset, who is near.
 
     None where the points lie on a line.
-
-    Args:
-        coord: (N, 3).
-        near: distance within which a point is near.
-        tries: triples of points.
-        rng: of the triples.
     """
     best = np.zeros(len(coord), dtype=bool)
     for _ in range(tries if len(coord) >= 3 else 0):

@@ -28,12 +28,8 @@ class _Header:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(
-            [
-                (f"f{i}", "<" + kind, (count,))
-                for i, (kind, count) in enumerate(zip(self.types, self.counts, strict=True))
-            ]
-        )
+        fields = enumerate(zip(self.types, self.counts, strict=True))
+        return np.dtype([(f"f{i}", "<" + kind, (count,)) for i, (kind, count) in fields])
 
 
 def lzf_decompress(data: bytes, size: int) -> bytes:
@@ -41,10 +37,6 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
 
     A control byte below 32 copies that many bytes plus one; any other is a match: length in its top three bits
     (7 means one more length byte), distance in its low five bits and the next byte.
-
-    Args:
-        data: compressed bytes.
-        size: how many bytes must come out.
 
     Raises:
         ValueError: the stream is damaged.
@@ -151,7 +143,6 @@ def unpack_rgb(values: np.ndarray, kind: str) -> np.ndarray:
     """(N, 3) colours of PCL's ``rgb``: (N, 1) packed as 0x00RRGGBB, or (N, 3) as they are.
 
     Args:
-        values: of the field.
         kind: its declared type; an "f" means the bits of a float32, whatever number they spell.
     """
     if values.shape[1] == 3:

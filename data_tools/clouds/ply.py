@@ -14,22 +14,9 @@ from data_tools.clouds.types import Cloud, CloudError
 from data_tools.stages.files import replacing
 
 PLY_TYPES = {
-    "char": "i1",
-    "int8": "i1",
-    "uchar": "u1",
-    "uint8": "u1",
-    "short": "i2",
-    "int16": "i2",
-    "ushort": "u2",
-    "uint16": "u2",
-    "int": "i4",
-    "int32": "i4",
-    "uint": "u4",
-    "uint32": "u4",
-    "float": "f4",
-    "float32": "f4",
-    "double": "f8",
-    "float64": "f8",
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
+    **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
 PLY_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 END_HEADER = re.compile(rb"(\r\n|\r|\n)end_header[ \t\r]*\n")
@@ -38,16 +25,19 @@ MAX_HEADER_BYTES = 1 << 20
 
 @dataclass
 class _Element:
-    """One element of a PLY header; ``lists`` holds (count type, value type) of the list properties."""
+    """One element of a PLY header: (name, type of a list's count or "", type of the values) of its properties."""
 
     name: str
     count: int
-    scalars: list[tuple[str, str]] = field(default_factory=list)
     order: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
+    def scalars(self) -> list[tuple[str, str]]:
+        return [(name, kind) for name, count_type, kind in self.order if not count_type]
+
+    @property
     def has_list(self) -> bool:
-        return any(count_type for _, count_type, _ in self.order)
+        return len(self.scalars) < len(self.order)
 
 
 def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_Element], int]:
@@ -78,7 +68,6 @@ def _read_header(path: Path, data: bytes, notes: list[str]) -> tuple[str, list[_
                 elements[-1].order.append((word[4], PLY_TYPES[word[2]], PLY_TYPES[word[3]]))
             elif word[0] == "property":
                 elements[-1].order.append((word[2], "", PLY_TYPES[word[1]]))
-                elements[-1].scalars.append((word[2], PLY_TYPES[word[1]]))
             else:
                 raise KeyError(word[0])
         except (KeyError, IndexError, ValueError):
@@ -248,11 +237,7 @@ def read_ply(path: Path) -> Cloud:
 
 
 def write_ply(path: str | Path, cloud: Cloud) -> Path:
-    """Write a cloud as binary little-endian PLY (float32 coordinates, with its origin added), through a temporary name.
-
-    Returns:
-        The path written.
-    """
+    """Write a cloud as binary little-endian PLY, its origin added, whole or not at all; the path written."""
     path = Path(path)
     coord = cloud.coord if not cloud.origin.any() else cloud.coord.astype(np.float64) + cloud.origin
     kind = "f4" if coord.dtype == np.float32 else "f8"

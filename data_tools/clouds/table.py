@@ -44,11 +44,9 @@ def parse_rows(
     """A table of text lines, a row a line.
 
     Args:
-        path: the file, for the message.
         lines: of the rows, none of them blank.
         columns: numbers in every row; 0: as many as in the first.
         delimiter: between the numbers; None: blanks.
-        what: name of a row in the message.
 
     Returns:
         (N, columns) float64.

@@ -1,10 +1,9 @@
-"""Channels: allow and deny lists, and the review file in which a person decides."""
+"""Channels: the review file in which a person decides whose videos are wanted."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ SPELLINGS = {
 COUNTED = ("channel_id", "channel", "videos", "kept", "hours", "reasons", "sample_titles", "sample_urls")
 COLUMNS = ("channel_id", "channel", "decision", "note", *COUNTED[2:])
 SAMPLES = 5
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a stranger's title that starts so is shown by a spreadsheet, not run
 
 
 def channel_key(entry: dict[str, Any]) -> str:
@@ -28,50 +28,12 @@ def channel_key(entry: dict[str, Any]) -> str:
     )
 
 
-def channel_names(entry: dict[str, Any]) -> set[str]:
-    """All spellings of an entry's channel that a list may use, in small letters."""
-    keys = ("channel_id", "uploader_id", "channel", "uploader", "channel_url", "uploader_url")
-    return {str(entry[key]).strip().casefold() for key in keys if entry.get(key)}
-
-
-@dataclass
-class ChannelRules:
-    """Who is allowed and who is denied; a person's decision in the review file wins over the lists.
-
-    Attributes:
-        allowed: ids, @handles, names or addresses of channels, in small letters.
-        denied: the same.
-        decisions: the same from the review file -> allow or deny.
-        is_closed: whether only allowed channels pass.
-    """
-
-    allowed: set[str] = field(default_factory=set)
-    denied: set[str] = field(default_factory=set)
-    decisions: dict[str, str] = field(default_factory=dict)
-    is_closed: bool = False
-
-    def decision(self, entry: dict[str, Any]) -> str:
-        """allow, deny, or "" where nobody decided."""
-        names = channel_names(entry)
-        key = channel_key(entry).casefold()
-        if key in self.decisions:
-            return self.decisions[key]
-        if names & self.denied:
-            return DENY
-        return ALLOW if names & self.allowed else OPEN
-
-    def reason(self, entry: dict[str, Any]) -> str:
-        """Why a video of this channel is not wanted, or ""."""
-        decision = self.decision(entry)
-        if decision == DENY:
-            return "channel: denied"
-        return "channel: not allowed yet" if self.is_closed and decision != ALLOW else ""
-
-
-def read_channel_list(path: Path) -> set[str]:
-    """Channels of a text file, one a line: id, @handle, name or address; # starts a comment."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return {line.strip().casefold() for line in lines if line.strip() and not line.lstrip().startswith("#")}
+def channel_reason(entry: dict[str, Any], decisions: Mapping[str, str], only_allowed: bool) -> str:
+    """Why a video of this channel is not wanted, or ""."""
+    decision = decisions.get(channel_key(entry).casefold(), OPEN)
+    if decision == DENY:
+        return "channel: denied"
+    return "channel: not allowed yet" if only_allowed and decision != ALLOW else ""
 
 
 def read_review(path: Path) -> dict[str, dict[str, str]]:
@@ -106,11 +68,7 @@ def decisions_of(rows: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def count_channels(verdicts: Iterable[tuple[dict[str, Any], str]]) -> dict[str, dict[str, str]]:
-    """Counts and samples by channel.
-
-    Args:
-        verdicts: (entry, reason why it is not wanted, or "").
-    """
+    """Counts and samples by channel, of (entry, reason why it is not wanted, or "")."""
     groups: dict[str, list[tuple[dict[str, Any], str]]] = {}
     for entry, reason in verdicts:
         groups.setdefault(channel_key(entry), []).append((entry, reason))
@@ -134,10 +92,7 @@ def count_channels(verdicts: Iterable[tuple[dict[str, Any], str]]) -> dict[str, 
 def write_review(path: Path, counted: dict[str, dict[str, str]], before: dict[str, dict[str, str]]) -> None:
     """Write the review file: fresh counts, the person's decisions, notes and own columns as they were.
 
-    Args:
-        path: CSV with a byte-order mark, so that spreadsheets read it as UTF-8.
-        counted: of ``count_channels``.
-        before: of ``read_review``; channels that were not found this time stay.
+    It has a byte-order mark, so that spreadsheets read it as UTF-8. Channels that were not found this time stay.
     """
     rows = {key: {**before.get(key, {}), **counted.get(key, {})} for key in (*before, *counted)}
     own = [name for row in before.values() for name in row if name not in COLUMNS]
@@ -146,13 +101,9 @@ def write_review(path: Path, counted: dict[str, dict[str, str]], before: dict[st
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8-sig") as handle:
         writer = csv.writer(handle)
         writer.writerow(columns)
-        writer.writerows(_guarded([row.get(name, "") for name in columns]) for row in order)
-
-
-def _guarded(cells: Sequence[str]) -> list[str]:
-    """A stranger's title that starts like a formula is shown by a spreadsheet, not run."""
-    return [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells]
+        for cells in ([row.get(name, "") for name in columns] for row in order):
+            writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
 
 
 def _unguard(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.collection.failures import LOGIN, PASSING, PERMANENT, Failure, classify, one_line
-from data_tools.collection.ledger import AREA, Ledger
-from data_tools.collection.pacing import one_at_a_time
+from data_tools.collection.ledger import AREA, add_try, read_tries
 from data_tools.collection.patience import TOO_LONG
 from data_tools.collection.settings import CollectSettings, download_options
 from data_tools.collection.sources import VideoSource
 from data_tools.packaging.clouds import fingerprint
+from data_tools.stages.locks import run_lock
 from data_tools.stages.record import (
     RejectedError,
     StageError,
@@ -31,6 +31,7 @@ from data_tools.stages.record import (
     text_hash,
     tool_versions,
 )
+from data_tools.video.sampling import VideoError, probe_video
 
 STAGE = "collect"
 BROKEN = "broken file"
@@ -65,16 +66,11 @@ class QuietLog:
     def debug(self, message: str) -> None:
         """Progress and detail are not kept."""
 
-    def info(self, message: str) -> None:
-        """Progress is not kept."""
-
     def warning(self, message: str) -> None:
-        """Kept for the ledger."""
+        """Kept for the ledger; errors come as exceptions too."""
         self.warnings.append(one_line(message))
 
-    def error(self, message: str) -> None:
-        """Comes as an exception too."""
-        self.warnings.append(one_line(message))
+    info, error = debug, warning
 
 
 def collect_video(
@@ -88,12 +84,8 @@ def collect_video(
     """Make one video's folder, or skip it when it is there; one try, ``queue.collect_patiently`` waits and repeats.
 
     Args:
-        source: the video.
         folder: ``<videos>/<video_id>``.
-        settings: see ``CollectSettings``.
         overwrite: fetch again what is there. Should that fail, what is there stays.
-        factory: makes a ``YoutubeDL`` of its options; for tests.
-        hook: yt-dlp's progress hook.
 
     Returns:
         The record. ``result`` of a done one: id, url or path, title, channel, duration (s), width, height, fps, file,
@@ -108,7 +100,7 @@ def collect_video(
         if standing.status == "done":  # a kill may have left the download's other name
             shutil.rmtree(videos / AREA / source.video_id, ignore_errors=True)
         return standing
-    with one_at_a_time(videos):
+    with run_lock(videos / AREA / "lock", patience=None):  # one download at a time in a folder
         standing = standing_record(source, folder, settings)  # another process may have fetched it meanwhile
         if standing is not None and not overwrite:
             return standing
@@ -167,7 +159,7 @@ def _fetch(
     version = tool_versions(["yt-dlp"]).get("yt-dlp", "")
     extra = {"warnings": log.warnings[-3:]} if error is not None and log.warnings else {}
     try:
-        Ledger(folder.parent).add(source, kind, category, str(error or ""), yt_dlp=version, **extra)
+        add_try(folder.parent, source, kind, category, str(error or ""), yt_dlp=version, **extra)
     except OSError as problem:  # the disk is full: the queue has to hear of it
         error = error or CollectError(classify(str(problem)))
     found = read_record(folder)
@@ -194,7 +186,7 @@ def _broken_again(error: StageError, source: VideoSource, videos: Path) -> Stage
     """A file that came broken before is broken where it comes from; it is not fetched a third time."""
     if not isinstance(error, CollectError) or error.failure.category != BROKEN:
         return error
-    tries = [entry for entry in Ledger(videos).entries() if entry["video_id"] == source.video_id]
+    tries = [entry for entry in read_tries(videos) if entry["video_id"] == source.video_id]
     is_again = any(entry.get("category") == BROKEN for entry in tries)
     return CollectError(replace(error.failure, kind=PERMANENT)) if is_again else error
 
@@ -231,7 +223,11 @@ def _download(
             _check(info, settings)
             info = ydl.process_ie_result(info, download=True)
         file = _downloaded_file(info, area)
-        facts = _probe(file)
+        try:
+            facts = _facts(file)
+        except VideoError as error:
+            file.unlink(missing_ok=True)  # to be fetched anew
+            raise CollectError(Failure(PASSING, BROKEN, f"what came is no video: {error}")) from error
     except (StageError, MemoryError):
         raise
     except Exception as error:  # an extractor may raise anything; the queue goes on with the next video
@@ -270,20 +266,14 @@ def _downloaded_file(info: dict[str, Any], area: Path) -> Path:
     return found[0]
 
 
-def _probe(file: Path) -> dict[str, Any]:
-    """Size of the video as its file says; a file that is no video is thrown away and fetched anew."""
-    size = file.stat().st_size
-    if importlib.util.find_spec("av") is None:
-        return {"bytes": size}
-    from data_tools.video.sampling import VideoError, probe_video
-
-    try:
+def _facts(file: Path) -> dict[str, Any]:
+    """Bytes of a video, and its length and size where PyAV is there to look into it."""
+    facts: dict[str, Any] = {"bytes": file.stat().st_size}
+    if importlib.util.find_spec("av") is not None:
         info = probe_video(file)
-    except VideoError as error:
-        file.unlink(missing_ok=True)
-        raise CollectError(Failure(PASSING, BROKEN, f"what came is no video: {error}")) from error
-    shape = {"width": info.width, "height": info.height, "fps": round(info.fps, 4)}
-    return {"bytes": size, "duration": round(info.duration, 3), **shape}
+        facts |= {"width": info.width, "height": info.height, "fps": round(info.fps, 4)}
+        facts["duration"] = round(info.duration, 3)
+    return facts
 
 
 def _record_local(source: VideoSource, folder: Path, settings: CollectSettings, overwrite: bool) -> StageRecord:
@@ -293,16 +283,9 @@ def _record_local(source: VideoSource, folder: Path, settings: CollectSettings, 
         if not path.is_file():
             raise StageError(f"{path}: no such video", permanent=False)
         record.result.update(id=source.video_id, path=str(path), url=None, title=path.stem, channel=None, file=None)
-        record.result["fingerprint"] = mark
-        if importlib.util.find_spec("av") is None:
-            record.result["bytes"] = path.stat().st_size
+        record.result.update(fingerprint=mark, **_facts(path))
+        if "duration" not in record.result:
             record.notes.append("not looked into: PyAV is not installed (pip install av)")
-            return
-        from data_tools.video.sampling import probe_video
-
-        info = probe_video(path)
-        shape = {"width": info.width, "height": info.height, "fps": round(info.fps, 4)}
-        record.result.update(bytes=path.stat().st_size, duration=round(info.duration, 3), **shape)
 
     try:
         mark = fingerprint(path)

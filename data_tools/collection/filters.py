@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ _WORDS = {
         drone, aerial, fpv, fly through, fly over, fly by, bird eye, bird s eye, quadcopter, dron, drohne, drohnenflug,
         dronevideo, dji mavic, dji mini, ドローン, 空撮, 航拍, 드론""",
     "shorts": "shorts, #short, ytshort, youtube short, tiktok, reels, ショート動画",
-    "pictures": """
-        slide show, photo tour, photos only, virtual staging, virtually staged, time lapse""",
+    "pictures": "slide show, photo tour, photos only, virtual staging, virtually staged, time lapse",
     "360": "3d tour, 3d rundgang, 360 video, 360 vr, vr 360, 360°, 360 degree, matterport, virtual tour 360, vr tour",
 }
 WORDS: dict[str, tuple[str, ...]] = {
@@ -62,59 +62,42 @@ def read_words(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 @dataclass(frozen=True)
-class FilterSettings:
-    """Limits of what is wanted.
+class Filter:
+    """What is wanted.
 
     Attributes:
         min_duration: seconds; a video of unknown length passes.
         max_duration: seconds, likewise.
-        min_height: lines, where the listing tells; 0 takes all.
-        allows_live: whether past live streams are taken.
-        in_description: search the words in descriptions too (agents advertise their drone there).
-        words: reason -> words; see ``WORDS``.
+        words: reason -> words of titles; see ``WORDS``.
     """
 
     min_duration: float = 90.0
     max_duration: float = 3600.0
-    min_height: int = 0
-    allows_live: bool = False
-    in_description: bool = False
     words: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: WORDS)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_duration < self.max_duration:
             raise ValueError(f"durations {self.min_duration:.0f} to {self.max_duration:.0f} s: give 0 <= min < max")
 
-
-class Filter:
-    """Settings made ready for many videos."""
-
-    def __init__(self, settings: FilterSettings) -> None:
-        self.settings = settings
-        self.patterns = {reason: word_pattern(words) for reason, words in settings.words.items() if words}
+    @cached_property
+    def patterns(self) -> dict[str, re.Pattern[str]]:
+        """A pattern a reason."""
+        return {reason: word_pattern(words) for reason, words in self.words.items() if words}
 
     def reason(self, entry: Mapping[str, Any]) -> str:
         """Why a listed video is not wanted, or "".
 
         Args:
-            entry: yt-dlp's: title, duration (s), live_status, url, height, description, as far as known.
+            entry: yt-dlp's: title, duration (s), live_status, url, as far as known.
         """
-        settings = self.settings
-        state = entry.get("live_status")
-        if state in LIVE_STATES and not (state == "was_live" and settings.allows_live):
-            return f"live: {state}"
+        if entry.get("live_status") in LIVE_STATES:
+            return f"live: {entry['live_status']}"
         if "/shorts/" in str(entry.get("url") or ""):
             return "shorts: address"
         duration = entry.get("duration")
-        if duration is not None and not settings.min_duration <= float(duration) <= settings.max_duration:
+        if duration is not None and not self.min_duration <= float(duration) <= self.max_duration:
             return f"duration: {float(duration):.0f} s"
-        height = entry.get("height")
-        if height and height < settings.min_height:
-            return f"resolution: {height} lines"
-        text = str(entry.get("title") or "")
-        if settings.in_description:
-            text += "\n" + str(entry.get("description") or "")
         for reason, pattern in self.patterns.items():
-            if match := pattern.search(text):
+            if match := pattern.search(str(entry.get("title") or "")):
                 return f"{reason}: {match.group().lower()!r}"
         return ""

@@ -16,35 +16,18 @@ from data_tools.stages.record import StageRecord, read_record
 
 AREA = ".download"  # beside the video folders: unfinished downloads, the ledger, the pause
 LEDGER = "ledger.jsonl"
-DONE = "done"
 
 
-class Ledger:
-    """Appends tries, and counts them."""
+def add_try(videos: Path, source: VideoSource, kind: str, category: str, reason: str, **facts: Any) -> None:
+    """Note one try of a video."""
+    time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    entry = {"time": time, "video_id": source.video_id, "url": source.url, "kind": kind, "category": category}
+    append_lines(videos / AREA / LEDGER, [{**entry, "reason": reason, **facts}])
 
-    def __init__(self, videos: Path) -> None:
-        self.path = videos / AREA / LEDGER
 
-    def add(self, source: VideoSource, kind: str, category: str, reason: str, **facts: Any) -> None:
-        """Note one try of a video."""
-        entry = {
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "video_id": source.video_id,
-            "url": source.url,
-            "kind": kind,
-            "category": category,
-            "reason": reason,
-            **facts,
-        }
-        append_lines(self.path, [entry])
-
-    def entries(self) -> list[dict[str, Any]]:
-        """All tries, oldest first."""
-        return [entry for entry in read_lines(self.path) if "video_id" in entry]
-
-    def tries(self) -> Counter[str]:
-        """Tries of each video."""
-        return Counter(str(entry["video_id"]) for entry in self.entries())
+def read_tries(videos: Path) -> list[dict[str, Any]]:
+    """All tries, oldest first."""
+    return [entry for entry in read_lines(videos / AREA / LEDGER) if "video_id" in entry]
 
 
 @dataclass
@@ -52,7 +35,6 @@ class Coverage:
     """How much of a manifest is there.
 
     Attributes:
-        asked: videos of the manifest.
         fetched, gone, rejected, waiting: of them; waiting has failed in passing or was not tried yet.
         hours: playing time of the fetched.
         reasons: "gone: removed" and the like -> videos.
@@ -84,7 +66,7 @@ def state_of(record: StageRecord | None) -> str:
     """fetched, gone, rejected, waiting."""
     if record is None:
         return "waiting"
-    if record.status == DONE:
+    if record.status == "done":
         return "fetched"
     if record.status == "rejected":
         return "rejected"
@@ -94,7 +76,7 @@ def state_of(record: StageRecord | None) -> str:
 def coverage(sources: Sequence[VideoSource], videos: Path) -> Coverage:
     """Count what is there of a manifest, from the records and the ledger."""
     report = Coverage(asked=len(sources))
-    tries = Ledger(videos).tries()
+    tries = Counter(str(entry["video_id"]) for entry in read_tries(videos))
     for source in sources:
         report.tries += tries[source.video_id]
         record = read_record(videos / source.video_id)

@@ -68,11 +68,6 @@ def row_from_fields(place: str, fields: dict[str, Any], root: Path) -> Row:
         return Row(place, str(error))
 
 
-def row_from_text(place: str, text: str, root: Path) -> Row:
-    """A row of one text: an address, an id, or the name of a local video."""
-    return row_from_fields(place, {"video": text}, root)
-
-
 def read_table(path: Path) -> list[Row]:
     """CSV or TSV, with or without a header line; unknown columns are kept in ``extra``."""
     first = next((line for line in _lines(path) if line.strip()), "")
@@ -130,7 +125,7 @@ def read_text(path: Path) -> list[Row]:
     wanted = [(number, line) for number, line in stripped if line and not line.startswith("#")]
     if any("," in line for _, line in wanted) and not any("/" in line.split(",")[0] for _, line in wanted):
         return read_table(path)
-    return [row_from_text(f"{path}:{number}", line, path.parent) for number, line in wanted]
+    return [row_from_fields(f"{path}:{number}", {"video": line}, path.parent) for number, line in wanted]
 
 
 def read_json(path: Path) -> list[Row]:
@@ -169,7 +164,7 @@ def read_array(path: Path) -> list[Row]:
     if values.dtype.kind not in "US":
         raise ValueError(f"an array of {values.dtype}, not of texts")
     texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.ravel().tolist()]
-    return [row_from_text(f"{path}: entry {number}", text, path.parent) for number, text in enumerate(texts, 1)]
+    return [row_from_fields(f"{path}: entry {n}", {"video": text}, path.parent) for n, text in enumerate(texts, 1)]
 
 
 def is_camera_file(path: Path) -> bool:
@@ -203,19 +198,14 @@ def _json_items(value: Any) -> Iterable[Any]:
     lists = [item for item in value.values() if isinstance(item, list) and item]
     if lists and not any(YOUTUBE_ID.fullmatch(str(key)) for key in value):
         return [entry for item in lists for entry in item]  # {"videos": [...]}, or {"train": [...], "val": [...]}
-    return [{"video_id": key, **item} if isinstance(item, dict) else _pair(key, item) for key, item in value.items()]
-
-
-def _pair(key: str, item: Any) -> dict[str, str]:
-    is_address = isinstance(item, str) and item.startswith(("http://", "https://"))
-    return {"video_id": key, "url": item} if is_address else {"video_id": key}
+    urls = {k: {"url": v} for k, v in value.items() if isinstance(v, str) and v.startswith(("http://", "https://"))}
+    facts = {key: item for key, item in value.items() if isinstance(item, dict)}
+    return [{"video_id": key, **urls.get(key, facts.get(key, {}))} for key in value]
 
 
 def _json_row(place: str, item: Any, root: Path) -> Row:
-    if isinstance(item, str):
-        return row_from_text(place, item, root)
-    if isinstance(item, dict):
-        return row_from_fields(place, item, root)
+    if isinstance(item, (str, dict)):
+        return row_from_fields(place, {"video": item} if isinstance(item, str) else item, root)
     return Row(place, f"{str(item)[:40]!r} is neither a text nor an object")
 
 

@@ -5,6 +5,7 @@ One patience serves a whole run, whichever video it asks for: a dead network or 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_tools.collection.failures import DISK, PASSING, RATE_LIMITED
-from data_tools.collection.pacing import Pause
+from data_tools.collection.ledger import AREA
 from data_tools.collection.preflight import age_of_yt_dlp
 from data_tools.collection.settings import CollectSettings
+from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord, read_record, write_record
 
 NETWORK, REFUSED = "network", "refused"
@@ -48,15 +50,51 @@ def to_stderr(message: str) -> None:
     print(f"collect: {message}", file=sys.stderr)
 
 
-class Patience:
-    """Judges the answers of a run, one after the other.
+class Pause:
+    """A wait that outlives the process: started again after a kill, the run still keeps it."""
 
-    Args:
-        videos: folder of the video folders.
-        settings: see ``CollectSettings``.
-        sleep: for tests.
-        now: for tests.
-    """
+    def __init__(
+        self, videos: Path, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.time
+    ) -> None:
+        self.path = videos / AREA / "pause.json"
+        self.sleep, self.now = sleep, now
+
+    def state(self) -> tuple[float, int, str]:
+        """When it ends (seconds since 1970), how many in a row it is, why."""
+        try:
+            value = json.loads(self.path.read_text(encoding="utf-8"))
+            return float(value["until"]), int(value["count"]), str(value["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0, 0, ""
+
+    def left(self) -> float:
+        """Seconds still to wait."""
+        return max(0.0, self.state()[0] - self.now())
+
+    def begin(self, first: float, longest: float, reason: str) -> float:
+        """Start a wait, twice as long as the one before; returns its seconds."""
+        count = self.state()[1]
+        seconds = min(first * 2 ** min(count, 16), longest)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, {"until": self.now() + seconds, "count": count + 1, "reason": reason})
+        return seconds
+
+    def keep(self, say: Callable[[str], None]) -> None:
+        """Wait until it is over."""
+        seconds, reason = self.left(), self.state()[2]
+        if seconds <= 0:
+            return
+        say(f"waiting {seconds / 60:.0f} min: {reason}; nothing is lost, interrupt and start again as you like")
+        while (seconds := self.left()) > 0:
+            self.sleep(min(seconds, 30.0))
+
+    def clear(self) -> None:
+        """A video came through: the next wait starts small again."""
+        self.path.unlink(missing_ok=True)
+
+
+class Patience:
+    """Judges the answers of a run, one after the other."""
 
     def __init__(
         self,
@@ -74,11 +112,7 @@ class Patience:
         self._own: set[str] = set()  # showed one, and others came through since: it is their own
 
     def remember(self, records: Sequence[StageRecord]) -> None:
-        """Take up the row of equal answers that a run was at when it was killed.
-
-        Args:
-            records: its last answers, oldest first.
-        """
+        """Take up the row of equal answers that a run was at when it was killed: its last answers, oldest first."""
         for record in records:
             answer = answer_of(record)
             if answer in ("", NETWORK, REFUSED) or answer != self._answer:

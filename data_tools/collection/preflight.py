@@ -37,10 +37,6 @@ def check_tools(
 ) -> tuple[list[str], list[str]]:
     """What is missing for these videos.
 
-    Args:
-        sources: what will be fetched.
-        find: a program's name to its place, or None; for tests.
-
     Returns:
         (errors, warnings), a line each with its cure; without errors the run can start.
     """

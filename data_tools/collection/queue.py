@@ -37,16 +37,7 @@ class FetchSummary:
 
 
 class Asker:
-    """One video at a time under one patience.
-
-    Args:
-        videos: folder of the video folders.
-        settings: see ``CollectSettings``.
-        factory: as for ``collect_video``.
-        hook: as for ``collect_video``.
-        say: gets a line when a wait begins.
-        **clock: ``sleep`` and ``now`` of ``Patience``, for tests.
-    """
+    """One video at a time under one patience; ``say`` gets a line when a wait begins, ``clock`` is of `Patience`."""
 
     def __init__(
         self,
@@ -105,12 +96,8 @@ def fetch_all(
     """Fetch all videos of a manifest; those that failed in passing are tried again after the others.
 
     Args:
-        sources: the manifest.
-        videos: folder of the video folders.
-        settings: see ``CollectSettings``.
         limit: at most so many new downloads are tried; what is there does not count.
         retry_gone: try permanent failures again as well.
-        is_quiet: no progress bar.
         **asker: ``factory``, ``sleep``, ``now`` of ``Asker``.
     """
     from tqdm import tqdm

@@ -15,35 +15,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from data_tools.collection.channels import ChannelRules, count_channels, decisions_of, read_review, write_review
+from data_tools.collection.channels import channel_reason, count_channels, decisions_of, read_review, write_review
 from data_tools.collection.failures import RATE_LIMITED, Failure, classify
 from data_tools.collection.fetch import Factory, QuietLog, youtube_dl
-from data_tools.collection.filters import Filter, FilterSettings
+from data_tools.collection.filters import Filter
 from data_tools.collection.manifest import write_manifest
-from data_tools.collection.pacing import Pause
-from data_tools.collection.patience import QueueStoppedError, Say, to_stderr
+from data_tools.collection.patience import Pause, QueueStoppedError, Say, to_stderr
 from data_tools.collection.settings import CollectSettings, common_options
 from data_tools.collection.sources import SourceError, VideoSource, source_from_id, source_from_url
 from data_tools.stages.files import replacing
 from data_tools.stages.lines import append_lines, read_lines
 
-KEPT_FIELDS = (
-    *("id", "url", "title", "duration", "channel", "channel_id", "uploader", "uploader_id", "live_status"),
-    *("height", "description", "view_count"),
-)
+OWNER = ("channel", "channel_id", "uploader", "uploader_id")
+KEPT_FIELDS = ("id", "url", "title", "duration", *OWNER, "live_status")
 MANIFEST_COLUMNS = ("title", "channel", "channel_id", "duration", "query")
 CANDIDATES, MANIFEST, REJECTED, REVIEW = "candidates.jsonl", "manifest.csv", "rejected.csv", "channels.csv"
 
 
 @dataclass
 class SearchSummary:
-    """What a search found: counts by reason, and the queries that failed."""
+    """What a search found: counts by reason."""
 
     found: int = 0
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
-    stopped: str = ""
 
 
 def make_queries(templates: Sequence[str], cities: Sequence[str]) -> list[str]:
@@ -79,16 +74,7 @@ def channel_page(text: str) -> str:
 
 
 class Lister:
-    """Runs queries through yt-dlp's flat listing and keeps what they gave.
-
-    Args:
-        out: folder of the search.
-        count: entries a query.
-        settings: manners.
-        factory: makes a ``YoutubeDL`` of its options; for tests.
-        say: as in ``queue.Asker``.
-        pause: as in ``patience.Patience``.
-    """
+    """Runs queries through yt-dlp's flat listing, ``count`` entries each, and keeps what they gave in ``out``."""
 
     def __init__(
         self,
@@ -145,12 +131,8 @@ class Lister:
                 entries = [entry for entry in info.get("entries") or [] if entry]
         except Exception as error:  # an extractor may raise anything; the other queries go on
             return classify(str(error) or type(error).__name__)
-        owner = {key: info[key] for key in ("channel", "channel_id", "uploader", "uploader_id") if info.get(key)}
-        return [{**owner, **_known(entry)} for entry in entries]
-
-
-def _known(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry[name] for name in KEPT_FIELDS if entry.get(name) is not None}
+        owner = {key: info[key] for key in OWNER if info.get(key)}
+        return [{**owner, **{k: entry[k] for k in KEPT_FIELDS if entry.get(k) is not None}} for entry in entries]
 
 
 def read_candidates(path: Path) -> list[dict[str, Any]]:
@@ -158,15 +140,11 @@ def read_candidates(path: Path) -> list[dict[str, Any]]:
     return [line for line in read_lines(path) if {"query", "count", "entries"} <= set(line)]
 
 
-def apply_filters(
-    out: Path, settings: FilterSettings, rules: ChannelRules, review: Path | None = None
-) -> SearchSummary:
+def apply_filters(out: Path, wanted: Filter, only_allowed: bool = False, review: Path | None = None) -> SearchSummary:
     """Write manifest.csv, rejected.csv and the review file of what was found; asks nobody.
 
     Args:
-        out: folder of the search.
-        settings: metadata filters.
-        rules: channel lists; the review file's decisions are added.
+        only_allowed: keep only channels that the review file allows.
         review: default ``out/channels.csv``.
 
     Raises:
@@ -174,8 +152,7 @@ def apply_filters(
     """
     review = review or out / REVIEW
     before = read_review(review)
-    rules.decisions = decisions_of(before)
-    summary, wanted = SearchSummary(), Filter(settings)
+    decisions, summary = decisions_of(before), SearchSummary()
     kept: dict[str, VideoSource] = {}
     seen: set[str] = set()
     verdicts: list[tuple[dict[str, Any], str]] = []
@@ -185,7 +162,7 @@ def apply_filters(
             if identity in seen:
                 continue
             seen.add(identity)
-            reason = rules.reason(entry) or wanted.reason(entry)
+            reason = channel_reason(entry, decisions, only_allowed) or wanted.reason(entry)
             source = _source(entry, str(result["query"]))
             if isinstance(source, str):
                 reason = reason or f"no video: {source}"
@@ -211,30 +188,22 @@ def _source(entry: dict[str, Any], query: str) -> VideoSource | str:
 
 
 def _write_rejected(path: Path, verdicts: Sequence[tuple[dict[str, Any], str]]) -> None:
+    columns = ("id", "url", "reason", "title", "channel")
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["video_id", "url", "reason", "title", "channel"])
+        writer.writerow(["video_id", *columns[1:]])
         for entry, reason in verdicts:
             if reason:
-                writer.writerow(
-                    [
-                        entry.get("id", ""),
-                        entry.get("url", ""),
-                        reason,
-                        entry.get("title", ""),
-                        entry.get("channel", ""),
-                    ]
-                )
+                known = {**entry, "reason": reason}
+                writer.writerow([known.get(name, "") for name in columns])
 
 
-def print_search(summary: SearchSummary, out: Path) -> int:
-    """Counts as lines; returns the exit code."""
+def print_search(summary: SearchSummary, out: Path, failed: Sequence[str], stopped: str) -> int:
+    """Counts, queries that failed and why the search stopped, as lines; returns the exit code."""
     print(f"found {summary.found}, kept {summary.kept} in {out / MANIFEST}")
     for reason, count in summary.reasons.most_common():
         print(f"  {count:6d}  {reason}")
     print(f"decide on channels in {out / REVIEW} (column decision: allow, deny), then run search --offline")
-    for line in summary.failed[:10]:
+    for line in [*failed[:10], *([stopped] if stopped else [])]:
         print(f"collect: {line}", file=sys.stderr)
-    if summary.stopped:
-        print(f"collect: {summary.stopped}", file=sys.stderr)
-    return 1 if summary.failed or summary.stopped else 0
+    return 1 if failed or stopped else 0

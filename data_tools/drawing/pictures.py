@@ -71,12 +71,7 @@ def captioned(image: np.ndarray, caption: str, size: int = 14) -> np.ndarray:
 
 
 def with_legend(image: np.ndarray, legend: Sequence[tuple[str, Sequence[int]]]) -> np.ndarray:
-    """The image with a strip of coloured squares and names below it.
-
-    Args:
-        image: (H, W, 3) uint8.
-        legend: (name, (r, g, b) 0-255) pairs.
-    """
+    """The image (H, W, 3) uint8 with a strip of coloured squares and names below it: (name, (r, g, b) 0-255) pairs."""
     letters = font(14)
     places, x, y = [], _MARGIN, 0
     for name, _ in legend:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_tools.stages.files import write_json, write_text
+from data_tools.stages.files import read_json, write_json, write_text
 from data_tools.stages.scene_folder import read_meta
 
 STATS, CARD, README = "stats.json", "dataset_card.md", "README.md"
 NO_SPLITS = ("report", "_work")
+COUNTED = ("color", "normal", "segment")
 LICENSES = {
     "pi3": "CC BY-NC 4.0: these clouds come from pi3, whose weights are CC BY-NC 4.0; non-commercial use only.",
     "cc-by-nc": "CC BY-NC 4.0, https://creativecommons.org/licenses/by-nc/4.0/",
@@ -46,32 +44,6 @@ PACKED = (
 NOT_STATED = "Not stated. Ask whoever made the clouds before you share them."
 
 
-@dataclass
-class _Split:
-    """Figures of a split, a scene at a time."""
-
-    points: array[int] = field(default_factory=lambda: array("q"))
-    extent: array[float] = field(default_factory=lambda: array("d"))
-    arrays: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("color", "normal", "segment"), 0))
-
-    def add(self, meta: dict[str, Any]) -> None:
-        self.points.append(int(meta.get("num_points", 0)))
-        self.extent.extend(meta.get("extent", (0.0, 0.0, 0.0)))
-        for name in self.arrays.keys() & meta.get("arrays", ()):
-            self.arrays[name] += 1
-
-    def figures(self) -> dict[str, Any]:
-        extent = np.array(self.extent).reshape(-1, 3)
-        return {
-            "scenes": len(self.points),
-            "points": sum(self.points),
-            "points_median": float(np.median(self.points)),
-            "extent_median": [round(float(v), 3) for v in np.median(extent, axis=0)],
-            "extent_max": [round(float(v), 3) for v in extent.max(axis=0)],
-            **{f"with_{name}": count for name, count in self.arrays.items()},
-        }
-
-
 def license_of(backends: Iterable[str]) -> str:
     """The terms that come with a data set's backends, and with videos; empty without any."""
     known = [BACKEND_LICENSES.get(name, f"{name}: see its license.") for name in sorted(set(backends))]
@@ -79,19 +51,34 @@ def license_of(backends: Iterable[str]) -> str:
 
 
 def summarise(folder: Path, license_note: str = "") -> dict[str, Any]:
-    """Statistics of all scenes below ``folder``; some 30 bytes of each are held at a time.
+    """Statistics of all scenes below ``folder``, from ``<split>/<scene>/meta.json``.
 
     Args:
-        folder: ``<split>/<scene>/meta.json`` are read.
         license_note: the terms; else those of the backends that the scenes come from, else what ``stats.json`` says.
     """
-    splits, backends = dict[str, _Split](), set[str]()
+    scenes: dict[str, list[tuple[int, Sequence[float], tuple[str, ...]]]] = {}
+    backends = set[str]()
     for split, meta in _metas(folder):
-        splits.setdefault(split, _Split()).add(meta)
+        extent, arrays = meta.get("extent", (0.0, 0.0, 0.0)), meta.get("arrays", ())
+        there = tuple(name for name in COUNTED if name in arrays)
+        scenes.setdefault(split, []).append((int(meta.get("num_points", 0)), extent, there))
         found = meta.get("backend") or (meta.get("reconstruction") or {}).get("backend")
         backends |= {str(found)} if found else set()
-    note = license_note or license_of(backends) or str(_read_stats(folder).get("license") or "")
-    return {"splits": {name: split.figures() for name, split in splits.items()}, "license": note}
+    note = license_note or license_of(backends) or str(read_json(folder / STATS, dict).get("license") or "")
+    return {"splits": {name: _figures(rows) for name, rows in scenes.items()}, "license": note}
+
+
+def _figures(rows: Sequence[tuple[int, Sequence[float], tuple[str, ...]]]) -> dict[str, Any]:
+    """Of a split, from its scenes' points, extents and arrays."""
+    points, extent = [row[0] for row in rows], np.array([row[1] for row in rows], dtype=np.float64)
+    return {
+        "scenes": len(rows),
+        "points": sum(points),
+        "points_median": float(np.median(points)),
+        "extent_median": [round(float(v), 3) for v in np.median(extent, axis=0)],
+        "extent_max": [round(float(v), 3) for v in extent.max(axis=0)],
+        **{f"with_{name}": sum(name in there for _, _, there in rows) for name in COUNTED},
+    }
 
 
 def _metas(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,14 +88,6 @@ def _metas(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             meta = None if scene.name.startswith(".") else read_meta(scene)
             if meta is not None:
                 yield split.name, meta
-
-
-def _read_stats(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / STATS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_summary(folder: Path, license_note: str = "", title: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.clouds.gravity import UpGuess, rotation_to_z, up_of
+from data_tools.clouds.gravity import AXES, UpGuess, rotation_to_z, up_of
 from data_tools.clouds.io import (
     Cloud,
     CloudError,
@@ -24,24 +24,18 @@ from data_tools.clouds.io import (
     inner_viewpoints,
     read_cloud,
 )
+from data_tools.clouds.normals import make_tree, nearest_distance
 from data_tools.stages.record import StageRecord
 from data_tools.stages.scene_folder import is_done, read_meta, safe_name, settings_hash, write_scene
 
 VERSION = 1  # part of the settings hash: raise it when the same cloud gives another folder
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 UNITS = ("auto", *METRES)
-AXES = {
-    "x": (1, 0, 0),
-    "y": (0, 1, 0),
-    "z": (0, 0, 1),
-    "-x": (-1, 0, 0),
-    "-y": (0, -1, 0),
-    "-z": (0, 0, -1),
-}
 UPS = ("auto", *AXES)
 ROOM_HEIGHT, ROOM_WIDTH = 2.5, 5.0  # what a unit is judged by, metres
 SMALL_ROOM, LARGE_ROOM = 1.0, 60.0
 FAR_SHARE = 0.001  # more outliers than this are no outliers
+NEIGHBOURS = 32  # points per plane of the estimated normals, as in the RoomTours release
 FINGERPRINT_BYTES = 1 << 18
 
 
@@ -55,7 +49,6 @@ class PackageSettings:
         normals: "auto" (the file's, else estimated), "estimate", "keep" (the file's or none), "none".
         labels: write segment and instance where the cloud has them.
         grid: edge in metres of the cubes to keep one point of; 0 keeps all.
-        neighbours: points per plane of the estimated normals (32 in the RoomTours release).
         normal_dtype: "float32" or "float16".
     """
 
@@ -64,21 +57,16 @@ class PackageSettings:
     normals: str = "auto"
     labels: bool = False
     grid: float = 0.0
-    neighbours: int = 32
     normal_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: an unknown name or a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.unit not in UNITS or self.up not in UPS:
             raise ValueError(f"unit {self.unit!r} / up {self.up!r}: choose from {', '.join(UNITS)} / {', '.join(UPS)}")
         if self.normals not in ("auto", "estimate", "keep", "none") or self.normal_dtype not in ("float32", "float16"):
             raise ValueError(f"normals {self.normals!r} / dtype {self.normal_dtype!r} is unknown; see --help")
-        if not 0 <= self.grid < 1 or self.neighbours < 3:
-            raise ValueError(f"grid {self.grid} must be in [0, 1) metres and neighbours {self.neighbours} at least 3")
+        if not 0 <= self.grid < 1:
+            raise ValueError(f"grid {self.grid} must be in [0, 1) metres")
 
     def digest(self) -> str:
         """Hash that changes when a scene would."""
@@ -147,7 +135,7 @@ def _level(cloud: Cloud, settings: PackageSettings, record: StageRecord) -> tupl
     """Rotation (3, 3) that makes the cloud z-up, and the guess if there was one."""
     if settings.up != "auto":
         record.result["up"] = f"{settings.up} (given)"
-        return rotation_to_z(np.array(AXES[settings.up], dtype=np.float64)), None
+        return rotation_to_z(AXES[settings.up]), None
     guess = up_of(cloud)
     if not guess.found:
         record.result["up"] = "kept"
@@ -183,9 +171,9 @@ def _normals(cloud: Cloud, settings: PackageSettings, record: StageRecord, worke
     if settings.normals == "keep" or (settings.normals == "auto" and known is not None and known.all()):
         return cloud.normal
     view = inner_viewpoints(cloud.coord)
-    estimated = estimate_normals(cloud.coord, settings.neighbours, view, workers=workers)
+    estimated = estimate_normals(cloud.coord, NEIGHBOURS, view, workers=workers)
     if settings.normals == "estimate" or known is None or cloud.normal is None:
-        record.notes.append(f"normals estimated from {settings.neighbours} neighbours")
+        record.notes.append(f"normals estimated from {NEIGHBOURS} neighbours")
         return estimated
     record.notes.append(f"normals of {int((~known).sum())} points estimated")
     return np.where(known[:, None], cloud.normal, estimated)
@@ -194,13 +182,7 @@ def _normals(cloud: Cloud, settings: PackageSettings, record: StageRecord, worke
 def prepare_cloud(
     cloud: Cloud, settings: PackageSettings, record: StageRecord, workers: int = 1
 ) -> tuple[Cloud, dict[str, Any]]:
-    """Clean, level, scale and complete a cloud.
-
-    Args:
-        cloud: as read; not changed.
-        settings: see `PackageSettings`.
-        record: what happened is written into it.
-        workers: threads of the neighbour search; the result does not depend on it.
+    """Clean, level, scale and complete a cloud, which is not changed; what happened is written into the record.
 
     Returns:
         The cloud in metres, z up, floor at z = 0, x and y centred; and the part of meta.json that says how it was
@@ -246,6 +228,7 @@ def prepare_cloud(
         "transform": transform.tolist(),
         "unit": record.result["unit"],
         "up": {"direction": record.result["up"], **up_meta},
+        "spacing": round(nearest_distance(out.coord, make_tree(out.coord), np.random.default_rng(0), workers), 6),
     }
 
 
@@ -255,22 +238,13 @@ def package_cloud(
     settings: PackageSettings | None = None,
     name: str | None = None,
     overwrite: bool = False,
-    extra: dict[str, Any] | None = None,
     workers: int = 1,
-    source_name: str | None = None,
 ) -> StageRecord:
     """Package one cloud as ``out_dir/<name>``; never raises for a bad cloud, the record says why it failed.
 
     Args:
-        path: a cloud file, or a scene folder.
         out_dir: the split's folder, ``<out>/<split>``.
-        settings: defaults guess everything.
         name: scene folder; default from the file's name.
-        overwrite: do again what is done with these settings.
-        extra: goes into meta.json (where the cloud came from, factors applied before).
-        workers: threads of the neighbour search.
-        source_name: written into meta.json in place of the file's name and folder, so that the scene's bytes do not
-            depend on where the cloud lies.
 
     Returns:
         The record; its result has ``source`` (the path given) and, once that was read, ``dropped`` (points left out, by
@@ -285,8 +259,7 @@ def package_cloud(
     folder = out_dir / record.item
     try:
         mark = fingerprint(path)
-        named = {} if source_name is None else {"source_name": source_name}
-        digest = settings_hash({"settings": settings.digest(), "source": mark, "extra": extra or {}, **named})
+        digest = settings_hash({"settings": settings.digest(), "source": mark})
         record.settings_hash, record.input_hash = digest, mark
         if not overwrite and is_done(folder, digest):
             return _skipped(record, folder)
@@ -300,11 +273,9 @@ def package_cloud(
         record.status = "failed"
         record.reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
         return record
-    place = {"file": path.name, "path_id": path_id(path)} if source_name is None else {"name": source_name}
     meta = {
-        **(extra or {}),
         **made,
-        "source": {**place, "fingerprint": mark},
+        "source": {"file": path.name, "path_id": path_id(path), "fingerprint": mark},
         "settings": asdict(settings),
         "settings_hash": digest,
         "dropped": record.result["dropped"],

@@ -12,7 +12,7 @@ from data_tools.clouds.find import clouds_of
 from data_tools.clouds.io import CLOUD_SUFFIXES
 from data_tools.packaging.card import write_summary
 from data_tools.packaging.clouds import PackageSettings, fingerprint, package_cloud, path_id, scene_stem
-from data_tools.stages.files import clean_partial, write_json
+from data_tools.stages.files import clean_partial, read_json, write_json
 from data_tools.stages.record import StageRecord
 from data_tools.stages.run import print_records, run_items
 from data_tools.stages.scene_folder import read_meta
@@ -100,7 +100,7 @@ def _belongs_to_other(folder: Path, path: Path) -> bool:
 
 
 def _work(job: Job, settings: PackageSettings, overwrite: bool, workers: int) -> StageRecord:
-    return package_cloud(job.path, job.split_dir, settings, job.name, overwrite, workers=workers)
+    return package_cloud(job.path, job.split_dir, settings, job.name, overwrite, workers)
 
 
 def run_all(
@@ -148,21 +148,11 @@ def _write_failures(out: Path, jobs: Sequence[Job], records: Sequence[StageRecor
 
 def read_failures(path: Path) -> list[dict[str, str]]:
     """The rows of a failures file; none if it is damaged."""
-    import json
-
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [row for row in rows if isinstance(row, dict) and "source" in row]
+    return [row for row in read_json(path, list) if isinstance(row, dict) and "source" in row]
 
 
 def print_table(records: Sequence[StageRecord]) -> int:
-    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary.
-
-    Returns:
-        the exit code.
-    """
+    """What became of each cloud, a line a cloud; what was found and done, a line a kind of note; and a summary."""
     print(f"{'scene':32} {'state':9} {'points':>9}  {'size (m)':18} {'unit':9} {'up':20}")
     for record in records:
         row = {"points": 0, "size": [], "unit": "", "up": "", **record.result}

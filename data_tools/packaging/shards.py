@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_tools.packaging.card import NO_SPLITS, write_card
-from data_tools.stages.files import checksum, remove_leftovers, replacing, write_json, write_text
+from data_tools.stages.files import checksum, read_json, remove_leftovers, replacing, write_json, write_text
 from data_tools.stages.record import StageError, StageRecord, text_hash
 from data_tools.stages.run import run_items
 
@@ -48,8 +48,6 @@ class Shard:
 
     Attributes:
         source: the split's folder, which holds the scenes.
-        tar: the file.
-        scenes: in the order of the tar.
     """
 
     source: Path
@@ -117,11 +115,7 @@ def _scene(folder: os.DirEntry[str]) -> Scene:
 def plan_shards(source: Path, out: Path, scenes: Sequence[Scene], size: int) -> list[Shard]:
     """The tar files of a split: those that are there and still stand for their scenes, then new ones for the rest.
 
-    Args:
-        source: the split's folder.
-        out: folder of its tar files.
-        scenes: all that the split has, sorted.
-        size: of a tar, at most, in bytes; a larger scene has one alone.
+    ``size`` is the most bytes of a tar; a larger scene has one alone.
     """
     left = {scene.name: scene for scene in scenes}
     shards, taken = list[Shard](), set[str]()
@@ -140,12 +134,7 @@ def plan_shards(source: Path, out: Path, scenes: Sequence[Scene], size: int) -> 
 
 
 def check_others(out: Path, folder: Path, splits: Mapping[str, Sequence[Scene]]) -> None:
-    """See that no tar file would go whose scenes are all of another data set, or no longer anywhere else.
-
-    Args:
-        out: folder of the tar files.
-        folder: the data set.
-        splits: its scenes (`list_scenes`).
+    """See that no tar file in ``out`` would go whose scenes are all of another data set, or no longer anywhere else.
 
     Raises:
         ValueError: one would; one line.
@@ -173,15 +162,8 @@ def _groups(scenes: Sequence[Scene], size: int) -> Iterator[list[Scene]]:
 
 def read_index(path: Path) -> dict[str, Any]:
     """An index; empty where it is missing or damaged."""
-    found = _read(path)
-    return found if isinstance(found, dict) and isinstance(found.get("scenes"), dict) else {}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    found = read_json(path, dict)
+    return found if isinstance(found.get("scenes"), dict) else {}
 
 
 class _Hashed:
@@ -247,18 +229,9 @@ def _add(out: _Hashed, folder: Path, scene: Scene) -> dict[str, list[int]]:
 def run_shards(
     folder: Path, out: Path, splits: Mapping[str, Sequence[Scene]], size: int, jobs: int = 1, license_note: str = ""
 ) -> list[StageRecord]:
-    """A data set's scenes as tar files in ``out``; its lists of scenes, statistics, a card and checksums go with them.
+    """A data set's scenes as tar files in another folder, with its lists of scenes, statistics, a card and checksums.
 
-    Args:
-        folder: the data set.
-        out: another folder.
-        splits: its scenes (`list_scenes`).
-        size: of a tar, at most, in bytes.
-        jobs: processes.
-        license_note: of the card; empty for what the data set says.
-
-    Returns:
-        A record per tar file.
+    ``splits`` are the scenes (`list_scenes`), ``size`` the most bytes of a tar, ``license_note`` goes into the card.
 
     Raises:
         OSError: the output cannot be written; what was whole stays.
@@ -282,8 +255,8 @@ def _finish(folder: Path, out: Path, shards: Sequence[Shard], license_note: str)
     for path in sorted(set(numbered) - wanted, key=lambda path: path.suffix):  # the index first
         path.unlink()
     for path in folder.glob("*.json"):
-        entries = _read(path)
-        if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):  # a split as a list
+        entries = read_json(path, list)
+        if entries and all(isinstance(entry, str) for entry in entries):  # a split as a list
             write_json(out / path.name, entries)
     write_card(folder, out, license_note)
     rows = [f"{read_index(shard.index)['sha256']}  {shard.name}.tar" for shard in shards]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import binary_closing, binary_fill_holes
 
 from data_tools.clouds.io import cell_means, grid_cells, plane_fits
+from data_tools.clouds.normals import make_tree
 from data_tools.postprocessing.cameras import Cameras
-from data_tools.postprocessing.sampling import make_tree
 
 SAMPLE = 300_000
 SIDE = 80  # grid cells along the longer side of the floor plan
@@ -45,6 +45,13 @@ class Layout:
         """Floor to ceiling, or to the highest points."""
         return max((self.high if self.ceiling is None else self.ceiling) - self.floor, 1e-9)
 
+    def scaled(self, factor: float) -> Layout:
+        """The layout in another unit, floor at z = 0."""
+        names = ("floor", "ceiling", "low", "high", "eye")
+        known = {name: value for name in names if (value := getattr(self, name)) is not None}
+        heights = {name: (value - self.floor) * factor for name, value in known.items()}
+        return replace(self, **heights, footprint=self.footprint * factor**2)
+
 
 def footprint_cells(flat: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
     """Floor plan of points (N, 2): a grid of cells of ``edge``, gaps closed and holes filled; its corner."""
@@ -74,13 +81,7 @@ def _level_heights(height: np.ndarray, level: np.ndarray, cells: float, span: tu
 
 
 def find_layout(coord: np.ndarray, cameras: Cameras | None, rng: np.random.Generator) -> Layout:
-    """Floor, ceiling and footprint of a z-up cloud.
-
-    Args:
-        coord: (N, 3), z up, any unit.
-        cameras: in the same frame, or None.
-        rng: of the sample.
-    """
+    """Floor, ceiling and footprint of a z-up cloud (N, 3) in any unit; the cameras are in its frame."""
     if len(coord) > SAMPLE:
         coord = coord[np.sort(rng.permutation(len(coord))[:SAMPLE])]
     point = coord.astype(np.float64)

@@ -7,48 +7,17 @@ A test holds that against a look-up of every point.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from data_tools.postprocessing.sampling import cell_keys
+from data_tools.postprocessing.settings import PostprocessSettings
 
 SAMPLE = 30_000  # points that give the mean and spread of the neighbour distances
 SCREEN = 5.0  # times the limit: share of the points that is looked up
 LEAST_LOOKED_UP = 2_000
-
-
-@dataclass(frozen=True)
-class OutlierReport:
-    """Who is out, and why.
-
-    Attributes:
-        outlier: (N,) bool.
-        radius: distance within which ``radius_points`` others were asked for.
-        limit: largest mean distance allowed.
-        by_radius: points that fail this test, before the limit.
-        by_statistics: points that fail that one; some fail both.
-        spared: points that failed, but the limit kept the nearer ones.
-    """
-
-    outlier: np.ndarray
-    radius: float
-    limit: float
-    by_radius: int
-    by_statistics: int
-    spared: int
-
-
-@dataclass(frozen=True)
-class OutlierRule:
-    """The two tests; see `PostprocessSettings` for the fields."""
-
-    neighbours: int
-    ratio: float
-    radius_points: int
-    radius: float
-    limit: float
 
 
 def count_around(coord: np.ndarray, cell: float) -> np.ndarray:
@@ -70,41 +39,55 @@ def _distances(coord: np.ndarray, rows: np.ndarray, tree: cKDTree, k: int, worke
     return found[:, 1:]
 
 
-def _judge(coord: np.ndarray, rows: np.ndarray, tree: cKDTree, rule: OutlierRule, workers: int) -> OutlierReport:
+def _judge(
+    coord: np.ndarray, rows: np.ndarray, tree: cKDTree, settings: PostprocessSettings, radius: float, workers: int = 1
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """`find_outliers` with a look-up of the given rows; ``radius`` in the unit of ``coord``."""
     pick = np.unique(np.linspace(0, len(coord) - 1, min(SAMPLE, len(coord))).astype(int))
-    typical = _distances(coord, pick, tree, rule.neighbours, workers).mean(axis=1)
-    bound = float(typical.mean() + rule.ratio * typical.std())
-    distance = _distances(coord, rows, tree, rule.neighbours, workers)
+    typical = _distances(coord, pick, tree, settings.outlier_neighbours, workers).mean(axis=1)
+    bound = float(typical.mean() + settings.outlier_ratio * typical.std())
+    distance = _distances(coord, rows, tree, settings.outlier_neighbours, workers)
     mean = distance.mean(axis=1)
     lonely = np.zeros(len(rows), dtype=bool)
-    if 0 < rule.radius_points <= distance.shape[1]:
-        lonely = distance[:, rule.radius_points - 1] > rule.radius
+    if 0 < settings.radius_points <= distance.shape[1]:
+        lonely = distance[:, settings.radius_points - 1] > radius
     far = mean > bound
     out = np.flatnonzero(lonely | far)
-    allowed = int(rule.limit * len(coord))
-    kept_back = max(0, len(out) - allowed)
-    if kept_back:
+    allowed = int(settings.outlier_limit * len(coord))
+    spared = max(0, len(out) - allowed)
+    if spared:
         out = out[np.argsort(-mean[out], kind="stable")[:allowed]]
     flag = np.zeros(len(coord), dtype=bool)
     flag[rows[out]] = True
-    return OutlierReport(flag, rule.radius, bound, int(lonely.sum()), int(far.sum()), kept_back)
+    return flag, _facts(radius, bound, int(lonely.sum()), int(far.sum()), spared)
+
+
+def _facts(radius: float, bound: float = 0.0, lonely: int = 0, far: int = 0, spared: int = 0) -> dict[str, Any]:
+    return {
+        "radius": radius,
+        "mean_distance_limit": bound,
+        "failed_radius": lonely,
+        "failed_statistics": far,
+        "spared_by_limit": spared,
+    }
 
 
 def find_outliers(
-    coord: np.ndarray, tree: cKDTree, rule: OutlierRule, spacing: float, workers: int = 1
-) -> OutlierReport:
-    """Points far from all others, at most ``rule.limit`` of them: the farthest.
+    coord: np.ndarray, tree: cKDTree, settings: PostprocessSettings, spacing: float, workers: int = 1
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Points far from all others, at most ``outlier_limit`` of them: the farthest.
 
     Args:
-        coord: (N, 3).
-        tree: of ``coord``.
-        rule: the tests.
-        spacing: median distance to the nearest neighbour, from which the screen's cells follow.
-        workers: threads of the look-ups.
+        spacing: median distance to the nearest neighbour: unit of the radius and of the screen's cells.
+
+    Returns:
+        (N,) bool, and for meta.json the limits, how many failed which test (some fail both), and how many of those the
+        limit spared.
     """
-    if rule.limit <= 0 or len(coord) <= rule.neighbours or spacing <= 0:
-        return OutlierReport(np.zeros(len(coord), dtype=bool), rule.radius, 0.0, 0, 0, 0)
-    looked_up = max(LEAST_LOOKED_UP, int(SCREEN * rule.limit * len(coord)))
+    radius = settings.radius_factor * spacing
+    if settings.outlier_limit <= 0 or len(coord) <= settings.outlier_neighbours or spacing <= 0:
+        return np.zeros(len(coord), dtype=bool), _facts(radius)
+    looked_up = max(LEAST_LOOKED_UP, int(SCREEN * settings.outlier_limit * len(coord)))
     rows = np.arange(len(coord))
     if looked_up < len(coord):
         around = count_around(coord, max(3 * spacing, float(np.ptp(coord, axis=0).max()) / 100_000))
@@ -112,4 +95,4 @@ def find_outliers(
         rows = np.flatnonzero(around < emptiest)
         if len(rows) < looked_up / 2:  # one count holds very many points
             rows = np.flatnonzero(around <= emptiest)
-    return _judge(coord, rows, tree, rule, workers)
+    return _judge(coord, rows, tree, settings, radius, workers)

@@ -6,17 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from data_tools.clouds.io import Cloud, CloudError, check_bounds
-from data_tools.postprocessing.cameras import Cameras
+from data_tools.clouds.normals import fit_normals, make_tree, nearest_distance
+from data_tools.postprocessing.cameras import Cameras, orient
 from data_tools.postprocessing.layout import Layout, find_layout
-from data_tools.postprocessing.outliers import OutlierRule, find_outliers
+from data_tools.postprocessing.outliers import find_outliers
 from data_tools.postprocessing.quality import Quality, measure, verdict_lines
-from data_tools.postprocessing.sampling import Thinning, cap_points, make_tree, nearest_distance, thin_to_spacing
+from data_tools.postprocessing.sampling import Thinning, cap_points, thin_to_spacing
 from data_tools.postprocessing.scale import Scale, choose_scale, scene_rng
 from data_tools.postprocessing.settings import PostprocessSettings
-from data_tools.postprocessing.surface import fit_normals, orient
 from data_tools.postprocessing.upright import Upright, find_upright
 
 FEWEST = 100  # points below this make no scene
@@ -30,10 +29,7 @@ class Scene:
     Attributes:
         cloud: metres, z up, floor at z = 0, x and y centred; every point is one of the input's, moved.
         index: (N,) rows of the input's points.
-        cameras: in the same frame, or None.
         meta: every factor and count, JSON types.
-        quality: see `Quality`.
-        notes: in words.
     """
 
     cloud: Cloud
@@ -89,23 +85,9 @@ def _drop_outliers(work: _Thinned, settings: PostprocessSettings, name: str, wor
     spacing = nearest_distance(coord, tree, scene_rng(name, settings.seed, "spacing"), workers)
     if spacing <= 0:
         raise CloudError(f"{name}: nearly all points are equal; check the reconstruction")
-    rule = OutlierRule(
-        settings.outlier_neighbours,
-        settings.outlier_ratio,
-        settings.radius_points,
-        settings.radius_factor * spacing,
-        settings.outlier_limit,
-    )
-    report = find_outliers(coord, tree, rule, spacing, workers)
-    work.keep(~report.outlier, "outliers")
-    return {
-        "input_spacing": spacing,
-        "radius": report.radius,
-        "mean_distance_limit": report.limit,
-        "failed_radius": report.by_radius,
-        "failed_statistics": report.by_statistics,
-        "spared_by_limit": report.spared,
-    }
+    outlier, facts = find_outliers(coord, tree, settings, spacing, workers)
+    work.keep(~outlier, "outliers")
+    return {"input_spacing": spacing, **facts}
 
 
 def _place(work: _Thinned, turn: Upright, layout: Layout, scale: float) -> np.ndarray:
@@ -135,7 +117,6 @@ def process(
     Args:
         cloud: any frame and unit; not changed.
         cameras: of the same frame, or None.
-        settings: see `PostprocessSettings`.
         name: of the scene; with the seed it decides every draw.
         is_metric: whether the backend says that its unit is the metre.
         workers: threads of the neighbour searches; the result does not depend on it.
@@ -171,72 +152,37 @@ def process(
         settings.thin_limit,
     )
     work.keep(thinning.index, "thinned")
-    moved = None if cameras is None else cameras.moved(turn.rotation, scale.factor, shift - _origin(cloud, turn, scale))
-    facing, quality = _finish(work.cloud, moved, settings, thinning, _scaled(layout, scale.factor), workers)
-    meta = _describe(work, cloud, settings, outliers, turn, layout, scale, shift, thinning, quality)
+    linear = scale.factor * turn.rotation
+    offset = shift - linear @ cloud.origin  # coordinates are relative to the reader's origin, cameras are not
+    moved = None if cameras is None else cameras.moved(turn.rotation, scale.factor, offset)
+    metres = layout.scaled(scale.factor)
+    apart = max(thinning.after, 1e-9)
+    tree = make_tree(work.cloud.coord)
+    fitted = fit_normals(work.cloud.coord, tree, settings.neighbours, settings.normal_cell * apart, workers)
+    work.cloud.normal, facing = orient(fitted.astype(np.float32), work.cloud.coord, work.cloud.normal, moved)
+    quality = measure(work.cloud.coord, work.cloud.normal, metres, apart)
+    meta = _describe(work, settings, turn, scale, metres, thinning, quality)
+    meta["transform"] = np.block([[linear, offset[:, None]], [np.zeros(3), 1.0]]).tolist()
+    meta.update(shift=shift.tolist(), outliers=outliers, notes=notes)
     meta["normals"] = {"neighbours": settings.neighbours, "facing": facing}
-    meta["notes"] = notes
+    meta["points"]["input"] = len(cloud)
     work.cloud.origin = np.zeros(3)
     return Scene(work.cloud, work.index, moved, meta, quality, notes)
 
 
-def _origin(cloud: Cloud, turn: Upright, scale: Scale) -> np.ndarray:
-    """What the reader's origin becomes in the scene: coordinates are relative to it, cameras are not."""
-    return scale.factor * turn.rotation @ cloud.origin
-
-
-def _scaled(layout: Layout, factor: float) -> Layout:
-    """The layout in metres, floor at z = 0."""
-    floor = layout.floor
-    return Layout(
-        0.0,
-        None if layout.ceiling is None else (layout.ceiling - floor) * factor,
-        (layout.low - floor) * factor,
-        (layout.high - floor) * factor,
-        layout.footprint * factor**2,
-        None if layout.eye is None else (layout.eye - floor) * factor,
-        layout.has_floor,
-    )
-
-
-def _finish(
-    cloud: Cloud,
-    cameras: Cameras | None,
-    settings: PostprocessSettings,
-    thinning: Thinning,
-    layout: Layout,
-    workers: int,
-) -> tuple[str, Quality]:
-    """Normals of the thinned cloud (written into it) and the quality; returns where the normals' side comes from."""
-    tree: cKDTree = make_tree(cloud.coord)
-    spacing = max(thinning.after, 1e-9)
-    fitted = fit_normals(cloud.coord, tree, settings.neighbours, settings.normal_cell * spacing, workers)
-    cloud.normal, facing = orient(fitted, cloud.coord, cloud.normal, cameras)
-    return facing, measure(cloud.coord, cloud.normal, layout, spacing)
-
-
 def _describe(
     work: _Thinned,
-    cloud: Cloud,
     settings: PostprocessSettings,
-    outliers: dict[str, Any],
     turn: Upright,
-    layout: Layout,
     scale: Scale,
-    shift: np.ndarray,
+    metres: Layout,
     thinning: Thinning,
     quality: Quality,
 ) -> dict[str, Any]:
-    """Everything that was applied: ``transform`` takes the file's coordinates to the scene's."""
-    transform = np.eye(4)
-    transform[:3, :3] = scale.factor * turn.rotation
-    transform[:3, 3] = shift - transform[:3, :3] @ cloud.origin
-    metres = _scaled(layout, scale.factor)
+    """Everything that was applied, for meta.json; lengths in metres."""
     return {
-        "transform": transform.tolist(),
         "rotation": turn.rotation.tolist(),
         "scale": {"factor": scale.factor, "rule": scale.rule, "said": scale.said, **scale.details},
-        "shift": shift.tolist(),
         "up": turn.evidence,
         "layout": {key: round(v, 4) if isinstance(v, float) else v for key, v in asdict(metres).items()},
         "spacing": {
@@ -246,9 +192,8 @@ def _describe(
             "voxel": round(thinning.cell, 6),
             "rule": thinning.rule,
         },
-        "points": {"input": len(cloud), "output": len(work.cloud), "removed": dict(sorted(work.removed.items()))},
+        "points": {"output": len(work.cloud), "removed": dict(sorted(work.removed.items()))},
         "cap": {"rule": settings.cap_rule, "most": settings.point_cap},
-        "outliers": outliers,
         "size": [round(float(v), 4) for v in np.ptp(work.cloud.coord, axis=0)],
         "quality": quality.as_dict(),
         "verdict": verdict_lines(quality.as_dict()),

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from data_tools.clouds.io import Cloud
 from data_tools.drawing.pictures import FAINT, INK, font, save_png
-from data_tools.drawing.points import TOP, View, render_points
+from data_tools.drawing.points import TOP, render_points
 from data_tools.postprocessing.layout import Layout
 
 PAPER = (247, 247, 245)
@@ -28,22 +28,10 @@ def _lit(cloud: Cloud) -> np.ndarray:
     return np.clip(color, 0, 255).astype(np.uint8)
 
 
-def _view_into(cloud: Cloud) -> View:
-    """From above a corner, so that the longer side of the room runs across the picture."""
-    width, depth = np.ptp(np.quantile(cloud.coord[:, :2], [0.005, 0.995], axis=0), axis=0)
-    return (-130.0 if width > depth else -40.0, 38.0)
-
-
 def draw_preview(path: Path, cloud: Cloud, layout: Layout, title: str, caption: str, rng: np.random.Generator) -> None:
-    """Write preview.png: both views, a scale bar, a title and a line of figures.
+    """Write preview.png: both views, a scale bar, a title above and a line of figures below.
 
-    Args:
-        path: of the picture.
-        cloud: metres, z up, floor at z = 0, with normals toward who saw the points.
-        layout: of the same cloud.
-        title: line above.
-        caption: line below.
-        rng: of the draw where there are more than `MOST` points.
+    The cloud is in metres, z up, floor at z = 0, with normals toward who saw the points.
     """
     if len(cloud) > MOST:
         cloud = cloud.select(np.sort(rng.permutation(len(cloud))[:MOST]))
@@ -51,7 +39,9 @@ def draw_preview(path: Path, cloud: Cloud, layout: Layout, title: str, caption: 
     low = cloud.select(cloud.coord[:, 2] < CUT * layout.height)
     above = render_points(low.coord, _lit(low), view=TOP, **options)
     open_room = cloud.select((cloud.coord[:, 2] > -0.3) & (cloud.coord[:, 2] < ROOF * layout.height))
-    inside = render_points(open_room.coord, _lit(open_room), view=_view_into(cloud), normal=open_room.normal, **options)
+    wide, deep = np.ptp(np.quantile(cloud.coord[:, :2], [0.005, 0.995], axis=0), axis=0)
+    corner = (-130.0 if wide > deep else -40.0, 38.0)  # the room's longer side runs across the picture
+    inside = render_points(open_room.coord, _lit(open_room), view=corner, normal=open_room.normal, **options)
     width, height = PANEL
     sheet = Image.new("RGB", (2 * width + 10, height + 66), PAPER)
     sheet.paste(Image.fromarray(above), (0, 38))

@@ -83,11 +83,7 @@ def verdict(worth: float) -> str:
 
 
 def room_lines(result: Mapping[str, Any]) -> list[str]:
-    """A finished scene in a few lines, its size and what that is worth first, then the verdicts.
-
-    Args:
-        result: of post-processing's record; what is not in it is not said.
-    """
+    """A finished scene's record in a few lines: its size and what that is worth first, then the verdicts."""
     size = " x ".join(f"{value:.1f}" for value in result.get("size", []))
     said = result.get("scale", {}).get("said", "")
     return [f"{size} m, {result.get('points', 0):,} points", said, *result.get("verdict", [])]
@@ -121,11 +117,7 @@ class Quality:
 
 
 def verdict_lines(quality: Mapping[str, float]) -> list[str]:
-    """The verdict on a scene and on each part, with what to film better where a part is not good.
-
-    Args:
-        quality: as `Quality.as_dict` gives it.
-    """
+    """The verdict on a scene and on each part, with what to film better where a part is not good."""
     lines = [f"{verdict(quality['score'])}: score {quality['score']:.2f}"]
     for name, part in PARTS.items():
         word = verdict(part.worth(quality[name]))
@@ -225,11 +217,9 @@ def double_share(coord: np.ndarray, normal: np.ndarray, edge: float = COLUMN, cu
 
 
 def coverage(coord: np.ndarray, layout: Layout) -> tuple[float, float]:
-    """Share of the floor plan with something seen below 1 m, and of the walls' bands seen near the plan's rim.
+    """Shares of the floor plan with something seen below 1 m, and of the walls' bands seen near the plan's rim.
 
-    Args:
-        coord: (N, 3) metres, floor at z = 0.
-        layout: for the height up to which walls are looked for.
+    ``coord`` (N, 3) is in metres, floor at z = 0.
     """
     from scipy.ndimage import binary_dilation, binary_erosion
 

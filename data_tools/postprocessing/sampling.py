@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+
+from data_tools.clouds.normals import grid_cells, make_tree, nearest_distance
 
 AXIS_BITS = 17  # three cell indices and a 12-bit distance fit an int64
 RANK_LEVELS = 4095
-PROBES = 20_000  # points whose nearest neighbour is looked up to know the spacing
 CLOSE_ENOUGH = 0.01  # of the spacing wanted
 FIRST_CELL = 1.25  # cell edge over the spacing it leaves, on noisy surfaces at any angle
 
@@ -73,23 +73,9 @@ def cap_points(
     elif rule == "even":
         low, high = np.quantile(coord[:: max(1, len(coord) // 100_000)], [0.01, 0.99], axis=0)
         size = float((high - low).max())
-        key, _ = cell_keys(np.clip(coord, low - size, high + size), max(size, 1e-9) / 300)
-        _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
-        wait *= counts[inverse.reshape(-1)]
+        _, inverse, counts = grid_cells(np.clip(coord, low - size, high + size), max(size, 1e-9) / 300)
+        wait *= counts[inverse]
     return np.sort(np.argpartition(wait, cap)[:cap])
-
-
-def make_tree(coord: np.ndarray) -> cKDTree:
-    """A k-d tree that is quick to build; the sliding midpoint suits clouds."""
-    return cKDTree(coord, balanced_tree=False, compact_nodes=False)
-
-
-def nearest_distance(coord: np.ndarray, tree: cKDTree, rng: np.random.Generator, workers: int = 1) -> float:
-    """Median distance from a point to its nearest other point, over at most `PROBES` of them."""
-    pick = np.sort(rng.permutation(len(coord))[:PROBES]) if len(coord) > PROBES else np.arange(len(coord))
-    distance = tree.query(coord[pick], k=2, workers=workers)[0][:, 1]
-    distance = distance[np.isfinite(distance) & (distance > 0)]
-    return float(np.median(distance)) if len(distance) else 0.0
 
 
 def thin(coord: np.ndarray, cell: float) -> np.ndarray:
@@ -110,12 +96,11 @@ def _blocks(coord: np.ndarray, edge: float, want: int, rng: np.random.Generator)
     """Whole cubes of the cloud, about ``want`` points: what thinning does there it does everywhere."""
     if len(coord) <= want:
         return np.arange(len(coord))
-    key, _ = cell_keys(coord, edge)
-    _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
+    _, inverse, counts = grid_cells(coord, edge)
     order = rng.permutation(len(counts))
     chosen = np.zeros(len(counts), dtype=bool)
     chosen[order[: int(np.searchsorted(np.cumsum(counts[order]), want)) + 1]] = True
-    return np.flatnonzero(chosen[inverse.reshape(-1)])
+    return np.flatnonzero(chosen[inverse])
 
 
 def _fit_cell(coord: np.ndarray, spacing: float, rng: np.random.Generator, workers: int) -> float:
@@ -161,9 +146,8 @@ def thin_to_spacing(
     colours. Where so few points would stay that the scene is lost, a finer spacing is taken that leaves ``min_points``.
 
     Args:
-        coord: (N, 3) metres.
         before: the spacing now, metres.
-        spacing: the spacing wanted; 0 leaves the cloud as it is.
+        spacing: the one wanted, metres; 0 leaves the cloud as it is.
         min_points: points to keep if there are as many.
         most: largest share of the points left by cells of ``spacing`` (which leaves less than the spacing) that may be
             thinned further to reach it.

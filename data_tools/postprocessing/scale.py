@@ -43,8 +43,6 @@ class Scale:
     Attributes:
         factor: metres a unit.
         rule: "scannet", "metric", "height (ceiling)", "height (camera)", "fixed", "diagonal", "none".
-        details: numbers behind it, for meta.json.
-        notes: in words.
     """
 
     factor: float

@@ -92,11 +92,6 @@ def _provenance(source: Path, given: dict[str, Any] | None) -> dict[str, Any]:
     return known
 
 
-def _is_metric(origin: dict[str, Any]) -> bool:
-    """Whether the caller or the reconstruction says that the cloud is in metres."""
-    return bool(origin.get("is_metric", origin.get("reconstruction", {}).get("is_metric", False)))
-
-
 def postprocess_scene(
     cloud_folder: str | Path,
     folder: str | Path,
@@ -112,11 +107,8 @@ def postprocess_scene(
         cloud_folder: of the reconstruction, with cloud.ply and perhaps cameras.npz; or a plain cloud file.
         folder: the scene's, ``OUT/<split>/<scene>``; its name is the scene's name and, with the seed, decides every
             draw.
-        settings: see `PostprocessSettings`.
-        overwrite: do again what is done.
         provenance: source video id, times, perhaps ``is_metric``; goes into meta.json beside the result of the
             reconstruction's record.
-        workers: threads; the result does not depend on it.
         refused: takes the record of what is rejected or failed, so that ``OUT/<split>`` holds scenes only; None leaves
             it in ``folder``.
 
@@ -150,7 +142,8 @@ def _work(
     try:
         cloud = read_cloud(cloud_file(source))
         cameras = read_cameras(source / CAMERAS) if source.is_dir() else None
-        scene = process(cloud, cameras, settings, name, _is_metric(origin), workers)
+        is_metric = bool({**origin.get("reconstruction", {}), **origin}.get("is_metric"))
+        scene = process(cloud, cameras, settings, name, is_metric, workers)
     except (CloudError, ValueError) as error:
         raise StageError(" ".join(str(error).split())) from None
     except MemoryError:
@@ -182,25 +175,13 @@ def write_result(
         write_cameras(folder / CAMERAS, scene.cameras)
     if settings.preview:
         size = " x ".join(f"{v:.1f}" for v in meta["size"])
-        q, factor = meta["quality"], meta["scale"]
-        caption = " · ".join(
-            [
-                f"{len(scene.cloud):,} points",
-                f"{size} m ({factor['said']})",
-                f"{meta['spacing']['after'] * 1000:.1f} mm apart",
-                f"coverage {q['coverage']:.0%}",
-                f"double {q['double']:.0%}",
-                f"noise {q['noise'] * 1000:.0f} mm",
-            ]
+        q, apart = meta["quality"], 1000 * meta["spacing"]["after"]
+        caption = (
+            f"{len(scene.cloud):,} points · {size} m ({meta['scale']['said']}) · {apart:.1f} mm apart · coverage "
+            f"{q['coverage']:.0%} · double {q['double']:.0%} · noise {q['noise'] * 1000:.0f} mm"
         )
-        draw_preview(
-            folder / PREVIEW,
-            scene.cloud,
-            Layout(**meta["layout"]),
-            f"{name} · score {q['score']:.2f}",
-            caption,
-            scene_rng(name, settings.seed, "preview"),
-        )
+        title, rng = f"{name} · score {q['score']:.2f}", scene_rng(name, settings.seed, "preview")
+        draw_preview(folder / PREVIEW, scene.cloud, Layout(**meta["layout"]), title, caption, rng)
 
 
 def find_scenes(sources: list[Path]) -> list[tuple[str, Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from data_tools.clouds.gravity import AXES
 from data_tools.stages.scene_folder import settings_hash
 
 VERSION = 1  # part of the settings hash: raise it when the same cloud gives another scene
@@ -30,18 +31,12 @@ class Limits:
     min_points: int = 1000
 
     def __post_init__(self) -> None:
-        """Refuse what no scene or every scene would pass by mistake.
-
-        Raises:
-            ValueError: a share out of [0, 1] or a negative length; one line.
-        """
+        """Refuse what no scene or every scene would pass by mistake: a ValueError of one line."""
         for name in ("min_score", "max_double", "min_coverage"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1]")
         if self.max_noise <= 0 or self.min_points < 0:
-            raise ValueError(
-                f"max_noise {self.max_noise} must be positive and min_points {self.min_points} not negative"
-            )
+            raise ValueError(f"max_noise {self.max_noise} > 0 and min_points {self.min_points} >= 0 are needed")
 
 
 @dataclass(frozen=True)
@@ -101,19 +96,11 @@ class PostprocessSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: an unknown name or a number out of range; one line.
-        """
-        if self.cap_rule not in CAP_RULES:
-            raise ValueError(f"cap_rule {self.cap_rule!r} is unknown; choose from {', '.join(CAP_RULES)}")
-        if self.scale not in SCALE_RULES:
-            raise ValueError(f"scale {self.scale!r} is unknown; choose from {', '.join(SCALE_RULES)}")
-        if self.normal_dtype not in ("float32", "float16"):
-            raise ValueError(f"normal_dtype {self.normal_dtype!r} is unknown; choose float32 or float16")
-        if self.up not in ("auto", "planes") and self.up.lstrip("-") not in ("x", "y", "z"):
-            raise ValueError(f"up {self.up!r} is unknown; choose auto, planes, x, y, z, -x, -y or -z")
+        """Refuse what would fail later: a ValueError of one line."""
+        choices = {"cap_rule": CAP_RULES, "scale": SCALE_RULES, "normal_dtype": ("float32", "float16")}
+        for name, known in {**choices, "up": ("auto", "planes", *AXES)}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {', '.join(known)}")
         if self.point_cap < 100 or self.min_points < 0:
             raise ValueError(f"point_cap {self.point_cap} must be >= 100 and min_points {self.min_points} >= 0")
         if not 0 <= self.outlier_limit <= 0.5 or self.outlier_neighbours < 2 or self.radius_points < 0:
@@ -121,13 +108,9 @@ class PostprocessSettings:
         if self.outlier_ratio <= 0 or self.radius_factor <= 0 or self.grid <= 0 or self.normal_cell < 0:
             raise ValueError("outlier_ratio, radius_factor and grid must be positive, normal_cell not negative")
         if not 0 <= self.spacing < 1 or self.neighbours < 3:
-            raise ValueError(
-                f"spacing {self.spacing} must be in [0, 1) metres, neighbours {self.neighbours} at least 3"
-            )
+            raise ValueError(f"spacing {self.spacing} must be in [0, 1) m, neighbours {self.neighbours} at least 3")
         if self.scale_factor <= 0 or not 0 <= self.thin_limit <= 1:
-            raise ValueError(
-                f"scale_factor {self.scale_factor} > 0 and thin_limit {self.thin_limit} in [0, 1] are needed"
-            )
+            raise ValueError(f"scale_factor {self.scale_factor} > 0, thin_limit {self.thin_limit} in [0, 1] are needed")
         if not 0 < self.min_height < self.max_height:
             raise ValueError(f"0 < min_height {self.min_height} < max_height {self.max_height} is needed")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_tools.clouds.gravity import LEAST_PRIOR, UpGuess, find_up, rotation_to_z
+from data_tools.clouds.gravity import AXES, LEAST_PRIOR, UpGuess, find_up, rotation_to_z
 from data_tools.clouds.normals import largest_plane
 from data_tools.postprocessing.cameras import Cameras
 from data_tools.postprocessing.sampling import thin
@@ -16,7 +16,6 @@ PLANES = 2  # of the release: the largest, found one after the other
 TRIES = 500  # triples of points a plane
 CELL = 4.0  # spacings: edge of the cells that are represented by a point each
 NEAR = 2.0  # spacings from a plane: half a cell
-AXES = {"x": 0, "y": 1, "z": 2}
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class Upright:
     Attributes:
         rotation: (3, 3), ``coord @ rotation.T`` is level.
         evidence: up in the file's frame, the rule, the margin, the parts of the score, for meta.json.
-        notes: in words.
     """
 
     rotation: np.ndarray
@@ -93,18 +91,14 @@ def find_upright(
     Args:
         coord: (N, 3), any frame and unit.
         normal: (N, 3) toward the cameras, or None.
-        cameras: of the same frame, or None.
         up: "auto", "planes", or the axis that the caller knows to be up.
-        rng: of the sample.
         spacing: of the points, for "planes".
     """
     prior = None if cameras is None else cameras.up()
     if up == "planes":
         return _up_of_planes(coord, spacing, prior, rng)
     if up != "auto":
-        axis = np.zeros(3)
-        axis[AXES[up[-1]]] = -1.0 if up.startswith("-") else 1.0
-        return Upright(rotation_to_z(axis), {"up": axis.tolist(), "rule": "given"}, [])
+        return Upright(rotation_to_z(AXES[up]), {"up": [float(v) for v in AXES[up]], "rule": "given"}, [])
     rows = np.arange(len(coord))
     if len(coord) > SAMPLE:
         rows = np.sort(rng.permutation(len(coord))[:SAMPLE])

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-from data_tools.reporting.clouds import load_cloud, measure_spacing
+from data_tools.reporting.clouds import load_cloud
 from data_tools.reporting.index_page import chunk_text, extremes, gallery_rows, write_index
 from data_tools.reporting.model import Report, ReportSettings, SceneRow
 from data_tools.reporting.pages import page_key
 from data_tools.reporting.pictures import RENDERED_POINTS, cloud_picture, shrunk
-from data_tools.reporting.scan import read_object
 from data_tools.reporting.scene_page import page_path, scene_key, write_scene_page
 from data_tools.stages.files import is_being_written, replacing
+from data_tools.stages.run import in_processes
 
 FOLDERS = ("data", "scenes", "thumbs")
-MEASURED = "measured.json"  # spacings that no stage wrote down, by scene key
 SERVE = "serve.js"  # empty on disk; the server answers with another one
-KEEP_EVERY = 1000
+THUMB_WIDTH = 280  # pixels; thumbnails are 4 : 3
 
 
 def write_file(path: Path, data: bytes | str) -> bool:
@@ -35,67 +31,29 @@ def write_file(path: Path, data: bytes | str) -> bool:
     return True
 
 
-def thumb_path(folder: Path, row: SceneRow) -> Path:
-    """Where a scene's thumbnail lies."""
-    return folder.joinpath("thumbs", row.place[0], row.thumb)
-
-
-def make_thumb(folder: Path, settings: ReportSettings, known: dict[str, float], row: SceneRow) -> tuple[bool, float]:
-    """One scene's thumbnail, where it is not there yet, and its spacing, where no stage wrote it down.
-
-    Returns:
-        Whether there is a thumbnail; the spacing in metres, 0 where unknown.
-    """
-    spacing = row.spacing or known.get(row.key, -1.0)
-    if spacing < 0:
-        spacing = measure_spacing(row)
-    path = thumb_path(folder, row)
+def make_thumb(folder: Path, row: SceneRow) -> bool:
+    """Make one scene's thumbnail, where it is not there yet; whether there is one."""
+    path = folder.joinpath("thumbs", row.place[0], row.thumb)
     if path.is_file():
-        return True, spacing
-    data = shrunk(row.picture, settings.thumb_width, crop=True) if row.picture is not None else None
+        return True
+    data = shrunk(row.picture, THUMB_WIDTH, crop=True) if row.picture is not None else None
     if data is None and row.cloud is not None and row.cloud.is_dir():
         cloud = load_cloud(row, RENDERED_POINTS)
         if cloud is not None:
-            data = cloud_picture(cloud.coord, cloud.color, cloud.normal, settings.thumb_width)
-    if data is None:
-        return False, spacing
-    write_file(path, data)
-    return True, spacing
+            data = cloud_picture(cloud.coord, cloud.color, cloud.normal, THUMB_WIDTH)
+    if data is not None:
+        write_file(path, data)
+    return data is not None
 
 
-def _mapped(rows: list[SceneRow], work: partial, jobs: int) -> Iterator[tuple[bool, float]]:
-    if jobs <= 1 or len(rows) < 16:
-        yield from map(work, rows)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, rows, chunksize=8)
-
-
-def _thumbs(report: Report, folder: Path, settings: ReportSettings, jobs: int, is_quiet: bool) -> set[tuple[str, str]]:
-    """All thumbnails; spacings go into the rows and, those measured here, into a file for the next run."""
+def _thumbs(report: Report, folder: Path, jobs: int, is_quiet: bool) -> set[tuple[str, str]]:
+    """All thumbnails: their folders and names."""
     from tqdm import tqdm
 
-    store = folder / "data" / MEASURED
-    known = {key: float(value) for key, value in read_object(store).items() if isinstance(value, (int, float))}
-    work = partial(make_thumb, folder, settings, known)
-    found: set[tuple[str, str]] = set()
-    measured: dict[str, float] = {}
-    results = zip(report.scenes, _mapped(report.scenes, work, jobs), strict=True)
-    for number, (row, (has_thumb, spacing)) in enumerate(
-        tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene", disable=is_quiet), start=1
-    ):
-        if has_thumb:
-            found.add((row.place[0], row.thumb))
-        if not row.spacing:
-            measured[row.key], row.spacing = spacing, spacing
-        if number % KEEP_EVERY == 0 and measured:
-            _keep_measured(store, {**known, **measured})
-    _keep_measured(store, measured)
-    return found
-
-
-def _keep_measured(store: Path, values: dict[str, float]) -> None:
-    write_file(store, json.dumps(values, sort_keys=True, indent=0) + "\n")
+    results = in_processes(report.scenes, partial(make_thumb, folder), lambda row: False, jobs)
+    bar = tqdm(results, total=len(report.scenes), desc="thumbnails", unit="scene", disable=is_quiet)
+    rows = [report.scenes[index] for index, has_thumb in bar if has_thumb]
+    return {(row.place[0], row.thumb) for row in rows}
 
 
 def chosen_pages(report: Report, folder: Path, settings: ReportSettings) -> list[SceneRow]:
@@ -135,9 +93,7 @@ def build(
     """Write or refresh a report.
 
     Args:
-        report: see `data_tools.reporting.scan.scan`.
         folder: of the report; only its sub-folders ``data``, ``scenes``, ``thumbs`` and ``index.html`` are touched.
-        settings: see `ReportSettings`.
         jobs: processes for the thumbnails.
         is_quiet: no progress bar.
 
@@ -149,13 +105,13 @@ def build(
     """
     from tqdm import tqdm
 
-    thumbs = _thumbs(report, folder, settings, jobs, is_quiet)
+    thumbs = _thumbs(report, folder, jobs, is_quiet)
     rows, written = chosen_pages(report, folder, settings), 0
     for row in tqdm(rows, desc="pages", unit="page", disable=is_quiet):
         written += make_page(report, folder, settings, row)
         row.has_page = True
     lines = gallery_rows(report.scenes, thumbs)
-    files = [folder / "data" / MEASURED, folder / "data" / SERVE]
+    files = [folder / "data" / SERVE]
     chunks = []
     for start in range(0, len(lines), settings.chunk):
         chunks.append(f"scenes-{len(chunks):04d}.js")

@@ -9,13 +9,12 @@ import numpy as np
 from data_tools.clouds.io import Cloud, CloudError, read_cloud
 from data_tools.drawing.pictures import hues
 from data_tools.reporting.model import AREAS, Report, SceneRow
-from data_tools.reporting.scan import read_object
 from data_tools.reporting.viewer import PointLayer, thin_rows
+from data_tools.stages.files import read_json
 from data_tools.stages.scene_folder import META
 
 #: Reconstructions are in the first camera's axes (x right, y down, z forward): taken as if it looked level
 CAMERA_TO_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-SEEDS, REACH = 6, 0.12  # places where the spacing is measured, and half the edge in metres of the cubes there
 
 
 def load_cloud(row: SceneRow, most: int) -> Cloud | None:
@@ -23,8 +22,8 @@ def load_cloud(row: SceneRow, most: int) -> Cloud | None:
     if row.cloud is None:
         return None
     try:
-        cloud = _load_folder(row.cloud, most) if row.cloud.is_dir() else read_cloud(row.cloud)
-    except (CloudError, OSError, ValueError, EOFError):
+        cloud = read_cloud(row.cloud)
+    except CloudError:
         return None
     finite = np.flatnonzero(np.isfinite(cloud.coord).all(axis=1))
     if not len(finite):
@@ -40,46 +39,6 @@ def load_cloud(row: SceneRow, most: int) -> Cloud | None:
 def _is_raw(path: Path) -> bool:
     """Whether a cloud is as the reconstruction left it: in no known frame yet."""
     return path.parent.parent.name == AREAS["reconstruct"]
-
-
-def _load_folder(folder: Path, most: int) -> Cloud:
-    """Rows of a scene folder's arrays, without reading the rest."""
-    coord = np.load(folder / "coord.npy", mmap_mode="r")
-    rows = thin_rows(len(coord), most)
-    parts = {}
-    for name in ("color", "normal", "segment"):
-        path = folder / f"{name}.npy"
-        if path.is_file():
-            values = np.load(path, mmap_mode="r")
-            if len(values) == len(coord):
-                parts[name] = np.asarray(values[rows])
-    normal = parts.get("normal")
-    return Cloud(
-        np.asarray(coord[rows], dtype=np.float32),
-        parts.get("color"),
-        None if normal is None else normal.astype(np.float32),
-        segment=parts.get("segment"),
-    )
-
-
-def measure_spacing(row: SceneRow) -> float:
-    """Median distance to the nearest other point in metres, from cubes around a few points; 0 where unknown."""
-    from scipy.spatial import cKDTree
-
-    if row.cloud is None or not row.cloud.is_dir():
-        return 0.0
-    try:
-        coord = np.load(row.cloud / "coord.npy", mmap_mode="r")
-        seeds = coord[np.linspace(0, len(coord) - 1, SEEDS + 2).astype(int)[1:-1]]
-        found = []
-        for seed in seeds:
-            near = coord[np.abs(coord[:, 0] - seed[0]) < REACH]
-            near = near[(np.abs(near - seed) < REACH).all(axis=1)]
-            if len(near) > 8:
-                found.append(cKDTree(near).query(near, k=2)[0][:, 1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return round(float(np.median(np.concatenate(found))), 6) if found else 0.0
 
 
 def layers_of(cloud: Cloud, classes: list[str] | None = None) -> list[PointLayer]:
@@ -107,24 +66,19 @@ def _labels(cloud: Cloud, classes: list[str]) -> PointLayer:
 
 def load_cameras(report: Report, row: SceneRow) -> np.ndarray | None:
     """Camera poses (F, 4, 4) in the frame of the scene's cloud, or None where they are not known."""
-    source, steps = report.stage_folder("postprocess", row) / "cameras.npz", []
+    source, meta = report.stage_folder("postprocess", row) / "cameras.npz", None
     if not source.is_file():
         source = report.stage_folder("reconstruct", row) / "cameras.npz"
-        steps = [read_object(row.cloud / META)] if row.cloud is not None and row.cloud.is_dir() else []
+        meta = read_json(row.cloud / META, dict) if row.cloud is not None and row.cloud.is_dir() else None
     raw_turn = CAMERA_TO_UP if row.cloud is not None and _is_raw(row.cloud) else np.eye(4)
     try:
         with np.load(source, allow_pickle=False) as file:
             poses = np.asarray(file["camera_to_world"], dtype=np.float64)
-        for meta in steps:
-            poses = _moved(np.asarray(meta["transform"], dtype=np.float64), poses)
+        if meta is not None:  # a similarity; rotations stay rotations
+            transform = np.asarray(meta["transform"], dtype=np.float64)
+            poses = transform @ poses
+            poses[:, :3, :3] /= np.cbrt(np.linalg.det(transform[:3, :3]))
         poses = raw_turn @ poses
         return poses if poses.ndim == 3 and poses.shape[1:] == (4, 4) and np.isfinite(poses).all() else None
     except (OSError, ValueError, KeyError, EOFError):
         return None
-
-
-def _moved(transform: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """Poses after a similarity transform; their rotations stay rotations."""
-    moved = transform @ poses
-    moved[:, :3, :3] /= np.cbrt(np.linalg.det(transform[:3, :3]))
-    return moved

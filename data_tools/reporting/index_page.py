@@ -29,7 +29,6 @@ SCANNET_NOTE = (
     "around public figures (the ScanNet paper's sums over 1,513 scans: 34,453 m² of floor, 78,595 m² of surface; about "
     "150,000 vertices a scan), their spread estimated; made without its data."
 )
-MOST_REASONS = 200
 
 
 def extremes(scenes: Sequence[SceneRow], count: int) -> tuple[list[SceneRow], list[SceneRow]]:
@@ -57,14 +56,7 @@ def chunk_text(rows: list[list[object]]) -> str:
 
 
 def write_index(report: Report, settings: ReportSettings, chunks: Sequence[str], thumbs: set[tuple[str, str]]) -> str:
-    """HTML of the first page.
-
-    Args:
-        report: what to show.
-        settings: how much of it.
-        chunks: names of the data files, in order.
-        thumbs: (folder, file name) of the thumbnails there are.
-    """
+    """HTML of the first page; ``chunks`` are names of data files, ``thumbs`` (folder, file name) of thumbnails."""
     by_name = {row.name: row for row in report.scenes}
     parts = [
         f"<header><h1>{text(settings.title)}</h1>{THEME_BUTTON}</header>",
@@ -124,7 +116,7 @@ def _reasons_part(rows: Sequence[ReasonRow], by_name: dict[str, SceneRow]) -> st
     if not rows:
         return ""
     lines = []
-    for row in rows[:MOST_REASONS]:
+    for row in rows:
         examples = "".join(f"<div>{_example(item, reason, by_name)}</div>" for item, reason in row.examples)
         more = f"<details><summary>{len(row.examples)} of them</summary>{examples}</details>"
         shown = more if row.count > 1 else examples
@@ -132,15 +124,9 @@ def _reasons_part(rows: Sequence[ReasonRow], by_name: dict[str, SceneRow]) -> st
             f'<tr><td class="word">{text(row.stage)}</td><td class="word">{text(row.status)}</td>'
             f'<td class="number">{row.count:,}</td><td>{text(row.reason)}</td><td class="small">{shown}</td></tr>'
         )
-    rest = len(rows) - MOST_REASONS
-    note = (
-        f'<p class="soft">{rest:,} rarer reasons are left out here; the gallery has their scenes.</p>'
-        if rest > 0
-        else ""
-    )
     head = '<tr><th>stage</th><th>state</th><th class="number">items</th><th>reason</th><th>examples</th></tr>'
     table = f'<div class="scroll"><table id="reasons">{head}{"".join(lines)}</table></div>'
-    return f"<h2>What was left out, and why</h2>\n{table}{note}"
+    return f"<h2>What was left out, and why</h2>\n{table}"
 
 
 def _example(item: str, reason: str, by_name: dict[str, SceneRow]) -> str:

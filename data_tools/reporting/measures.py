@@ -1,4 +1,4 @@
-"""Figures of a scene, wherever a stage wrote them; counts for the funnel and the table of reasons."""
+"""Figures of a scene as the stages write them; counts for the funnel and the table of reasons."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 from collections import Counter
 from typing import Any
 
-from data_tools.reporting.model import STAGES, STATUSES, ReasonRow, Report, Step
+from data_tools.reporting.model import STAGES, STATUSES, ReasonRow, Report, SceneRow, Step
 
 MOST_EXAMPLES = 5
-QUALITY_KEYS = ("quality", "quality_score", "score")
 
 
 def number(value: object) -> float | None:
@@ -20,32 +19,12 @@ def number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _levels(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """A stage's facts, and those of the clean-up that a packaged scene carries along."""
-    inner = [facts.get(key) for key in ("postprocess", "extra")]
-    return [facts, *(value for value in inner if isinstance(value, dict))]
-
-
-def score_of(facts: dict[str, Any]) -> float | None:
-    """The quality score among a stage's facts, or None."""
-    for level in _levels(facts):
-        for key in QUALITY_KEYS:
-            value = level.get(key)
-            found = number(value.get("score")) if isinstance(value, dict) else number(value)
-            if found is not None:
-                return found
-    return None
-
-
 def quality_parts(facts: dict[str, Any]) -> dict[str, float]:
     """All numbers of the quality, by name, the score first; empty where there are none."""
-    for level in _levels(facts):
-        for key in QUALITY_KEYS:
-            if isinstance(level.get(key), dict):
-                parts = {name: number(part) for name, part in flat(level[key]).items()}
-                known = {name: part for name, part in parts.items() if part is not None}
-                return dict(sorted(known.items(), key=lambda item: (item[0] != "score", item[0])))
-    return {}
+    quality = facts.get("quality")
+    parts = {name: number(part) for name, part in quality.items()} if isinstance(quality, dict) else {}
+    known = {name: part for name, part in parts.items() if part is not None}
+    return dict(sorted(known.items(), key=lambda item: (item[0] != "score", item[0])))
 
 
 def flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
@@ -59,45 +38,20 @@ def flat(value: dict[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def points_of(facts: dict[str, Any]) -> int:
-    """Points of the cloud, 0 where not told."""
-    value = facts.get("num_points", facts.get("points"))
-    found = number(value.get("output") if isinstance(value, dict) else value)
-    return int(found or 0)
-
-
-def extent_of(facts: dict[str, Any]) -> tuple[float, ...]:
-    """Metres along x, y, z; empty where not told."""
-    for key in ("extent", "size"):
-        value = facts.get(key)
-        if isinstance(value, (list, tuple)) and len(value) == 3 and all(number(v) is not None for v in value):
-            return tuple(float(v) for v in value)
-    return ()
-
-
-def said_of(facts: dict[str, Any]) -> str:
-    """How far the lengths are to be believed, as the scale says it; empty where not told."""
-    scale = facts.get("scale")
-    return str(scale.get("said") or "") if isinstance(scale, dict) else ""
-
-
-def spacing_of(facts: dict[str, Any]) -> float:
-    """Median distance to the nearest other point in metres; 0 where not told."""
-    for level in _levels(facts):
-        value = level.get("spacing")
-        found = number(value.get("after") if isinstance(value, dict) else value)
-        if found is not None and found > 0:
-            return found
-    return 0.0
-
-
-def label_of(facts: dict[str, Any]) -> str:
-    """Kind of room; empty where not told."""
-    for key in ("label", "room"):
-        if isinstance(facts.get(key), str):
-            return str(facts[key])
-    inner = facts.get("generator")
-    return str(inner.get("kind") or "") if isinstance(inner, dict) else ""
+def take_facts(row: SceneRow, facts: dict[str, Any]) -> None:
+    """Put the figures that a stage's record or a scene's meta.json tells into a row; what it does not tell stays."""
+    score = quality_parts(facts).get("score")
+    row.score = row.score if score is None else score
+    row.points = int(number(facts.get("num_points", facts.get("points"))) or row.points)
+    extent = facts.get("extent", facts.get("size"))
+    if isinstance(extent, list) and len(extent) == 3 and all(number(value) is not None for value in extent):
+        row.extent = tuple(map(float, extent))
+    scale, spacing, generator = (facts.get(name) for name in ("scale", "spacing", "generator"))
+    row.said = str(scale.get("said") or row.said) if isinstance(scale, dict) else row.said
+    row.spacing = number(spacing.get("after") if isinstance(spacing, dict) else spacing) or row.spacing
+    kind = generator.get("kind") if isinstance(generator, dict) else None
+    row.label = row.label or str(facts.get("label") or kind or "")
+    row.video = row.video or str(facts.get("video") or "")
 
 
 def funnel(report: Report) -> list[Step]:

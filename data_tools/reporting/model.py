@@ -33,32 +33,21 @@ class ReportSettings:
         pages: scenes, in the order of their names, that get a page; None for all. The best and worst always do.
         points: most points in the cloud of a page.
         extremes: how many best and how many worst scenes are shown.
-        thumb_width: pixels; thumbnails are 4 : 3.
-        frame_width: most pixels of a frame on a scene's page.
         chunk: scenes in a data file of the gallery.
-        title: heading; plain text.
     """
 
     pages: int | None = 200
     points: int = 60_000
     extremes: int = 12
-    thumb_width: int = 280
-    frame_width: int = 480
     chunk: int = 2000
     title: str = "RoomTours"
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.pages is not None and self.pages < 0:
             raise ValueError(f"pages {self.pages} is negative; give a number or all")
         if self.points < 100 or self.chunk < 1 or self.extremes < 0:
             raise ValueError("points >= 100, chunk >= 1 and extremes >= 0 are needed")
-        if not 32 <= self.thumb_width <= 2000 or not 32 <= self.frame_width <= 4000:
-            raise ValueError("thumb_width in [32, 2000] and frame_width in [32, 4000] are needed")
 
 
 @dataclass(frozen=True)
@@ -74,13 +63,8 @@ class SceneRow:
     """One scene of the gallery.
 
     Attributes:
-        name: of the folder.
         split: of the folder; empty where it is not packaged.
-        video: the video's name, or empty.
         stage: the last one that says something of it.
-        status: what it says.
-        reason: why.
-        label: kind of room.
         seconds: of video that it is made of, 0 where not known.
         score: quality in [0, 1], or None.
         points: 0 where not known.
@@ -88,7 +72,6 @@ class SceneRow:
         said: how far these lengths are to be believed; empty where not known.
         spacing: metres, 0 where not known.
         cloud: scene folder or file with the best cloud there is, or None.
-        picture: file for the thumbnail, or None.
         key: hash of the records and meta.json it was made from.
         has_page: whether the report holds a page of it.
     """
@@ -151,8 +134,6 @@ class Report:
     """All that the pages show.
 
     Attributes:
-        out: the dataset's folder.
-        work: the stages' folder.
         scenes: sorted by split and name.
         states: stage -> item -> state.
         videos: name -> what collect and segment say of it (title, url, duration, ...).

@@ -60,15 +60,7 @@ def shrunk(path: Path, width: int, crop: bool = False) -> bytes | None:
 def cloud_picture(
     coord: np.ndarray, color: np.ndarray | None, normal: np.ndarray | None, width: int, quality: int = 82
 ) -> bytes:
-    """A cloud from above its side as a 4 : 3 JPEG, what faces away left out where there are normals.
-
-    Args:
-        coord: (N, 3) metres, z up.
-        color: (N, 3) uint8 or None.
-        normal: (N, 3) or None.
-        width: pixels.
-        quality: of the JPEG.
-    """
+    """A cloud (N, 3) in metres from above its side as a 4 : 3 JPEG; with normals, what faces away is left out."""
     from PIL import Image
 
     color = np.full((len(coord), 3), 120, dtype=np.uint8) if color is None else color

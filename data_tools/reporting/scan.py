@@ -11,12 +11,13 @@ from typing import Any
 
 from data_tools.chain.items import folders_in
 from data_tools.chain.journal import Journal
-from data_tools.reporting.measures import extent_of, label_of, points_of, said_of, score_of, spacing_of
+from data_tools.packaging.run import FAILURES, read_failures
+from data_tools.reporting.measures import take_facts
 from data_tools.reporting.model import AREAS, STAGES, STATUSES, Report, ReportError, SceneRow, State
+from data_tools.stages.files import read_json
 from data_tools.stages.record import RECORD
 from data_tools.stages.scene_folder import META
 
-FAILURES = "package_failures.json"
 VERSION = 1  # of thumbnails: raise it when the same scene gives another picture
 SCENES = "scenes.json"
 PREVIEW = "preview.png"
@@ -37,11 +38,6 @@ def parse(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """JSON object of a file; empty where it is missing or damaged."""
-    return parse(_read(path))
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -72,7 +68,9 @@ def scan(out: Path, work: Path | None = None) -> Report:
     for stage in ("reconstruct", "postprocess"):
         _scan_stage(report, stage, scenes, digests)
     packaged = list(_scan_packaged(report, scenes, digests))
-    _scan_failures(report)
+    for failure in read_failures(out / FAILURES):
+        name = str(failure.get("scene") or failure["source"])
+        report.states["package"].setdefault(name, State("failed", str(failure.get("reason", ""))))
     _scan_logs(report, scenes)
     done = {row.name for row in packaged}
     others = [row for name, row in scenes.items() if name not in done]
@@ -82,7 +80,7 @@ def scan(out: Path, work: Path | None = None) -> Report:
         row.key = hashlib.blake2b(b"\0".join([*digests[row.name], mark]), digest_size=8).hexdigest()
     if not report.scenes and not report.videos and not any(report.states.values()):
         raise ReportError(f"{out}: holds no scene, no record and no log; check the path or --work")
-    report.license = str(read_object(out / "stats.json").get("license") or "")
+    report.license = str(read_json(out / "stats.json", dict).get("license") or "")
     return report
 
 
@@ -95,7 +93,7 @@ def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
     """Videos' facts, and a waiting row for every scene that segmentation found."""
     for stage in ("collect", "segment"):
         for folder in folders_in(report.work / AREAS[stage]):
-            record = read_object(folder / RECORD)
+            record = read_json(folder / RECORD, dict)
             state = _state(record)
             if state is None:
                 continue
@@ -111,7 +109,7 @@ def _scan_videos(report: Report, scenes: dict[str, SceneRow]) -> None:
 
 
 def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow]) -> None:
-    found = read_object(folder / SCENES)
+    found = read_json(folder / SCENES, dict)
     video = found.get("video")
     for name, value in (video if isinstance(video, dict) else {}).items():
         facts.setdefault(name, value)
@@ -119,15 +117,8 @@ def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow
         name = str(scene.get("scene_id", "")) if isinstance(scene, dict) else ""
         if name:
             scenes[name] = SceneRow(name, video=folder.name, label=str(scene.get("label") or ""))
-            scenes[name].seconds = _seconds(scene.get("intervals"))
+            scenes[name].seconds = float(sum(end - start for start, end in scene.get("intervals", ())))
             scenes[name].picture = next(iter(find_pictures(folder / "thumbs")), None)
-
-
-def _seconds(intervals: object) -> float:
-    try:
-        return float(sum(end - start for start, end in intervals))  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def _scan_stage(
@@ -144,21 +135,11 @@ def _scan_stage(
         row.stage, row.status, row.reason = stage, state.status, state.reason
         digests[row.name].append(data)
         facts = record.get("result")
-        _take_facts(row, facts if isinstance(facts, dict) else {})
+        take_facts(row, facts if isinstance(facts, dict) else {})
         row.picture = next(iter(find_pictures(folder / "frames")), row.picture)
         if state.status == "done":
             row.status = "waiting"  # for the next stage, until that one says something
             row.cloud = folder / "cloud.ply" if (folder / "cloud.ply").is_file() else row.cloud
-
-
-def _take_facts(row: SceneRow, facts: dict[str, Any]) -> None:
-    row.score = score_of(facts) if score_of(facts) is not None else row.score
-    row.points = points_of(facts) or row.points
-    row.extent = extent_of(facts) or row.extent
-    row.said = said_of(facts) or row.said
-    row.spacing = spacing_of(facts) or row.spacing
-    row.label = row.label or label_of(facts)
-    row.video = row.video or str(facts.get("video_id") or "")
 
 
 def _scan_packaged(
@@ -176,23 +157,12 @@ def _scan_packaged(
             stage = "postprocess" if (folder / RECORD).is_file() else "package"
             row = SceneRow(folder.name, split.name, known.video, stage, "done", label=known.label, cloud=folder)
             row.seconds = known.seconds
-            _take_facts(row, meta)
+            take_facts(row, meta)
             digests[folder.name].append(data)
             row.picture = folder / PREVIEW if (folder / PREVIEW).is_file() else None  # the cloud says more than a frame
             states = report.states[stage]
             states[folder.name if folder.name not in states else f"{split.name}/{folder.name}"] = State("done")
             yield row
-
-
-def _scan_failures(report: Report) -> None:
-    try:
-        rows = json.loads(_read(report.out / FAILURES) or b"[]")
-    except ValueError:
-        rows = []
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict):
-            name = str(row.get("scene") or row.get("source") or "?")
-            report.states["package"].setdefault(name, State("failed", str(row.get("reason", ""))))
 
 
 def _scan_logs(report: Report, scenes: dict[str, SceneRow]) -> None:

@@ -11,11 +11,13 @@ from data_tools.reporting.measures import flat, number, quality_parts
 from data_tools.reporting.model import AREAS, STAGE_TITLES, Report, ReportSettings, SceneRow
 from data_tools.reporting.pages import THEME_BUTTON, assets_digest, link, page, text
 from data_tools.reporting.pictures import cloud_picture, data_address, shrunk
-from data_tools.reporting.scan import find_pictures, read_object
+from data_tools.reporting.scan import find_pictures
 from data_tools.reporting.viewer import camera_lines, embed, help_line, viewer_part, viewer_spec
+from data_tools.stages.files import read_json
 from data_tools.stages.scene_folder import META, settings_hash
 
 MOST_FRAMES = 8
+FRAME_WIDTH = 480  # pixels, at most
 TIMELINE_WIDTH = 1600
 MOST_LINES = 12
 SHARES = ("score", "coverage", "floor_coverage", "wall_coverage", "double")  # quality parts in [0, 1]
@@ -29,29 +31,21 @@ def scene_key(row: SceneRow, settings: ReportSettings, video: dict[str, Any]) ->
             "state": [row.stage, row.status, row.reason, row.label, row.video],
             "video": video,
             "points": settings.points,
-            "frame": settings.frame_width,
             "assets": assets_digest(),
         }
     )
 
 
-def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings, base: str = "../..") -> str:
-    """HTML of one scene; stands alone but for the link back.
-
-    Args:
-        report: that the scene is of.
-        row: the scene.
-        settings: how much of it to show.
-        base: relative address of the report's folder.
-    """
-    meta = read_object(report.out / row.split / row.name / META) if row.split else {}
+def write_scene_page(report: Report, row: SceneRow, settings: ReportSettings) -> str:
+    """HTML of one scene; stands alone but for the link back."""
+    meta = read_json(report.out / row.split / row.name / META, dict) if row.split else {}
     video = report.videos.get(row.video, {})
     parts = [
-        f'<header><h1>{text(row.name)}</h1><a href="{base}/index.html">all scenes</a>{THEME_BUTTON}</header>',
+        f'<header><h1>{text(row.name)}</h1><a href="../../index.html">all scenes</a>{THEME_BUTTON}</header>',
         f'<p class="soft">{_subtitle(row, video)}</p>',
         _cloud_part(report, row, settings, meta),
         _preview_part(report, row),
-        _frames_part(report, row, settings),
+        _frames_part(report, row),
         _timeline_part(report, row),
         _quality_part(quality_parts(meta), meta.get("verdict")),
         _records_part(report, row),
@@ -108,9 +102,9 @@ def _preview_part(report: Report, row: SceneRow) -> str:
     return f'<img class="wide" src="{data_address(data)}" alt="views of {text(row.name)}">' if data else ""
 
 
-def _frames_part(report: Report, row: SceneRow, settings: ReportSettings) -> str:
+def _frames_part(report: Report, row: SceneRow) -> str:
     files = find_pictures(report.work / AREAS["reconstruct"] / row.name / "frames")[:MOST_FRAMES]
-    shown = [(file, shrunk(file, settings.frame_width)) for file in files]
+    shown = [(file, shrunk(file, FRAME_WIDTH)) for file in files]
     images = [
         f'<img src="{data_address(data)}" alt="{text(file.stem)}" loading="lazy">' for file, data in shown if data
     ]
@@ -143,7 +137,7 @@ def _records_part(report: Report, row: SceneRow) -> str:
     """What each stage noted of the scene."""
     lines = []
     for stage in ("reconstruct", "postprocess"):
-        record = read_object(report.stage_folder(stage, row) / "record.json")
+        record = read_json(report.stage_folder(stage, row) / "record.json", dict)
         if not record:
             continue
         notes = record.get("notes") if isinstance(record.get("notes"), list) else []

@@ -35,15 +35,7 @@ KINDS = {
 
 
 class ReportServer(ThreadingHTTPServer):
-    """The report's server.
-
-    Args:
-        report: what is served.
-        folder: with the built report.
-        settings: of the pages that are made when asked for.
-        host: where.
-        port: where; 0 takes a free one (see ``server_port``).
-    """
+    """The report's server; it makes pages with ``settings`` when asked for, port 0 takes a free one."""
 
     daemon_threads = True
 
@@ -161,15 +153,7 @@ def view_page(row: SceneRow) -> str:
 def serve(
     report: Report, folder: Path, settings: ReportSettings, host: str, port: int, is_opened: bool = False
 ) -> None:
-    """Serve until interrupted.
-
-    Args:
-        report: what is served.
-        folder: with the built report.
-        settings: of the pages that are made when asked for.
-        host: where.
-        port: where; 0 takes a free one.
-        is_opened: open it in the browser.
+    """Serve until interrupted; port 0 takes a free one.
 
     Raises:
         ReportError: the port is taken; one line.

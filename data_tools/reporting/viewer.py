@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.drawing.pictures import to_uint8
+from data_tools.drawing.points import surface_spacing
 from data_tools.reporting.pages import THEME_BUTTON, page, script_json, text
 
 HELP = (
@@ -74,29 +76,6 @@ def _check(layer: PointLayer) -> None:
             raise ValueError(f"layer {layer.name!r}: {len(rows)} rows of {name} for {count} points")
 
 
-def _quantised(coord: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates as (N, 3) uint16 steps, their low corner and size in metres."""
-    coord = coord.astype(np.float64)
-    low, size = coord.min(axis=0), np.maximum(np.ptp(coord, axis=0), 1e-6)
-    return np.rint((coord - low) / size * STEPS).astype("<u2"), low, size
-
-
-def _spacing(coord: np.ndarray) -> float:
-    """Size in metres to draw a point with: from how many 1/64ths of the box the surface fills."""
-    edge = max(float(np.ptp(coord, axis=0).max()) / 64, 1e-6)
-    cells = np.floor((coord - coord.min(axis=0)) / edge).astype(np.int64)
-    filled = len(np.unique(cells @ np.array([1, 1 << 8, 1 << 16])))
-    return float(1.5 * edge * np.sqrt(filled / len(coord)))
-
-
-def _uint8(color: np.ndarray) -> np.ndarray:
-    if color.dtype == np.uint8:
-        return color
-    if np.issubdtype(color.dtype, np.floating):
-        color = np.nan_to_num(color) * 255
-    return np.clip(np.rint(color), 0, 255).astype(np.uint8)
-
-
 def _rounded(values: np.ndarray) -> list[float]:
     return [round(float(value), 6) for value in values]
 
@@ -130,15 +109,16 @@ def opening_azimuth(coord: np.ndarray, normal: np.ndarray | None = None) -> floa
 
 
 def _cloud_spec(layer: PointLayer, rows: np.ndarray, store: Store) -> dict[str, Any]:
-    coord = layer.coord[rows]
-    steps, low, size = _quantised(coord)
+    coord = layer.coord[rows].astype(np.float64)
+    low, size = coord.min(axis=0), np.maximum(np.ptp(coord, axis=0), 1e-6)
+    steps = np.rint((coord - low) / size * STEPS).astype("<u2")
     cloud = {
         "count": len(rows),
         "position": store(steps.tobytes()),
         "low": _rounded(low),
         "size": _rounded(size),
         "height": _rounded(np.percentile(coord[:, 2], [1, 99])),
-        "spacing": round(_spacing(coord), 6),
+        "spacing": round(1.5 * surface_spacing(coord), 6),
         "azimuth": opening_azimuth(coord, None if layer.normal is None else layer.normal[rows]),
     }
     if layer.normal is not None:
@@ -157,7 +137,10 @@ def viewer_spec(
 ) -> dict[str, Any]:
     """What the viewer's script reads; every array goes through ``store``, which returns how to find it.
 
-    The other arguments are those of `viewer_html`.
+    Args:
+        store: takes an array's bytes.
+        lines: (L, 2, 3) segments in metres, see `camera_lines`.
+        preview: data address of a picture, shown where there is no WebGL.
 
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
@@ -181,7 +164,8 @@ def viewer_spec(
         if isinstance(layer.color, str):
             view["mode"] = layer.color
         else:
-            view["color"] = store(_uint8(layer.color[rows]).tobytes())
+            color = layer.color[rows]
+            view["color"] = store((color if color.dtype == np.uint8 else to_uint8(np.nan_to_num(color))).tobytes())
         if layer.legend:
             view["legend"] = [[name, "#{:02x}{:02x}{:02x}".format(*map(int, color))] for name, color in layer.legend]
         if layer.values is not None:
@@ -202,7 +186,6 @@ def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
 
     Args:
         camera_to_world: (F, 4, 4), OpenCV axes (x right, y down, z forward), metres.
-        size: metres from the camera's centre to its picture.
 
     Returns:
         (F * 8, 2, 3) line segments, and between following cameras one more each: (F * 9 - 1, 2, 3).
@@ -216,12 +199,10 @@ def camera_lines(camera_to_world: np.ndarray, size: float = 0.15) -> np.ndarray:
     return np.concatenate([frames, path])
 
 
-def viewer_part(spec: dict[str, Any], identifier: str = "cloud") -> str:
+def viewer_part(spec: dict[str, Any]) -> str:
     """The element that shows a specification; the page needs ``viewer.css`` and ``viewer.js``."""
-    data = (
-        f'<script type="application/json" class="pv-data" data-target="{text(identifier)}">{script_json(spec)}</script>'
-    )
-    return f'<div class="pv" id="{text(identifier)}"></div>\n{data}'
+    data = f'<script type="application/json" class="pv-data" data-target="cloud">{script_json(spec)}</script>'
+    return f'<div class="pv" id="cloud"></div>\n{data}'
 
 
 def help_line(more: str = "") -> str:
@@ -239,8 +220,6 @@ def viewer_html(
     title: str,
     caption: str = "",
     max_points: int = 200_000,
-    lines: np.ndarray | None = None,
-    preview: str | None = None,
     extra: str = "",
     scripts: tuple[str, ...] = (),
     turn: np.ndarray | None = None,
@@ -252,8 +231,6 @@ def viewer_html(
         title: plain text.
         caption: plain text below the title.
         max_points: larger clouds are thinned evenly to so many (about 16 bytes a point in the page, 4 more a layer).
-        lines: (L, 2, 3) segments in metres, see `camera_lines`.
-        preview: address or data address of a picture, shown where there is no WebGL.
         extra: HTML at the end of the page, for ``scripts`` to read.
         scripts: names of assets that run after the viewer's.
         turn: (3, 3) that took the points to z-up: a click tells where they were before; None: they are as they were.
@@ -264,7 +241,7 @@ def viewer_html(
     Raises:
         ValueError: no layer, or arrays that do not fit each other; one line.
     """
-    spec = viewer_spec(layers, title, embed, max_points, lines, preview, turn)
+    spec = viewer_spec(layers, title, embed, max_points, turn=turn)
     note = f'<p class="soft">{text(caption)}</p>' if caption else ""
     header = f"<header><h1>{text(title)}</h1>{THEME_BUTTON}</header>"
     body = "\n".join([header, note, viewer_part(spec), help_line(), extra])

@@ -23,11 +23,7 @@ class Yield:
     """What one set of videos gave.
 
     Attributes:
-        name: of the set.
-        videos: of it.
         used: videos with a finished scene.
-        scenes: finished.
-        hours: of video.
         kept: hours of video in finished scenes.
         reasons: (stage, reason) of videos and scenes that are not finished.
     """

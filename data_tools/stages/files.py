@@ -16,11 +16,12 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 PARTIAL = ".partial"
 BLOCK = 1 << 20  # bytes read at a time
 STALE_SECONDS = 24 * 3600
+Kind = TypeVar("Kind", dict, list)
 _TEMPORARY = re.compile(r"~(?P<host>[^~]+)-(?P<pid>\d+)(\.[^~]*)?(~old)?$")
 
 
@@ -67,6 +68,15 @@ def checksum(path: Path) -> str:
         while data := file.read(BLOCK):
             found.update(data)
     return found.hexdigest()
+
+
+def read_json(path: Path, kind: type[Kind]) -> Kind:
+    """JSON of a file; an empty dict or list, whichever ``kind`` asks for, where it is missing, damaged or no such."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return kind()
+    return value if isinstance(value, kind) else kind()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -55,7 +55,6 @@ class StageRecord:
 
     Attributes:
         stage: "collect", "segment", "reconstruct", "postprocess", "package".
-        item: name of the item, which is the folder's name.
         status: "done", "rejected" (readable, not wanted), "failed".
         reason: why not, one line; empty when done.
         permanent: whether another try would fail the same way.

@@ -31,8 +31,6 @@ def run_items(
         items: what ``work`` takes; must pickle when ``jobs`` > 1, as must ``work``.
         work: one item to its record (it calls ``run_stage``).
         name: an item's name, for records of items whose process died.
-        jobs: processes.
-        unit: of the bar.
 
     Returns:
         A record per item, in the order of ``items``.
@@ -87,10 +85,6 @@ def _alone(item: Item, work: Callable[[Item], Result], died: Callable[[Item], Re
 
 def print_records(records: Sequence[StageRecord], unit: str = "scene") -> int:
     """A line a kind of note, and a line of counts; returns the exit code.
-
-    Args:
-        records: of this run.
-        unit: what they are of.
 
     Returns:
         1 if an item failed, else 0 (rejected is not failed).

@@ -64,13 +64,9 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
     """Write a scene folder; an older one under the name is replaced.
 
     Args:
-        folder: ``<out>/<split>/<scene>``.
         cloud: coord in metres, z up; what it has of color, normal, segment, instance is written.
         meta: goes into meta.json, with the format version, arrays and counts added. Keep time stamps out of it.
         normal_dtype: "float32", or "float16" to halve it on disk.
-
-    Returns:
-        The meta.json written.
 
     Raises:
         CloudError: no point, or a coordinate that is not finite.
@@ -83,12 +79,7 @@ def write_scene(folder: Path, cloud: Cloud, meta: dict[str, Any], normal_dtype: 
 def fill_scene(
     folder: Path, name: str, cloud: Cloud, meta: dict[str, Any], normal_dtype: str = "float32"
 ) -> dict[str, Any]:
-    """`write_scene` into a folder that is there, for who gives it its place; returns the meta.json written.
-
-    Raises:
-        CloudError: no point, or a coordinate that is not finite.
-        OSError: the disk is full or not writable.
-    """
+    """`write_scene` into a folder that is there, for who gives it its place; raises the same."""
     if not len(cloud) or not np.isfinite(cloud.coord).all():
         raise CloudError(f"{name}: {len(cloud)} points, all must be finite; drop the others before writing")
     arrays = {name: value for name, value in cloud.arrays().items() if name in ARRAY_TYPES}

@@ -87,8 +87,6 @@ class RawFrame:
     Attributes:
         index: number of the frame in the video.
         time: seconds after the video's start.
-        picture: PyAV's frame.
-        geometry: size and turn.
     """
 
     index: int

@@ -7,7 +7,8 @@ not grow with the video.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,6 @@ from data_tools.video.decode import (
     RawFrame,
     VideoError,
     frame_rate,
-    geometry_of,
     import_av,
     open_video,
     packet_times,
@@ -30,14 +30,12 @@ from data_tools.video.decode import (
 
 __all__ = [
     "DecodeReport",
-    "Frame",
     "RawFrame",
     "Ticker",
     "VideoError",
     "VideoInfo",
     "probe_video",
     "raw_frames",
-    "sample_frames",
     "sample_raw",
     "write_video",
 ]
@@ -55,7 +53,6 @@ class VideoInfo:
         rotation: degrees counter-clockwise from the stored to the shown picture: 0, 90, 180, 270.
         fps: average frames a second.
         duration: seconds of the video stream, as the file says (a truncated file says more than it holds).
-        num_frames: as the file says, or None.
         codec: FFmpeg's name of it.
     """
 
@@ -65,23 +62,7 @@ class VideoInfo:
     rotation: int
     fps: float
     duration: float
-    num_frames: int | None
     codec: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame of a video.
-
-    Attributes:
-        index: number of the frame in the video.
-        time: seconds after the video's start.
-        image: (H, W, 3) uint8 RGB.
-    """
-
-    index: int
-    time: float
-    image: np.ndarray
 
 
 class Ticker:
@@ -120,43 +101,15 @@ def probe_video(path: Path | str) -> VideoInfo:
     first = next(frames)  # raises where nothing decodes
     frames.close()
     container, stream = open_video(path)
-    try:
-        fps, codec, count = frame_rate(stream), stream.codec_context.name, stream.frames or None
+    with closing(container):
+        fps, codec = frame_rate(stream), stream.codec_context.name
         duration = stated_duration(container, stream)
-        geometry = geometry_of(stream, first.picture)
-    finally:
-        container.close()
     if duration <= 0:
         times = packet_times(path)
         last = float(times[-1]) if times is not None else max(frame.time for frame in raw_frames(path))
         duration = last + 1 / fps
-    return VideoInfo(path, geometry.width, geometry.height, geometry.turns * 90, fps, duration, count, codec)
-
-
-def sample_frames(
-    path: Path | str,
-    rate: float | None = None,
-    start: float = 0.0,
-    end: float | None = None,
-    size: int | tuple[int, int] | None = None,
-    report: DecodeReport | None = None,
-    packets: np.ndarray | None = None,
-) -> Iterator[Frame]:
-    """Frames of ``start <= time <= end`` at a rate, in one decoding pass.
-
-    Args:
-        path, rate, start, end, report, packets: as for `sample_raw`.
-        size: longer side of the images in pixels, at most, or (width, height) exactly; scaled in the same step as the
-            colour conversion.
-
-    Yields:
-        Frames with rising times; frames that are not picked are decoded, not converted.
-
-    Raises:
-        VideoError: the file cannot be read, or nothing in it decodes.
-    """
-    for raw in sample_raw(path, rate, start, end, report, packets):
-        yield Frame(raw.index, raw.time, raw.pixels(size))
+    geometry = first.geometry
+    return VideoInfo(path, geometry.width, geometry.height, geometry.turns * 90, fps, duration, codec)
 
 
 def sample_raw(
@@ -167,10 +120,9 @@ def sample_raw(
     report: DecodeReport | None = None,
     packets: np.ndarray | None = None,
 ) -> Iterator[RawFrame]:
-    """What `sample_frames` gives, before the conversion.
+    """Frames of ``start <= time <= end`` at a rate, in one decoding pass, with rising times.
 
     Args:
-        path: video file.
         rate: frames a second, picked by time stamp (the nearest frame, each once at most); None for every frame.
         start: seconds. Decoding begins at the key frame before it.
         end: seconds; None for the video's end.
@@ -190,28 +142,13 @@ def sample_raw(
             yield raw
 
 
-def write_video(
-    path: Path | str,
-    frames: Iterable[np.ndarray],
-    fps: float,
-    times: Sequence[float] | None = None,
-    crf: int = 18,
-    rotation: int = 0,
-    pixel_format: str = "yuv420p",
-) -> int:
+def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> int:
     """Write an H.264 video (MPEG-4 where FFmpeg has no x264); the same frames give the same bytes.
 
     Args:
         path: .mp4, .mkv, .mov …; written under a temporary name and renamed.
         frames: (H, W, 3) uint8 RGB each, of one size; an odd row or column is cut off.
-        fps: frames a second.
-        times: seconds of every frame, rising, for a variable frame rate; ``fps`` is then only the nominal one.
         crf: quality, 0 (lossless) to 51; 18 is visually lossless.
-        rotation: degrees counter-clockwise that players turn the pictures by: 0, 90, 180, 270.
-        pixel_format: of the file.
-
-    Returns:
-        Number of frames written.
 
     Raises:
         ValueError: no frame.
@@ -224,10 +161,9 @@ def write_video(
         for count, image in enumerate(frames, start=1):
             image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
             if stream is None:
-                stream = _add_stream(av, container, image, fps, crf, rotation, pixel_format)
+                stream = _add_stream(av, container, image, fps, crf)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            seconds = (count - 1) / fps if times is None else times[count - 1]
-            frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
+            frame.pts, frame.time_base = round((count - 1) / fps / TIME_BASE), TIME_BASE
             container.mux(stream.encode(frame))
         if stream is None:
             raise ValueError(f"{path.name}: no frame to write")
@@ -235,24 +171,20 @@ def write_video(
     return count
 
 
-def _add_stream(av, container, image, fps, crf, rotation, pixel_format):  # noqa: ANN001, ANN202 (PyAV's own types)
+def _add_stream(av, container, image, fps, crf):  # noqa: ANN001, ANN202 (PyAV's own types)
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(100000))
     stream.height, stream.width = image.shape[:2]
-    stream.pix_fmt = pixel_format
+    stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = TIME_BASE
     stream.codec_context.thread_count = 1  # the bytes must not depend on the machine
     # cpu-independent: x264's float assembly gives other bytes from where its buffers happen to lie
     h264 = {"crf": str(crf), "preset": "veryfast", "x264-params": "cpu-independent=1"}
     stream.options = h264 if codec == "libx264" else {"qscale": "3"}
-    if rotation:
-        stream.set_display_rotation(rotation)
     return stream
 
 
 def _half_frame(path: Path) -> float:
     container, stream = open_video(path)
-    try:
+    with closing(container):
         return 0.5 / frame_rate(stream)
-    finally:
-        container.close()  # not before: PyAV's streams do not outlive it

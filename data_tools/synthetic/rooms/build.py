@@ -23,11 +23,7 @@ SKY = ((0.75, 0.83, 0.92), (0.88, 0.90, 0.92), (0.45, 0.52, 0.45))
 
 
 def build_room(rng: Rng, kind: str | None = None) -> Room:
-    """A furnished room.
-
-    Args:
-        rng: every choice comes from it.
-        kind: one of `ROOM_KINDS`, or None for a random one.
+    """A furnished room, of a random kind where none is given.
 
     Returns:
         The room in metres, z up, floor at z = 0.

@@ -103,10 +103,9 @@ def make_sink_bowl(rng: Rng, style: Style) -> Item:
     return Item("sink", shape, (w + 0.04, d + 0.04, 0.22))
 
 
-def make_counter(rng: Rng, style: Style, w: float | None = None) -> Item:
+def make_counter(rng: Rng, style: Style) -> Item:
     """Kitchen counter with doors, a worktop, a sink and a hob (clutter)."""
-    w = float(rng.uniform(1.6, 2.8)) if w is None else w
-    d, h = 0.6, float(rng.uniform(0.86, 0.92))
+    w, d, h = float(rng.uniform(1.6, 2.8)), 0.6, float(rng.uniform(0.86, 0.92))
     shape = Shape()
     shape.box((0, 0, (h - 0.04) / 2), (w, d, h - 0.04), style.front, skip="z- z+")
     _fronts(shape, w, d / 2, 0.1, h - 0.05, max(2, round(w / 0.6)), 1, style, style.front)

@@ -61,17 +61,12 @@ class SyntheticSettings:
     normals: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: an unknown name or a number out of range; one line.
-        """
-        if self.noise not in NOISE_LEVELS:
-            raise ValueError(f"noise {self.noise!r} is unknown; choose from {', '.join(NOISE_LEVELS)}")
-        if self.kind is not None and self.kind not in ROOM_KINDS:
-            raise ValueError(f"kind {self.kind!r} is unknown; choose from {', '.join(ROOM_KINDS)}")
-        if self.normals not in ("auto", "true", "estimate"):
-            raise ValueError(f"normals {self.normals!r} is unknown; choose auto, true or estimate")
+        """Refuse what would fail later: a ValueError of one line."""
+        choices = {"noise": tuple(NOISE_LEVELS), "kind": (None, *ROOM_KINDS), "normals": ("auto", "true", "estimate")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                words = ", ".join(filter(None, known))
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose from {words}")
         if self.points < 100 or self.views < 1 or (self.density is not None and self.density <= 0):
             raise ValueError("points >= 100, views >= 1 and density > 0 are needed")
 
@@ -176,11 +171,7 @@ def generate(
     first: int = 0,
     show_progress: bool = False,
 ) -> list[str]:
-    """Write rooms ``first`` .. ``first + num - 1`` to ``out/split``; what is there already is kept.
-
-    Returns:
-        Names of the scene folders, in order.
-    """
+    """Write rooms ``first`` .. ``first + num - 1`` to ``out/split``; what is there already is kept."""
     from tqdm import tqdm
 
     split_dir = Path(out) / split

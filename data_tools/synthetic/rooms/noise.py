@@ -40,80 +40,46 @@ class NoiseLevel:
         exposure: std of a view's brightness factor.
     """
 
-    view_shift: float = 0.0
-    view_turn: float = 0.0
-    double_share: float = 0.0
-    double_shift: float = 0.0
-    depth_floor: float = 0.0
-    depth_square: float = 0.0
-    depth_wave: float = 0.0
-    drift: float = 0.0
-    holes: float = 0.0
-    hole_radius: float = 0.0
-    floaters: float = 0.0
-    density_fall: float = 0.0
-    blur: float = 0.0
-    blur_mix: float = 0.0
-    color_noise: float = 0.0
-    exposure: float = 0.0
+    view_shift: float
+    view_turn: float
+    double_share: float
+    double_shift: float
+    depth_floor: float
+    depth_square: float
+    depth_wave: float
+    drift: float
+    holes: float
+    hole_radius: float
+    floaters: float
+    density_fall: float
+    blur: float
+    blur_mix: float
+    color_noise: float
+    exposure: float
 
 
+_LEVELS = {
+    # clean, mild, pi3, worse
+    "view_shift": (0.0, 0.004, 0.01, 0.02),
+    "view_turn": (0.0, 0.12, 0.3, 0.6),
+    "double_share": (0.0, 0.08, 0.17, 0.33),
+    "double_shift": (0.0, 0.03, 0.07, 0.14),
+    "depth_floor": (0.0, 0.002, 0.004, 0.008),
+    "depth_square": (0.0, 0.0007, 0.0015, 0.003),
+    "depth_wave": (0.0, 0.0025, 0.006, 0.012),
+    "drift": (0.0, 0.01, 0.03, 0.06),
+    "holes": (0.0, 0.8, 2.0, 4.0),
+    "hole_radius": (0.0, 0.2, 0.35, 0.5),
+    "floaters": (0.0, 0.05, 0.15, 0.3),
+    "density_fall": (0.0, 0.2, 0.4, 0.6),
+    "blur": (0.0, 0.03, 0.05, 0.08),
+    "blur_mix": (0.0, 0.4, 0.65, 0.85),
+    "color_noise": (0.0, 0.01, 0.02, 0.03),
+    "exposure": (0.0, 0.02, 0.05, 0.1),
+}
 NOISE_LEVELS: dict[str, NoiseLevel] = {
-    "clean": NoiseLevel(),
-    "mild": NoiseLevel(
-        view_shift=0.004,
-        view_turn=0.12,
-        double_share=0.08,
-        double_shift=0.03,
-        depth_floor=0.002,
-        depth_square=0.0007,
-        depth_wave=0.0025,
-        drift=0.01,
-        holes=0.8,
-        hole_radius=0.2,
-        floaters=0.05,
-        density_fall=0.2,
-        blur=0.03,
-        blur_mix=0.4,
-        color_noise=0.01,
-        exposure=0.02,
-    ),
-    "pi3": NoiseLevel(
-        view_shift=0.01,
-        view_turn=0.3,
-        double_share=0.17,
-        double_shift=0.07,
-        depth_floor=0.004,
-        depth_square=0.0015,
-        depth_wave=0.006,
-        drift=0.03,
-        holes=2.0,
-        hole_radius=0.35,
-        floaters=0.15,
-        density_fall=0.4,
-        blur=0.05,
-        blur_mix=0.65,
-        color_noise=0.02,
-        exposure=0.05,
-    ),
-    "worse": NoiseLevel(
-        view_shift=0.02,
-        view_turn=0.6,
-        double_share=0.33,
-        double_shift=0.14,
-        depth_floor=0.008,
-        depth_square=0.003,
-        depth_wave=0.012,
-        drift=0.06,
-        holes=4.0,
-        hole_radius=0.5,
-        floaters=0.3,
-        density_fall=0.6,
-        blur=0.08,
-        blur_mix=0.85,
-        color_noise=0.03,
-        exposure=0.1,
-    ),
+    name: NoiseLevel(**{key: row[place] for key, row in _LEVELS.items()})
+    for place, name in enumerate(("clean", "mild", "pi3", "worse"))
 }
 
 

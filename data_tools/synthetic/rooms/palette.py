@@ -8,32 +8,9 @@ import numpy as np
 
 from data_tools.synthetic.rooms.shapes import BLOTCH, CHECKER, PLAIN, SPECKLE, STRIPES, WOOD, Paint
 
-CLASSES = (
-    "wall",
-    "floor",
-    "ceiling",
-    "door",
-    "window",
-    "bed",
-    "sofa",
-    "chair",
-    "table",
-    "desk",
-    "cabinet",
-    "shelf",
-    "counter",
-    "sink",
-    "toilet",
-    "bathtub",
-    "fridge",
-    "tv",
-    "lamp",
-    "rug",
-    "curtain",
-    "plant",
-    "picture",
-    "clutter",
-)
+CLASSES = ("wall", "floor", "ceiling", "door", "window", "bed", "sofa", "chair", "table", "desk", "cabinet", "shelf",
+           "counter", "sink", "toilet", "bathtub", "fridge", "tv", "lamp", "rug", "curtain", "plant", "picture",
+           "clutter")  # fmt: skip
 CLASS_ID = {name: number for number, name in enumerate(CLASSES)}
 
 WOODS = ((0.55, 0.38, 0.22), (0.72, 0.55, 0.36), (0.36, 0.23, 0.14), (0.83, 0.70, 0.52), (0.45, 0.33, 0.25))
@@ -55,23 +32,12 @@ METAL = ((0.70, 0.71, 0.72), (0.50, 0.50, 0.52), (0.20, 0.20, 0.21))
 Colour = tuple[float, float, float]
 
 
-def jitter(rng: np.random.Generator, color: Colour, amount: float = 0.05) -> Colour:
-    """A colour near the given one, in 0..1."""
-    value = np.clip(np.asarray(color) + rng.normal(0, amount, 3), 0.02, 0.98)
-    return (float(value[0]), float(value[1]), float(value[2]))
-
-
-def pick(rng: np.random.Generator, colors: tuple[Colour, ...]) -> Colour:
-    """One of the colours, jittered."""
-    return jitter(rng, colors[int(rng.integers(len(colors)))])
-
-
 def paint(rng: np.random.Generator, colors: tuple[Colour, ...], pattern: int = PLAIN, scale: float = 0.3) -> Paint:
     """A paint of one of the colours; a pattern mixes in a darker or lighter shade of it."""
-    base = pick(rng, colors)
+    color = np.asarray(colors[int(rng.integers(len(colors)))])
+    base = np.clip(color + rng.normal(0, 0.05, 3), 0.02, 0.98)
     factor = float(rng.uniform(0.6, 0.85) if rng.random() < 0.7 else rng.uniform(1.1, 1.3))
-    shade = np.clip(np.asarray(base) * factor, 0, 1)
-    return Paint(base, (float(shade[0]), float(shade[1]), float(shade[2])), pattern, scale)
+    return Paint(tuple(base.tolist()), tuple(np.clip(base * factor, 0, 1).tolist()), pattern, scale)
 
 
 @dataclass(frozen=True)

@@ -41,66 +41,45 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "living_room": Recipe(
-        (3.6, 6.0),
-        "wood",
-        (
-            (fx.make_tv_bench, 1, 1),
-            (fu.make_sofa, 1, 2),
-            (fx.make_shelf, 0, 2),
-            (fx.make_dresser, 0, 1),
-            (fx.make_wardrobe, 0, 1),
-        ),
+        (3.6, 6.0), "wood",
+        ((fx.make_tv_bench, 1, 1), (fu.make_sofa, 1, 2), (fx.make_shelf, 0, 2), (fx.make_dresser, 0, 1),
+         (fx.make_wardrobe, 0, 1)),
         ("lounge", "dining"),
         ((fu.make_floor_lamp, 0, 2), (fu.make_plant, 0, 2), (fu.make_carton, 0, 2)),
     ),
     "bedroom": Recipe(
-        (2.9, 4.8),
-        "soft",
-        (
-            (fu.make_bed, 1, 1),
-            (fx.make_wardrobe, 1, 2),
-            (fu.make_desk, 0, 1),
-            (fx.make_dresser, 0, 1),
-            (fx.make_shelf, 0, 1),
-        ),
+        (2.9, 4.8), "soft",
+        ((fu.make_bed, 1, 1), (fx.make_wardrobe, 1, 2), (fu.make_desk, 0, 1), (fx.make_dresser, 0, 1),
+         (fx.make_shelf, 0, 1)),
         (),
         ((fu.make_floor_lamp, 0, 1), (fu.make_plant, 0, 1), (fu.make_carton, 0, 2), (fu.make_chair, 0, 1)),
     ),
     "kitchen": Recipe(
-        (2.6, 4.6),
-        "tile",
+        (2.6, 4.6), "tile",
         ((fx.make_counter, 1, 1), (fx.make_fridge, 1, 1), (fx.make_dresser, 0, 1), (fx.make_shelf, 0, 1)),
         ("dining",),
         ((fu.make_plant, 0, 1), (fu.make_carton, 0, 2)),
     ),
     "bathroom": Recipe(
-        (1.9, 3.2),
-        "tile",
+        (1.9, 3.2), "tile",
         ((fx.make_bathtub, 0, 1), (fx.make_toilet, 1, 1), (fx.make_washstand, 1, 2), (fx.make_shelf, 0, 1)),
         (),
         ((fu.make_carton, 0, 1), (fu.make_plant, 0, 1)),
     ),
     "office": Recipe(
-        (2.8, 5.2),
-        "soft",
-        (
-            (fu.make_desk, 1, 3),
-            (fx.make_shelf, 1, 2),
-            (fx.make_wardrobe, 0, 1),
-            (fx.make_dresser, 0, 1),
-            (fu.make_sofa, 0, 1),
-        ),
+        (2.8, 5.2), "soft",
+        ((fu.make_desk, 1, 3), (fx.make_shelf, 1, 2), (fx.make_wardrobe, 0, 1), (fx.make_dresser, 0, 1),
+         (fu.make_sofa, 0, 1)),
         (),
         ((fu.make_plant, 0, 2), (fu.make_carton, 0, 3), (fu.make_floor_lamp, 0, 1)),
     ),
     "dining_room": Recipe(
-        (3.0, 5.0),
-        "wood",
+        (3.0, 5.0), "wood",
         ((fx.make_dresser, 1, 2), (fx.make_shelf, 0, 1), (fu.make_sofa, 0, 1)),
         ("dining",),
         ((fu.make_plant, 0, 2), (fu.make_floor_lamp, 0, 1), (fu.make_carton, 0, 1)),
     ),
-}
+}  # fmt: skip
 ROOM_KINDS = tuple(RECIPES)
 
 
@@ -194,9 +173,9 @@ def footprint(item: Item, x: float, y: float, yaw: float) -> Box:
     return (x - w, y - d, x + w, y + d)
 
 
-def place_at_wall(room: Room, item: Item, rng: Rng, tries: int = 30) -> Pose | None:
+def place_at_wall(room: Room, item: Item, rng: Rng) -> Pose | None:
     """Stand an item with its back to a wall, clear of doors, windows and other things; its pose or None."""
-    for _ in range(tries):
+    for _ in range(30):
         wall = int(rng.choice(4, p=[0.5 * room.wall_length(k) / (room.width + room.depth) for k in range(4)]))
         turn = float(rng.normal(0, np.deg2rad(1.5)))
         box = footprint(item, 0.0, 0.0, turn)
@@ -219,14 +198,12 @@ def place_at_wall(room: Room, item: Item, rng: Rng, tries: int = 30) -> Pose | N
     return None
 
 
-def place_loose(
-    room: Room, item: Item, rng: Rng, tries: int = 20, turn: float = 0.1, occupy: bool = True
-) -> Pose | None:
+def place_loose(room: Room, item: Item, rng: Rng, tries: int = 20, turn: float = 0.1) -> Pose | None:
     """Stand an item anywhere free, turned by a multiple of 90 degrees plus jitter; its pose or None."""
     for _ in range(tries):
         yaw = float(rng.integers(4)) * np.pi / 2 + float(rng.normal(0, turn))
         x, y = float(rng.uniform(0, room.width)), float(rng.uniform(0, room.depth))
-        if place_near(room, item, x, y, yaw, occupy):
+        if place_near(room, item, x, y, yaw):
             return x, y, yaw
     return None
 
@@ -245,7 +222,7 @@ def place_near(
     return True
 
 
-def add_clutter(room: Room, item: Item, pose: Pose, rng: Rng, style: Style, z: float = 0.0) -> None:
+def add_clutter(room: Room, item: Item, pose: Pose, rng: Rng, style: Style) -> None:
     """Small things, sometimes a lamp, on an item's flat places."""
     for sx, sy, sz, w, d in item.supports:
         taken: list[Box] = []
@@ -260,7 +237,7 @@ def add_clutter(room: Room, item: Item, pose: Pose, rng: Rng, style: Style, z: f
                 continue
             taken.append(box)
             turn = pose[2] + float(rng.normal(0, 0.15))
-            room.put(thing, *beside(pose, px, py), z + sz, turn)
+            room.put(thing, *beside(pose, px, py), sz, turn)
 
 
 def add_group(room: Room, name: str, rng: Rng, style: Style) -> None:
@@ -272,9 +249,8 @@ def add_group(room: Room, name: str, rng: Rng, style: Style) -> None:
     add_clutter(room, item, pose, rng, style)
     if rng.random() < (0.7 if name == "lounge" else 0.3):
         place_near(room, fu.make_rug(rng, style), *pose, occupy=False)
-    if name == "lounge":
-        return
-    around(room, item, pose, rng, style)
+    if name == "dining":
+        around(room, item, pose, rng, style)
 
 
 def around(room: Room, item: Item, pose: Pose, rng: Rng, style: Style) -> None:
@@ -322,18 +298,12 @@ def add_companions(room: Room, item: Item, pose: Pose, rng: Rng, style: Style) -
             if rng.random() < 0.6:
                 place_near(room, fu.make_rug(rng, style), *spot, yaw, occupy=False)
     if item.label == "counter":
-        wall, s = nearest_wall(room, yaw, x, y)
-        half = item.size[0] / 2
+        wall = int(np.rint(yaw / (np.pi / 2))) % 4  # behind it
+        s, half = (x, y, room.width - x, room.depth - y)[wall], item.size[0] / 2
         if room.height > 2.25 and room.wall_is_free(wall, s - half, s + half, 1.4, 2.15, margin=0.02):
             hanging = fx.make_wall_cabinet(rng, style, item.size[0])
             room.put(hanging, *room.from_wall(wall, s, hanging.size[1] / 2 + 0.01), 1.45, wall * np.pi / 2)
             room.wall_use.append((wall, s - half, s + half, 1.45, 1.45 + hanging.size[2]))
-
-
-def nearest_wall(room: Room, yaw: float, x: float, y: float) -> tuple[int, float]:
-    """The wall behind a thing, and where along it the thing stands."""
-    wall = int(np.rint(yaw / (np.pi / 2))) % 4
-    return wall, (x, y, room.width - x, room.depth - y)[wall]
 
 
 def furnish(room: Room, rng: Rng, style: Style) -> None:

@@ -10,8 +10,6 @@ import numpy as np
 R2_U, R2_V = 0.7548776662466927, 0.5698402909980532  # the R2 low-discrepancy sequence: even cover, no clumps
 LATERAL, DISC, ELLIPSOID = 0, 1, 2
 PLAIN, CHECKER, STRIPES, WOOD, BLOTCH, SPECKLE = range(6)
-FACES = {"x-": 0, "x+": 1, "y-": 2, "y+": 3, "z-": 4, "z+": 5}
-AXES = {"x": (1, 2, 0), "y": (2, 0, 1), "z": (0, 1, 2)}
 
 Vector = Sequence[float]
 
@@ -75,49 +73,38 @@ class Shape:
         x, y, z = (float(c) for c in center)
         w, d, h = (float(s) for s in size)
         a, b, c = x - w / 2, y - d / 2, z - h / 2
-        faces = (
-            ((a, b + d, c), (0, -d, 0), (0, 0, h)),
-            ((a + w, b, c), (0, d, 0), (0, 0, h)),
-            ((a, b, c), (w, 0, 0), (0, 0, h)),
-            ((a + w, b + d, c), (-w, 0, 0), (0, 0, h)),
-            ((a, b + d, c), (w, 0, 0), (0, -d, 0)),
-            ((a, b, c + h), (w, 0, 0), (0, d, 0)),
-        )
-        left_out = {FACES[name] for name in skip.split()}
-        for number, (origin, edge_u, edge_v) in enumerate(faces):
-            if number not in left_out:
+        faces = {
+            "x-": ((a, b + d, c), (0, -d, 0), (0, 0, h)),
+            "x+": ((a + w, b, c), (0, d, 0), (0, 0, h)),
+            "y-": ((a, b, c), (w, 0, 0), (0, 0, h)),
+            "y+": ((a + w, b + d, c), (-w, 0, 0), (0, 0, h)),
+            "z-": ((a, b + d, c), (w, 0, 0), (0, -d, 0)),
+            "z+": ((a, b, c + h), (w, 0, 0), (0, d, 0)),
+        }
+        for name, (origin, edge_u, edge_v) in faces.items():
+            if name not in skip:
                 self.quad(origin, edge_u, edge_v, paint)
 
-    def _round(self, kind: int, center: Vector, axis: str, size: Vector, paint: Paint, sign: float = 1.0) -> None:
-        frame = np.eye(3)[:, list(AXES[axis])]
-        frame[:, 1:] *= sign  # turning two columns keeps the frame right-handed
+    def _round(self, kind: int, center: Vector, size: Vector, paint: Paint, sign: float = 1.0) -> None:
+        frame = np.diag([1.0, sign, sign])  # turning two columns keeps the frame right-handed
         self.rounds.append((float(kind), *map(float, center), *frame.reshape(-1), *map(float, size)))
         self.round_paint.append(paint.row())
         self.round_label.append((-1, -1))
 
     def cylinder(
-        self,
-        base: Vector,
-        radius: float,
-        height: float,
-        paint: Paint,
-        top: float | None = None,
-        axis: str = "z",
-        caps: str = "+-",
+        self, base: Vector, radius: float, height: float, paint: Paint, top: float | None = None, caps: str = "+-"
     ) -> None:
-        """Add a cylinder or cone frustum that rises ``height`` from ``base`` along an axis; ``caps`` of "+", "-"."""
+        """Add a cylinder or cone frustum that rises ``height`` from ``base``; ``caps`` of "+", "-"."""
         end = radius if top is None else top
-        self._round(LATERAL, base, axis, (radius, end, height), paint)
-        tip = list(map(float, base))
-        tip["xyz".index(axis)] += height
+        self._round(LATERAL, base, (radius, end, height), paint)
         if "+" in caps and end > 0:
-            self._round(DISC, tip, axis, (end, 0, 0), paint)
+            self._round(DISC, (base[0], base[1], float(base[2]) + height), (end, 0, 0), paint)
         if "-" in caps and radius > 0:
-            self._round(DISC, base, axis, (radius, 0, 0), paint, sign=-1.0)
+            self._round(DISC, base, (radius, 0, 0), paint, sign=-1.0)
 
     def ellipsoid(self, center: Vector, radii: Vector, paint: Paint) -> None:
         """Add an ellipsoid with its axes along x, y, z."""
-        self._round(ELLIPSOID, center, "z", radii, paint)
+        self._round(ELLIPSOID, center, radii, paint)
 
     def add(
         self, other: Shape, yaw: float = 0.0, shift: Vector = (0, 0, 0), segment: int = -1, instance: int = -1

@@ -55,10 +55,6 @@ class Scene:
     patches: list[Patch] = field(default_factory=list)
     faces: list[tuple[np.ndarray, np.ndarray, int, float, int, int]] = field(default_factory=list)
 
-    def face(self, corner: np.ndarray, affine: np.ndarray, bright: float, zone: int, segment: int) -> None:
-        """Add a face of the last patch."""
-        self.faces.append((corner, affine, len(self.patches) - 1, bright, zone, segment))
-
 
 def build_scene(flat: Flat, texel: float) -> Scene:
     """Faces and patches of the flat; ``texel`` is the size of a texture's pixel in metres."""
@@ -93,7 +89,7 @@ def _add_shape(
             pieces = [(0.0, 0.0, a, size[1]), (b, 0.0, *size), (a, top, b, size[1])]
         for u0, v0, u1, v1 in pieces:
             corner = np.stack([start + u * a + v * b for a, b in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))])
-            scene.face(corner, affine, bright, zone, label[0])
+            scene.faces.append((corner, affine, len(scene.patches) - 1, bright, zone, label[0]))
     for row, paint, label in zip(shape.rounds, shape.round_paint, shape.round_label, strict=True):
         _add_round(scene, np.array(row, np.float64), np.array(paint), label[0], zone, placed, shift)
 
@@ -129,7 +125,7 @@ def _add_round(
             linear = np.linalg.pinv(np.stack([e_u[0], e_v[0]], 1)) * step[:, None]
             affine = np.column_stack([linear, np.array([i + 0.5, j + 0.5]) * step - linear @ corner.mean(0)])
             light = _light(placed, corner.mean(0)[None], normal[0])[0]
-            scene.face(corner, affine, bright * float(light), zone, label)
+            scene.faces.append((corner, affine, len(scene.patches) - 1, bright * float(light), zone, label))
 
 
 def _middle_lines(corner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

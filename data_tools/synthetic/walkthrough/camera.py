@@ -11,20 +11,8 @@ NOISE = 1.6  # of the sensor, standard deviation in 0..255
 SPARE = 64  # pixels by which the noise is larger than the picture, to be moved by
 
 
-def exposure_gain(color: np.ndarray) -> float:
-    """Gain of the automatic exposure for a rendered picture."""
-    brightness = max(float(np.minimum(color[::4, ::4], 255).mean()), 1.0)
-    return float(np.clip((TARGET / brightness) ** FOLLOW, 0.55, 1.9))
-
-
 class PhoneCamera:
-    """Turns rendered colours into video frames.
-
-    Args:
-        intrinsics: (3, 3).
-        size: (width, height).
-        seed: of the noise.
-    """
+    """Turns rendered colours into video frames."""
 
     def __init__(self, intrinsics: np.ndarray, size: tuple[int, int], seed: int) -> None:
         self.seed, self.focal, self.center = seed, float(intrinsics[0, 0]), tuple(map(float, intrinsics[:2, 2]))
@@ -46,7 +34,9 @@ class PhoneCamera:
             motion: (4, 4) camera now to camera one frame later.
             frame: number, picks the noise.
         """
-        image = self._blur(color, depth, motion) * self.vignette * np.float32(exposure_gain(color))
+        brightness = max(float(np.minimum(color[::4, ::4], 255).mean()), 1.0)
+        gain = np.float32(float(np.clip((TARGET / brightness) ** FOLLOW, 0.55, 1.9)))
+        image = self._blur(color, depth, motion) * self.vignette * gain
         bright = image > 200  # highlights roll off before they clip
         image[bright] = 200 + 55 * (1 - np.exp(-(image[bright] - 200) / 55))
         i, j = np.random.default_rng([self.seed, 29, frame]).integers(0, SPARE, 2)

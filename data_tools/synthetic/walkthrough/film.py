@@ -70,11 +70,7 @@ class WalkSettings:
     depth_every: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what would fail later.
-
-        Raises:
-            ValueError: a number out of range; one line.
-        """
+        """Refuse what would fail later: a ValueError of one line."""
         if self.seed < 0 or self.seconds < 1 or self.fps < 1 or self.spacing <= 0 or self.depth_every < 0:
             raise ValueError("seed >= 0, seconds >= 1, fps >= 1, spacing > 0 and depth_every >= 0 are needed")
         if min(self.width, self.height) < 32 or self.width % 2 or self.height % 2:
@@ -133,17 +129,7 @@ def shoot_all(settings: WalkSettings, studio: Studio, jobs: int) -> Iterator[Sho
 
 
 def make_walkthrough(folder: Path, settings: WalkSettings, jobs: int = 1, show_progress: bool = False) -> StageRecord:
-    """Make the folder of a walk-through, or skip it when it is there with these settings.
-
-    Args:
-        folder: the walk-through's own folder.
-        settings: what decides its bytes.
-        jobs: processes that render; the bytes do not depend on it.
-        show_progress: a progress bar on stderr.
-
-    Returns:
-        The stage's record; nothing is raised for a failure that it can describe.
-    """
+    """Make the folder of a walk-through, or skip it when it is there; its bytes do not depend on ``jobs``."""
 
     def work(partial: Path, record: StageRecord) -> None:
         _make(partial, record, settings, jobs, show_progress)

@@ -52,11 +52,6 @@ class Placed:
     x: float
     door_wall: int
 
-    @property
-    def label(self) -> str:
-        """What the frame labels call it."""
-        return self.room.kind.replace("_", " ")
-
     def bounds(self) -> Box:
         """Floor rectangle in the flat's frame."""
         return (self.x, 0.0, self.x + self.room.width, self.room.depth)
@@ -77,8 +72,8 @@ class Flat:
     reveal: Shape
 
     def labels(self) -> list[str]:
-        """Names of the zones."""
-        return [placed.label for placed in self.rooms]
+        """Names of the zones, as the frame labels call them."""
+        return [placed.room.kind.replace("_", " ") for placed in self.rooms]
 
 
 def build_flat(seed: int) -> Flat:

@@ -88,10 +88,7 @@ class Renderer:
     """Renders a mesh from any pose.
 
     Args:
-        mesh: the faces.
-        atlas: their textures.
         intrinsics: (3, 3), square pixels, centres at whole coordinates.
-        size: (width, height) of the picture.
         supersample: z-buffer samples a pixel, per axis.
     """
 

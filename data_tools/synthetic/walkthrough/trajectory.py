@@ -45,9 +45,7 @@ def plan_walk(flat: Flat, seconds: float, fps: float, seed: int) -> Walk:
     """The poses of every frame.
 
     Args:
-        flat: where to walk.
         seconds: length of the walk; every `VISIT` of them pay for a round of a room, first, second, first again ...
-        fps: frames a second.
         seed: of shake, sway and direction.
     """
     rng = np.random.default_rng([seed, 11])

@@ -70,8 +70,6 @@ def write_truth(
     """Write all that is known of a film into its folder.
 
     Args:
-        folder: of the walk-through.
-        walk: the camera's.
         intrinsics: (3, 3).
         points: of the surface: coord, normal (N, 3), segment, zone (N,).
         depths: frame number -> depth (H, W) metres.

@@ -20,7 +20,7 @@ def chain(tmp_path, monkeypatch):
     monkeypatch.setattr(chain_fakes, "fake_settings", lambda *args: {**REAL(*args), "collect": manners})
     monkeypatch.setitem(chain_fakes.FAKES.functions, "collect", stages.collect)
     monkeypatch.setattr(fetch, "youtube_dl", fake)
-    monkeypatch.setattr(fetch, "_probe", lambda file: {"bytes": file.stat().st_size})
+    monkeypatch.setattr(fetch, "_facts", lambda file: {"bytes": file.stat().st_size})
     monkeypatch.setattr("data_tools.chain.engine.IDLE_SECONDS", 0.01)
 
     def run(count):

@@ -15,7 +15,7 @@ from data_tools.chain.sources import read_videos
 from data_tools.clouds.io import Cloud, write_ply
 from data_tools.packaging.clouds import fingerprint
 from data_tools.stages.record import run_stage, text_hash
-from data_tools.video.sampling import sample_frames
+from data_tools.video.sampling import sample_raw
 from tests.data_tools.chain.chain_run import InProcess, states, tree
 from tests.data_tools.video import videos
 from tests.rooms import box_room
@@ -33,7 +33,7 @@ def reconstruct(call):
 
     def work(folder, record):
         ((start, end),) = call.scene.intervals
-        frames = list(sample_frames(call.source, 1.0, start, end, 64))
+        frames = list(sample_raw(call.source, 1.0, start, end))
         assert frames
         write_ply(folder / "cloud.ply", box_cloud(len(call.name)))
         record.result = {"frames": len(frames)}

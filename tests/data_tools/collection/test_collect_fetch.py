@@ -21,7 +21,7 @@ from data_tools.collect import main
 from data_tools.collection import fetch as fetch_module
 from data_tools.collection import settings as settings_module
 from data_tools.collection.fetch import collect_video, video_file
-from data_tools.collection.ledger import AREA, Ledger, coverage
+from data_tools.collection.ledger import AREA, coverage, read_tries
 from data_tools.collection.queue import fetch_all
 from data_tools.collection.settings import CollectSettings, download_options
 from data_tools.collection.sources import source_from_path, source_from_url
@@ -177,7 +177,7 @@ def test_too_many_requests_stops_the_queue_waits_and_takes_the_same_video(server
     assert [summary.records[name].status for name in ("room", "second")] == ["done", "done"]
     assert summary.exit_code == 0
     assert waited[:2] == [5.0, 10.0]  # doubled
-    kinds = [(entry["video_id"], entry["kind"]) for entry in Ledger(tmp_path).entries()]
+    kinds = [(entry["video_id"], entry["kind"]) for entry in read_tries(tmp_path)]
     assert kinds == [("room", "rate_limited"), ("room", "rate_limited"), ("room", "done"), ("second", "done")]
 
 
@@ -292,7 +292,7 @@ def test_two_at_once_download_it_once(server, tmp_path, video):
     assert [record.status for record in records] == ["done"] * 3
     assert sorted(record.skipped for record in records) == [False, True, True]
     assert (tmp_path / "same/video.mp4").read_bytes() == video.read_bytes()
-    assert len(Ledger(tmp_path).entries()) == 1
+    assert len(read_tries(tmp_path)) == 1
 
 
 def test_a_kill_after_the_download_asks_for_no_byte_again(server, tmp_path, video, monkeypatch):

@@ -12,8 +12,8 @@ from data_tools.collection import fetch as fetch_module
 from data_tools.collection import patience, preflight
 from data_tools.collection.failures import DISK, LOGIN, PASSING, PERMANENT, RATE_LIMITED, classify
 from data_tools.collection.fetch import collect_video
-from data_tools.collection.ledger import AREA, Ledger, coverage
-from data_tools.collection.pacing import Pause
+from data_tools.collection.ledger import AREA, add_try, coverage, read_tries
+from data_tools.collection.patience import Pause
 from data_tools.collection.preflight import check_tools
 from data_tools.collection.queue import collect_patiently, fetch_all
 from data_tools.collection.settings import CollectSettings, download_options, retry_wait
@@ -267,7 +267,7 @@ def test_passing_failures_come_again_and_permanent_ones_do_not(tmp_path, video):
     assert (report.asked, report.fetched, report.gone, report.waiting) == (3, 1, 1, 1)
     assert report.reasons == {"gone: removed": 1, "waiting: live": 1}
     assert run(tmp_path, fake, retry_gone=True).exit_code == 0
-    assert [entry["kind"] for entry in Ledger(tmp_path).entries()].count("done") == 3
+    assert [entry["kind"] for entry in read_tries(tmp_path)].count("done") == 3
 
 
 def test_age_limit_waits_for_cookies(tmp_path, video):
@@ -339,13 +339,13 @@ def test_path_that_yt_dlp_would_expand_is_refused(tmp_path, video):
 
 
 def test_damaged_ledger_line_is_passed_over(tmp_path):
-    ledger, source = Ledger(tmp_path), source_from_id(ids(1)[0])
-    ledger.add(source, "passing", "network", "first")
-    with ledger.path.open("a") as handle:
+    path, source = tmp_path / AREA / "ledger.jsonl", source_from_id(ids(1)[0])
+    add_try(tmp_path, source, "passing", "network", "first")
+    with path.open("a") as handle:
         handle.write('{"video_id": "cut o')
-    ledger.add(source, "done", "", "")
-    assert [entry["kind"] for entry in ledger.entries()] == ["passing", "done"]
-    assert json.loads(ledger.path.read_text().splitlines()[0])["time"].endswith("+00:00")
+    add_try(tmp_path, source, "done", "", "")
+    assert [entry["kind"] for entry in read_tries(tmp_path)] == ["passing", "done"]
+    assert json.loads(path.read_text().splitlines()[0])["time"].endswith("+00:00")
 
 
 def test_options_are_polite_and_set_what_the_api_leaves_out(tmp_path):

@@ -8,12 +8,12 @@ import pytest
 
 from data_tools import collect
 from data_tools.collection import search as search_module
-from data_tools.collection.channels import ChannelRules, read_channel_list, read_review
+from data_tools.collection.channels import channel_reason, read_review
 from data_tools.collection.cities import CITIES, TEMPLATES
 from data_tools.collection.failures import classify
-from data_tools.collection.filters import Filter, FilterSettings, read_words
+from data_tools.collection.filters import Filter, read_words
 from data_tools.collection.manifest import read_manifest
-from data_tools.collection.pacing import Pause
+from data_tools.collection.patience import Pause
 from data_tools.collection.queue import QueueStoppedError
 from data_tools.collection.search import Lister, apply_filters, channel_page, make_queries, read_candidates
 from data_tools.collection.settings import CollectSettings
@@ -62,7 +62,7 @@ def listed(tmp_path, queries=("Rome tour", "Oslo walk-through"), errors=(), coun
 def test_search_lists_filters_and_writes_all_files(tmp_path):
     asked, failed = listed(tmp_path)
     assert (asked, failed) == (["Rome tour", "Oslo walk-through"], [])
-    summary = apply_filters(tmp_path, FilterSettings(), ChannelRules())
+    summary = apply_filters(tmp_path, Filter())
     assert (summary.found, summary.kept) == (10, 6)
     assert summary.reasons == {"computer graphics": 2, "drone": 2}
     sources = read_manifest(tmp_path / "manifest.csv")
@@ -115,7 +115,7 @@ def test_rate_limit_waits_and_asks_the_same_query_again(tmp_path):
 
 def test_a_persons_edits_of_the_review_file_stay(tmp_path):
     listed(tmp_path, ["Rome tour"])
-    apply_filters(tmp_path, FilterSettings(), ChannelRules())
+    apply_filters(tmp_path, Filter())
     path = tmp_path / "channels.csv"
     rows = list(csv.DictReader(path.open(encoding="utf-8-sig")))
     assert any(row["sample_titles"].startswith("'=") or " | =" in row["sample_titles"] for row in rows)
@@ -129,7 +129,7 @@ def test_a_persons_edits_of_the_review_file_stay(tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     listed(tmp_path)
-    summary = apply_filters(tmp_path, FilterSettings(), ChannelRules(is_closed=True))
+    summary = apply_filters(tmp_path, Filter(), only_allowed=True)
     after = read_review(path)
     assert {key: row["decision"] for key, row in after.items()} == {"UC0": "allow", "UC1": "deny", "UC_other": "deny"}
     assert after["UC0"]["videos"] == "6"  # counted anew
@@ -138,7 +138,7 @@ def test_a_persons_edits_of_the_review_file_stay(tmp_path):
     assert summary.reasons["channel"] == 4
     assert all(source.extra["channel_id"] == "UC0" for source in read_manifest(tmp_path / "manifest.csv"))
     text = path.read_bytes()
-    apply_filters(tmp_path, FilterSettings(), ChannelRules(is_closed=True))
+    apply_filters(tmp_path, Filter(), only_allowed=True)
     assert path.read_bytes() == text
 
 
@@ -147,20 +147,16 @@ def test_unknown_decision_names_the_line_and_changes_nothing(tmp_path):
     path = tmp_path / "channels.csv"
     path.write_text("channel_id,decision\nUC0,maybe\n")
     with pytest.raises(ValueError, match=r"channels\.csv:2: decision 'maybe'"):
-        apply_filters(tmp_path, FilterSettings(), ChannelRules())
+        apply_filters(tmp_path, Filter())
     assert path.read_text() == "channel_id,decision\nUC0,maybe\n"
 
 
-def test_channel_lists(tmp_path):
-    path = tmp_path / "deny.txt"
-    path.write_text("# studios\n@Render_Studio\nUC123\n\n")
-    rules = ChannelRules(denied=read_channel_list(path), allowed={"agent"}, is_closed=True)
-    assert rules.reason({"channel_id": "UC9", "uploader_id": "@render_studio"}) == "channel: denied"
-    assert rules.reason({"channel_id": "UC123", "channel": "Agent"}) == "channel: denied"
-    assert rules.reason({"channel_id": "UC7", "channel": "Agent"}) == ""
-    assert rules.reason({"channel_id": "UC8"}) == "channel: not allowed yet"
-    rules.decisions = {"uc123": "allow"}
-    assert rules.reason({"channel_id": "UC123"}) == ""  # the person wins
+def test_channels_by_decision():
+    decisions = {"uc1": "deny", "@agent": "allow"}
+    assert channel_reason({"channel_id": "UC1", "channel": "Agent"}, decisions, False) == "channel: denied"
+    assert channel_reason({"uploader_id": "@Agent"}, decisions, True) == ""
+    assert channel_reason({"channel_id": "UC8"}, decisions, False) == ""
+    assert channel_reason({"channel_id": "UC8"}, decisions, True) == "channel: not allowed yet"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +189,7 @@ def test_channel_lists(tmp_path):
     ],
 )
 def test_words_in_titles(title, reason):
-    assert Filter(FilterSettings()).reason({"title": title, "duration": 600}).split(":")[0] == reason
+    assert Filter().reason({"title": title, "duration": 600}).split(":")[0] == reason
 
 
 @pytest.mark.parametrize(
@@ -204,22 +200,21 @@ def test_words_in_titles(title, reason):
         ({"live_status": "is_live"}, "live"),
         ({"live_status": "was_live"}, "live"),
         ({"url": "https://www.youtube.com/shorts/abcdefghijk"}, "shorts"),
-        ({"height": 240}, "resolution"),
         ({"description": "drone shots on request"}, ""),
         ({"duration": None, "live_status": "not_live"}, ""),
     ],
 )
 def test_other_metadata(entry, reason):
-    assert Filter(FilterSettings(min_height=480)).reason({"title": "flat", **entry}).split(":")[0] == reason
+    assert Filter().reason({"title": "flat", **entry}).split(":")[0] == reason
 
 
 def test_words_of_a_file_replace_those_of_their_reason(tmp_path):
     path = tmp_path / "words.txt"
     path.write_text("# mine\ndrone:\nempty rooms: vacant, unfurnished\n")
     words = read_words(path)
-    wanted = Filter(FilterSettings(words=words, in_description=True))
+    wanted = Filter(words=words)
     assert wanted.reason({"title": "drone"}) == ""
-    assert wanted.reason({"title": "x", "description": "An Unfurnished flat"}) == "empty rooms: 'unfurnished'"
+    assert wanted.reason({"title": "An Unfurnished flat"}) == "empty rooms: 'unfurnished'"
     path.write_text("drone\n")
     with pytest.raises(ValueError, match=r"words\.txt:1"):
         read_words(path)
@@ -250,7 +245,7 @@ def test_search_command(tmp_path, monkeypatch, capsys):
     assert len(asked) == 2
     assert "duration" in capsys.readouterr().out
     assert collect.main([*command, "--template", "{town}"]) == 2
-    assert collect.main([*command, "--deny", str(tmp_path / "no.txt")]) == 2
+    assert collect.main([*command, "--words", str(tmp_path / "no.txt")]) == 2
     assert collect.main([*command, "--min-duration", "9", "--max-duration", "2"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len([line for line in errors if line.startswith("collect: ")]) == 3

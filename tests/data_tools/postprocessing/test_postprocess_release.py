@@ -1,14 +1,16 @@
 """The release's post-processing, step by step, against small clouds whose result its rule gives by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from data_tools.chain.recipes import RECIPES
+from data_tools.clouds.normals import fit_normals, make_tree
 from data_tools.postprocessing import outliers, sampling, scale
 from data_tools.postprocessing.pipeline import process
 from data_tools.postprocessing.settings import PostprocessSettings
-from data_tools.postprocessing.surface import fit_normals
 from data_tools.postprocessing.upright import find_upright
 from tests.data_tools.postprocessing.postprocess_rooms import room
 
@@ -22,15 +24,13 @@ def grid(count, gap=1.0):
 
 
 def out_of(coord, **other):
-    values = {"neighbours": RELEASE.outlier_neighbours, "ratio": RELEASE.outlier_ratio, "limit": RELEASE.outlier_limit}
-    values |= {"radius_points": RELEASE.radius_points, "radius": RELEASE.radius_factor * 1.0, **other}
-    report = outliers.find_outliers(coord, sampling.make_tree(coord), outliers.OutlierRule(**values), 1.0)
-    return set(np.flatnonzero(report.outlier))
+    found, _ = outliers.find_outliers(coord, make_tree(coord), replace(RELEASE, **other), 1.0)
+    return set(np.flatnonzero(found))
 
 
 def test_a_point_without_another_within_ten_spacings_goes():
     coord = np.concatenate([grid(40), np.float32([[20, 20, 10.1], [5, 5, 9.9]])])
-    assert out_of(coord, ratio=1e9) == {1600}
+    assert out_of(coord, outlier_ratio=1e9) == {1600}
 
 
 def test_a_mean_distance_of_four_sigma_over_the_mean_goes():
@@ -38,7 +38,7 @@ def test_a_mean_distance_of_four_sigma_over_the_mean_goes():
     ball = np.column_stack([np.cos(turn) * (1 - height**2) ** 0.5, np.sin(turn) * (1 - height**2) ** 0.5, height])
     coord = np.concatenate([20 * ball, [[0, 0, 24], [0, 20.5, 0]]]).astype(np.float32)
     apart = np.sort(np.linalg.norm(coord[:, None] - coord[None], axis=2), axis=1)[:, 1:51].mean(axis=1)
-    assert out_of(coord, radius=1e9) == set(np.flatnonzero(apart > apart.mean() + 4 * apart.std())) == {1600}
+    assert out_of(coord, radius_factor=1e9) == set(np.flatnonzero(apart > apart.mean() + 4 * apart.std())) == {1600}
 
 
 def test_together_they_take_one_in_a_hundred_the_farthest():
@@ -80,7 +80,7 @@ def test_density_changes_by_three_tenths_and_not_below_forty_thousand():
 def test_each_normal_is_of_the_32_nearest_points():
     rng = np.random.default_rng(0)
     coord = rng.random((300, 3)).astype(np.float32) * np.float32([1, 1, 0.1])
-    fitted = fit_normals(coord, sampling.make_tree(coord), RELEASE.neighbours, RELEASE.normal_cell, 1)
+    fitted = fit_normals(coord, make_tree(coord), RELEASE.neighbours, RELEASE.normal_cell, 1)
     for point, normal in zip(coord[::50], fitted[::50], strict=True):
         near = coord[np.argsort(np.linalg.norm(coord - point, axis=1))[:32]].astype(np.float64)
         plane = np.linalg.eigh(np.cov(near.T))[1][:, 0]

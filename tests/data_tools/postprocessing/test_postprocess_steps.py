@@ -8,11 +8,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from data_tools.clouds.io import Cloud
+from data_tools.clouds.normals import fit_normals, make_tree, nearest_distance
 from data_tools.postprocessing import outliers, quality, sampling, scale
-from data_tools.postprocessing.cameras import Cameras, read_cameras, write_cameras
+from data_tools.postprocessing.cameras import Cameras, orient, read_cameras, write_cameras
 from data_tools.postprocessing.layout import Layout, find_layout
 from data_tools.postprocessing.settings import Limits, PostprocessSettings
-from data_tools.postprocessing.surface import fit_normals, orient
 from data_tools.postprocessing.upright import find_upright
 from data_tools.stages.record import StageError
 from tests.data_tools.postprocessing.postprocess_rooms import hand_held, moved, room
@@ -53,7 +53,7 @@ def test_thinning_reaches_the_spacing_with_points_of_the_cloud(noise):
     found = sampling.thin_to_spacing(coord, 0.002, 0.01333, 1000, np.random.default_rng(0))
     kept = coord[found.index]
     assert len(np.unique(found.index)) == len(found.index)
-    spacing = sampling.nearest_distance(kept, sampling.make_tree(kept), np.random.default_rng(1))
+    spacing = nearest_distance(kept, make_tree(kept), np.random.default_rng(1))
     assert abs(spacing / 0.01333 - 1) < 0.03
     assert abs(found.after / spacing - 1) < 0.03
     assert found.rule == "voxel"
@@ -79,17 +79,15 @@ def test_count_around_equals_the_plain_count():
 def test_screened_outliers_are_the_plain_ones():
     rng = np.random.default_rng(0)
     coord = np.concatenate([floor_plane(40_000, 4.0, 0.004), rng.uniform(0, 4, (240, 3)).astype(np.float32)])
-    tree = sampling.make_tree(coord)
-    spacing = sampling.nearest_distance(coord, tree, rng)
-    rule = outliers.OutlierRule(20, 2.0, 4, 6 * spacing, 0.01)
-    fast = outliers.find_outliers(coord, tree, rule, spacing)
-    plain = outliers._judge(coord, np.arange(len(coord)), tree, rule, 1)
-    both = (fast.outlier & plain.outlier).sum()
-    assert both > 0.98 * plain.outlier.sum()
-    assert fast.outlier.sum() <= 0.01 * len(coord)
-    assert fast.outlier[40_000:].mean() > 0.95  # what floats is what goes
-    nothing = outliers.OutlierRule(20, 2.0, 4, 6 * spacing, 0.0)
-    assert not outliers.find_outliers(coord, tree, nothing, spacing).outlier.any()
+    tree = make_tree(coord)
+    spacing = nearest_distance(coord, tree, rng)
+    settings = PostprocessSettings()
+    fast, _ = outliers.find_outliers(coord, tree, settings, spacing)
+    plain, _ = outliers._judge(coord, np.arange(len(coord)), tree, settings, 6 * spacing)
+    assert (fast & plain).sum() > 0.98 * plain.sum()
+    assert fast.sum() <= 0.01 * len(coord)
+    assert fast[40_000:].mean() > 0.95  # what floats is what goes
+    assert not outliers.find_outliers(coord, tree, PostprocessSettings(outlier_limit=0), spacing)[0].any()
 
 
 @pytest.mark.parametrize(("noise", "index"), [("clean", 0), ("pi3", 1), ("pi3", 2), ("worse", 1)])
@@ -185,7 +183,7 @@ def test_drawn_floor_areas_have_the_published_mean():
 
 def test_normals_face_who_saw_the_point():
     coord = floor_plane(20_000, 2.0, 0.001)
-    tree = sampling.make_tree(coord)
+    tree = make_tree(coord)
     given = np.tile(np.float32([0.1, 0, -0.9]), (len(coord), 1))
     for cell in (0.0, 0.03):
         fitted = fit_normals(coord, tree, 32, cell)

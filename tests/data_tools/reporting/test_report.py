@@ -173,7 +173,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path, monkeypatch):
 
     def dies(path, data):
         calls.append(path)
-        if len(calls) == 5:
+        if len(calls) == 8:
             raise KeyboardInterrupt
         return write(path, data)
 

@@ -18,7 +18,7 @@ from data_tools.synthetic.walkthrough.flat import CLEARANCE, build_flat
 from data_tools.synthetic.walkthrough.raster import pinhole
 from data_tools.synthetic.walkthrough.trajectory import plan_walk
 from data_tools.synthetic.walkthrough.truth import read_depth, read_truth
-from data_tools.video.sampling import probe_video, sample_frames
+from data_tools.video.sampling import probe_video, sample_raw
 
 SMALL = WalkSettings(seconds=60, fps=1, width=160, height=120, spacing=0.05)  # few frames of both rooms
 
@@ -42,7 +42,7 @@ def test_the_folder_is_whole(folder):
     assert names == files | {"depth", "record.json"}
     video = probe_video(folder / "walkthrough.mp4")
     assert (video.width, video.height, video.fps) == (160, 120, 1)
-    assert len(list(sample_frames(folder / "walkthrough.mp4"))) == 60
+    assert len(list(sample_raw(folder / "walkthrough.mp4"))) == 60
     truth = read_truth(folder)
     assert truth.camera_to_world.shape == (60, 4, 4)
     assert len(truth.depth_files) == 60

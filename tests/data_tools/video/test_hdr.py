@@ -12,8 +12,9 @@ import av
 from data_tools.reconstruction import ReconstructSettings
 from data_tools.reconstruction.frames import frames_for
 from data_tools.video import hdr
-from data_tools.video.sampling import DecodeReport, raw_frames, sample_frames
+from data_tools.video.sampling import DecodeReport, raw_frames
 from tests.data_tools.video import videos
+from tests.data_tools.video.videos import sample_frames
 
 # linear light of BT.709 primaries in units of diffuse white (203 cd/m2)
 PATCHES = np.array(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
-from data_tools.video.sampling import write_video
+from data_tools.video.sampling import sample_raw, write_video
 
 SIZE = (240, 320)
 FPS = 15.0
@@ -62,6 +63,12 @@ def walk(plan: list[tuple[int, float]], fps: float = FPS, size: tuple[int, int] 
         for i in range(count):
             middle = round(width + 2 * width * (number + i / count))
             yield wide[:, middle - width // 2 : middle - width // 2 + width].copy()
+
+
+def sample_frames(path: Path, *args: object, size: int | tuple[int, int] | None = None, **options: object) -> Iterator:
+    """Index, time and image of each frame that `sample_raw` picks."""
+    for raw in sample_raw(path, *args, **options):
+        yield SimpleNamespace(index=raw.index, time=raw.time, image=raw.pixels(size))
 
 
 def write_tour(path: Path, plan: list[tuple[int, float]], fps: float = FPS) -> Path:
@@ -127,9 +134,8 @@ def write_variable_rate(path: Path, seconds: float = 24.0, change_at: float = 12
         times.append(now)
         now += 1 / 10 if int(now / 3) % 2 else 1 / 30
     places = {seed: panorama(seed, SIZE[0], 4 * SIZE[1]) for seed in (1, 2)}
-    frames = (places[1 if t < change_at else 2][:, (x := int(t * 20)) : x + SIZE[1]].copy() for t in times)
-    write_video(path, frames, 30, times=times)
-    return path, times
+    frames = [places[1 if t < change_at else 2][:, (x := int(t * 20)) : x + SIZE[1]].copy() for t in times]
+    return write_with(path, frames, times=times), times
 
 
 def write_4k(path: Path, seconds: float = 12.0, fps: float = 1.0) -> Path:
@@ -141,8 +147,7 @@ def write_4k(path: Path, seconds: float = 12.0, fps: float = 1.0) -> Path:
 
 def write_rotated(path: Path, seconds: float = 12.0, rotation: int = 90) -> Path:
     """A phone's file: stored on its side, with the turn in its metadata."""
-    write_video(path, pan(4, seconds), FPS, rotation=rotation)
-    return path
+    return write_with(path, list(pan(4, seconds)), rotation=rotation)
 
 
 def write_no_room(path: Path, seconds: float = 15.0) -> Path:
@@ -246,13 +251,22 @@ def write_hdr(
 
 
 def write_with(
-    path: Path, images: list[np.ndarray], codec: str, form: str, late: float = 0.0, **context: object
+    path: Path,
+    images: list[np.ndarray],
+    codec: str = "libx264",
+    form: str = "yuv420p",
+    late: float = 0.0,
+    times: list[float] | None = None,
+    rotation: int = 0,
+    **context: object,
 ) -> Path:
     """A video of any codec and pixel format.
 
     Args:
         images: (H, W, 3) or, with alpha, (H, W, 4) uint8.
         late: seconds after the start of a sound track at which the pictures begin; it ends with them.
+        times: seconds of every picture; None: 15 a second.
+        rotation: degrees counter-clockwise that players turn the pictures by.
         context: of the codec context, or, where it has no such attribute, an option of the encoder.
     """
     import av
@@ -260,7 +274,9 @@ def write_with(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=15)
         stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = form
+        stream.pix_fmt, stream.codec_context.time_base = form, Fraction(1, 90000) if times else Fraction(1, 15)
+        if rotation:
+            stream.set_display_rotation(rotation)
         own = {name for name in context if hasattr(stream.codec_context, name)}
         for name in own:
             setattr(stream.codec_context, name, context[name])
@@ -275,6 +291,8 @@ def write_with(
         for i, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[2] == 4 else "rgb24")
             frame.pts, frame.time_base = i + round(15 * late), Fraction(1, 15)
+            if times:
+                frame.pts, frame.time_base = round(90000 * times[i]), Fraction(1, 90000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
