@@ -1,7 +1,7 @@
-"""Configs with bases, and lists of videos, mutated; judges: Pointcept's `Config` (POINTCEPT_ROOT), Python, csv, json.
+"""Configs with bases, and lists of videos, mutated; judges: Pointcept's `Config` (POINTCEPT_ROOT), Python's csv, json.
 
-A config is read alike by ours and Pointcept's, or by Python alone where Pointcept refuses; a setting that only one of
-them has is a silent difference. Of a list, rows that were not touched are found, and no row goes without a word.
+A config is read alike by ours and Pointcept's, if that reads it; a setting that only one of them has is a silent
+difference. Of a list, rows that were not touched are found, and no row goes without a word.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import re
 import sys
 import tempfile
-import traceback
 import types
 import warnings
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._fuzz import REFUSED, SAME, SILENT, TRACEBACK, Tally
+from benchmarks._fuzz import NOTED, SAME, SILENT, Tally, mutate_text
 from benchmarks._fuzz_manifests import MANIFESTS, judge_manifest, make_manifest
 from lam3c_plugin.embedded.config import Config
 from lam3c_plugin.errors import ConfigError
@@ -45,12 +43,12 @@ ODD = (
     "model = dict(model, extra=1)", "custom_imports = dict(imports=['json'])",
     "custom_imports = dict(imports=['no_such'])", "custom_imports = 3",
 )  # fmt: skip
-_VALUE = r"{{\s*_base_\.([\w.]+)\s*}}"
 SIGNS = "()[]{}'\"=,.:#\\ \t\n\r\x00\x0c0123456789abe_-é\u2028\ufeff"
 HEADS = (
     b"\xef\xbb\xbf", b"# coding: utf-8\n", b"# coding: latin-1\n", b"\xff\xfe", b"\n\n",
     b"'''doc {{ _base_.lr }}'''\n",
 )  # fmt: skip
+ENDS = (b"\r\n", b"\r", b"\n\n", b"\n\t")
 
 
 # ------------------------------------------------------------------------------------------------------------- making
@@ -91,21 +89,10 @@ def make_config(folder: Path, kind: str, rng: np.random.Generator) -> Path:
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """One fault: an odd line, a head, line ends, a character more, less or other, an end too early."""
-    way, lines = int(rng.integers(0, 9)), data.split(b"\n")
-    at = int(rng.integers(0, len(lines)))
-    if way < 4:
-        return b"\n".join([*lines[:at], str(rng.choice(ODD)).encode(), *lines[at:]])
-    if way == 4:
+    """One fault: a head, or one of any text."""
+    if rng.random() < 0.1:
         return HEADS[int(rng.integers(len(HEADS)))] + data
-    if way == 5:
-        return data.replace(b"\n", (b"\r\n", b"\r", b"\n\n", b"\n\t")[int(rng.integers(4))])
-    at = int(rng.integers(0, len(data) + 1))
-    if way == 6:
-        return data[:at] + SIGNS[int(rng.integers(len(SIGNS)))].encode() + data[at + int(rng.integers(0, 2)) :]
-    if way == 7:
-        return data[:at] + data[at + int(rng.integers(1, 4)) :]
-    return data[:at] if rng.random() < 0.5 else data[:at] + bytes(rng.integers(0, 256, 1).tolist()) + data[at:]
+    return mutate_text(data, rng, [line.encode() for line in ODD], SIGNS, ENDS)
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
@@ -132,51 +119,6 @@ def host_config() -> Any | None:
     return module.Config
 
 
-def plain_settings(path: Path) -> dict[str, Any]:
-    """What Python makes of the files: bases first, dictionaries merged; raises whatever is raised.
-
-    ``{{ _base_.a.b }}`` is an expression here, whose value is known as soon as the bases are.
-    """
-    source: Any = path.read_bytes()
-    if b"{{" in source:
-        source = source.decode("utf-8-sig")
-        for key, value in (("fileDirname", path.parent), ("fileBasename", path.name), ("fileExtname", path.suffix)):
-            source = re.sub(rf"{{{{ *{key} *}}}}", str(value), source)
-        source = re.sub(r"{{ *fileBasenameNoExtension *}}", path.stem, source)
-    wanted: list[str] = []
-    if isinstance(source, str):
-        wanted = re.findall(_VALUE, source)
-        source = re.sub(_VALUE, lambda m: f"__base__[{wanted.index(m.group(1))}]", source)
-    bases = _executed(source, path, [None] * len(wanted)).get("_base_", [])
-    merged: dict[str, Any] = {}
-    for base in bases if isinstance(bases, list) else [bases]:
-        merged.update(plain_settings(path.parent / base))
-    own = _executed(source, path, [_look_up(name, merged) for name in wanted])
-    return _over({key: value for key, value in own.items() if key not in ("_base_", "_deprecation_")}, merged)
-
-
-def _look_up(name: str, base: Any) -> Any:
-    for step in name.split("."):
-        base = base.get(step, "no such value") if isinstance(base, dict) else "no such value"
-    return base
-
-
-def _executed(source: Any, path: Path, base: list[Any]) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "case", "__file__": str(path), "__base__": base}
-    exec(compile(source, str(path), "exec", dont_inherit=True), names)
-    return {key: value for key, value in names.items() if not key.startswith("__")}
-
-
-def _over(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in own.items():
-        if isinstance(value, dict) and key in merged:
-            below = {} if value.get("_delete_") else merged[key]
-            value = _over({name: item for name, item in value.items() if name != "_delete_"}, below)
-        merged[key] = value
-    return merged
-
-
 def shown(value: Any) -> str:
     """Settings as a text that two readings share: functions have no address in it."""
     if isinstance(value, dict):
@@ -196,37 +138,28 @@ def data_alone(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def judged(read: Any, path: Path) -> str:
-    """A judge's reading, or "refuses ..."; judges may raise what they like."""
-    try:
-        return shown(data_alone(read(path)))
-    except (Exception, SystemExit) as error:
-        return f"refuses ({type(error).__name__})"
-
-
 def judge_config(path: Path, kind: str, host: Any | None, tally: Tally, number: int) -> None:
-    """Read one config with ours and theirs, write it and read it again, and count the outcome."""
-    label = f"case {number}"
-    try:
+    """Read one config with ours and Pointcept's, write it and read it again, and count the outcome."""
+    label, files = f"case {number}", ("case.py", "base0.py", "base1.py")
+
+    def read() -> tuple[str, str | None]:
         cfg = Config.fromfile(path)
-        ours = shown(cfg.to_dict())
-        again = _written_again(cfg, path.parent / "dump.py")
-    except ConfigError as error:
-        names_file = any(name in str(error) for name in ("case.py", "base0.py", "base1.py"))
-        clear = "\n" not in str(error) and names_file
-        return tally.add(kind, REFUSED if clear else TRACEBACK, f"{label}: not one clear line: {error}")
-    except Exception:
-        return tally.add(kind, TRACEBACK, f"{label}: {traceback.format_exc().splitlines()[-1]}")
+        return shown(cfg.to_dict()), _written_again(cfg, path.parent / "dump.py")
+
+    found = tally.attempt(kind, label, read, ConfigError, files)
+    if found is None:
+        return
+    ours, again = found
     if again is not None and again != ours:
-        return tally.add(kind, SILENT, f"{label}: written and read again it is another: {ours} {again}")
-    verdicts = [] if host is None else [judged(lambda p: host.fromfile(str(p))._cfg_dict.to_dict(), path)]
-    if not verdicts or verdicts[0].startswith("refuses"):
-        if verdicts:
-            tally.disputes[f"configs: Pointcept {verdicts[0]}, read as Python does"] += 1
-        verdicts.append(judged(plain_settings, path))
-    if verdicts[-1] == ours:
-        return tally.add(kind, SAME)
-    return tally.add(kind, SILENT, f"{label}: ours {ours}; {verdicts}")
+        tally.add(kind, SILENT, f"{label}: written and read again it is another: {ours} {again}")
+        return
+    try:
+        theirs = ours if host is None else shown(data_alone(host.fromfile(str(path))._cfg_dict.to_dict()))
+    except (Exception, SystemExit) as error:  # a judge may raise what it likes
+        tally.disputes[f"configs: Pointcept refuses ({type(error).__name__})"] += 1
+        tally.add(kind, NOTED)
+        return
+    tally.add(kind, SAME if theirs == ours else SILENT, f"{label}: ours {ours}; {theirs}")
 
 
 def _written_again(cfg: Config, path: Path) -> str | None:
