@@ -1,4 +1,4 @@
-"""What the parts of `benchmarks/fuzz.py` share: outcomes, their count, the table, faults of texts."""
+"""What the parts of `benchmarks/fuzz.py` share: outcomes, their count, the table."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 SAME, NOTED, REFUSED, TRACEBACK, SILENT = "same", "noted", "one line", "tracebacks", "silent differences"
 OUTCOMES = (SAME, NOTED, REFUSED, TRACEBACK, SILENT)
@@ -68,28 +66,3 @@ class Tally:
             out.append(f"{kind:24} {row.total():>7} {cells}")
         out += [f"judges differ, {count:4} x {words}" for words, count in self.disputes.most_common()]
         return out + self.examples
-
-
-def mutate_text(
-    data: bytes, rng: np.random.Generator, lines: Sequence[bytes], signs: str, ends: Sequence[bytes]
-) -> bytes:
-    """One fault of a text.
-
-    One of ``lines`` between two others, a line twice or gone, line ends of ``ends``, an end too early, a byte of any
-    kind, some characters gone, one of ``signs`` more or in another's place.
-    """
-    way, rows = int(rng.integers(0, 9)), data.split(b"\n")
-    row, at = int(rng.integers(0, len(rows))), int(rng.integers(0, len(data) + 1))
-    if way < 3:
-        return b"\n".join([*rows[:row], lines[int(rng.integers(len(lines)))], *rows[row:]])
-    if way == 3:
-        return b"\n".join([*rows[:row], *rows[row : row + 1] * int(rng.choice([0, 2])), *rows[row + 1 :]])
-    if way == 4:
-        return data.replace(b"\n", ends[int(rng.integers(len(ends)))])
-    if way == 5:
-        return data[:at]
-    if way == 6:
-        return data[:at] + bytes(rng.integers(0, 256, 1).tolist()) + data[at + int(rng.integers(0, 2)) :]
-    if way == 7:
-        return data[:at] + data[at + int(rng.integers(1, 6)) :]
-    return data[:at] + signs[int(rng.integers(len(signs)))].encode() + data[at + int(rng.integers(0, 2)) :]

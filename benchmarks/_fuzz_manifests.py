@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks._fuzz import SAME, SILENT, Tally, mutate_text
+from benchmarks._fuzz import SAME, SILENT, Tally
 from data_tools.collection.manifest import ManifestError, scan_manifest
 
 MANIFESTS = ("manifest csv", "manifest tsv", "manifest txt", "manifest json", "manifest jsonl")
@@ -55,11 +56,25 @@ def _row(rng: np.random.Generator) -> dict[str, str]:
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """One fault; half of what is odd stands within a line."""
-    if rng.random() < 0.2:
-        at = int(rng.integers(0, len(data) + 1))
-        return data[:at] + LINES[int(rng.integers(len(LINES)))] + data[at:]
-    return mutate_text(data, rng, LINES, SIGNS, ENDS)
+    """One fault: what is odd within a line or between two, a line twice or gone, other line ends, some characters."""
+    way, rows = int(rng.integers(0, 11)), data.split(b"\n")
+    row, at = int(rng.integers(0, len(rows))), int(rng.integers(0, len(data) + 1))
+    odd, rest = LINES[int(rng.integers(len(LINES)))], data[at + int(rng.integers(0, 2)) :]
+    if way < 2:
+        return data[:at] + odd + data[at:]
+    if way < 5:
+        return b"\n".join([*rows[:row], odd, *rows[row:]])
+    if way == 5:
+        return b"\n".join([*rows[:row], *rows[row : row + 1] * int(rng.choice([0, 2])), *rows[row + 1 :]])
+    if way == 6:
+        return data.replace(b"\n", ENDS[int(rng.integers(len(ENDS)))])
+    if way == 7:
+        return data[:at]
+    if way == 8:
+        return data[:at] + bytes(rng.integers(0, 256, 1).tolist()) + rest
+    if way == 9:
+        return data[:at] + data[at + int(rng.integers(1, 6)) :]
+    return data[:at] + SIGNS[int(rng.integers(len(SIGNS)))].encode() + rest
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
@@ -134,3 +149,14 @@ def judge_manifest(path: Path, made: list[dict[str, str]], kind: str, tally: Tal
     if told not in (len(rows), len(rows) - 1):  # one of them may be the header
         return tally.add(kind, SILENT, f"{label}: {len(rows)} rows, {told} accounted for")
     return tally.add(kind, SAME)
+
+
+def run(count: int, seed: int) -> Tally:
+    """Make, mutate and read ``count`` lists; a case depends on its number and the seed alone."""
+    tally = Tally("lists of videos")
+    for number in range(count):
+        kind = MANIFESTS[number % len(MANIFESTS)]
+        with tempfile.TemporaryDirectory() as folder:
+            path, rows = make_manifest(Path(folder), kind, np.random.default_rng([seed, number]))
+            judge_manifest(path, rows, kind, tally, number)
+    return tally
