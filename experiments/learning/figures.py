@@ -12,7 +12,17 @@ from matplotlib.axes import Axes
 
 from data_tools.stages.files import replacing
 from experiments.learning.plan import MAP_RATES, MAP_REST
-from experiments.learning.results import FAILED, MEASURES, NOISES, PAIRS, Jobs, describe, difference, map_runs
+from experiments.learning.results import (
+    FAILED,
+    MEASURES,
+    NOISES,
+    PAIRS,
+    Jobs,
+    describe,
+    difference,
+    map_lengths,
+    map_runs,
+)
 
 COLOURS = {"pi3": "tab:blue", "worse": "tab:orange", "clustering": "tab:gray", "full": "tab:green"}
 REGULARISERS = ("H1", "H4", "H5a", "H5b")  # differences of some points; H2 and H3 are of ten and more
@@ -53,8 +63,8 @@ def _dots(axis: Axes, jobs: Jobs, noise: str, pairs: tuple[str, ...], measure: s
 
 
 def draw_map(jobs: Jobs, path: Path) -> None:
-    """Each cell's runs of both rows, above the random weights of their seed; failed ones are hollow."""
-    runs = map_runs(jobs)
+    """Of the longest map, each cell's runs, above the random weights of their seed; failed ones are hollow."""
+    runs = map_runs(jobs, map_lengths(jobs)[0])
     figure, axes = plt.subplots(1, len(MAP_REST), figsize=(13, 3.8), sharey=True, layout="constrained")
     for axis, rest in zip(axes, MAP_REST, strict=True):
         for row, shift in (("clustering", -0.08), ("full", 0.08)):

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from data_tools.stages.files import write_json, write_text
-from experiments.learning.plan import MAP_RATES, MAP_REST, ROWS
+from experiments.learning.plan import EXPLORED, MAP_RATES, MAP_REST, MAP_ROWS, ROWS
 from experiments.learning.results import (
     MEASURES,
     NAMES,
@@ -33,6 +33,7 @@ from experiments.learning.results import (
     difference,
     figures_of,
     join,
+    map_lengths,
     map_runs,
     read,
 )
@@ -98,7 +99,8 @@ def parts(jobs: Jobs, why: Mapping[str, Any]) -> dict[str, str]:
         "differences": differences_table(jobs),
         "others": others_table(jobs),
         "spread": spread_table(jobs),
-        "map": map_table(jobs),
+        "map": map_part(jobs),
+        "explored": explored_table(jobs),
         "why": why_table(why),
     }
 
@@ -152,7 +154,7 @@ def runs_table(jobs: Jobs) -> str:
     groups: dict[tuple[str, ...], list[str]] = {}
     for key, job in jobs.items():
         kind, noise = key.split("-")[:2]
-        what = f"table, `{noise}`" if kind == "table" else "map"
+        what = "map" if kind.startswith("map") else f"{kind}, `{noise}`"
         seed = key.split("-")[-1]
         groups.setdefault((what, str(job["steps"]), job["machine"], job["commit"]), []).append(seed)
     lines = []
@@ -219,35 +221,56 @@ def spread_table(jobs: Jobs) -> str:
     return grid(("noise", "seeds", "spread of clustering / spread of full", "verdict"), lines)
 
 
-def map_table(jobs: Jobs) -> str:
-    """The map's cells: mIoU of clustering and full, failed runs; then H7."""
-    runs = map_runs(jobs)
+def map_part(jobs: Jobs) -> str:
+    """The longest map's table, and H7 of every map."""
+    lengths = map_lengths(jobs)
+    told = [f"- {steps} steps: {failures(map_runs(jobs, steps))}" for steps in lengths]
+    return "\n".join([map_table(map_runs(jobs, lengths[0])), "", *told]) if lengths else "Nothing yet."
+
+
+def map_table(runs: Mapping[tuple[str, int, float, float, int], dict[str, Any]]) -> str:
+    """The cells of a map: mIoU of clustering and full, and how many runs failed."""
     lines = []
     for noise, prototypes, momentum in MAP_REST:
         cells = []
         for rate in MAP_RATES:
             chosen = [run for key, run in runs.items() if key[:4] == (noise, prototypes, momentum, rate)]
             texts = []
-            for row in ("clustering", "full"):
+            for row in MAP_ROWS:
                 values = [run["scores"][row] for run in chosen if row in run["scores"]]
                 failed = sum(run["failed"][row] for run in chosen)
                 texts.append(f"{np.mean(values):.1f}" + (f" ({failed} failed)" if failed else "") if values else "none")
             cells.append(" / ".join(texts))
-        if any(key[:3] == (noise, prototypes, momentum) for key in runs):
-            lines.append([f"`{noise}`, {prototypes}, {momentum:g}", *cells])
-    text = grid(("noise, prototypes, momentum", *(f"rate {rate:g}" for rate in MAP_RATES)), lines)
-    failures = [
-        {i: 100.0 * run["failed"][row] for i, run in enumerate(runs.values())} for row in ("clustering", "full")
-    ]
-    found = Difference.of(*failures)
+        lines.append([f"`{noise}`, {prototypes}, {momentum:g}", *cells])
+    return grid(("noise, prototypes, momentum", *(f"rate {rate:g}" for rate in MAP_RATES)), lines)
+
+
+def failures(runs: Mapping[tuple[str, int, float, float, int], dict[str, Any]]) -> str:
+    """H7 of a map."""
+    failed = [{i: 100.0 * run["failed"][row] for i, run in enumerate(runs.values())} for row in MAP_ROWS]
+    found = Difference.of(*failed)
     if found is None:
-        return text
-    shares = [f"{sum(value > 0 for value in failed.values())} of {len(failed)}" for failed in failures]
-    above = [run["scores"].get(row, 0.0) - run["scores"]["random"] for run in runs.values() for row in run["failed"]]
+        return "fewer than two runs."
+    shares = [f"{sum(value > 0 for value in row.values())} of {len(row)}" for row in failed]
+    above = [run["scores"].get(row, 0.0) - run["scores"]["random"] for run in runs.values() for row in MAP_ROWS]
     return (
-        f"{text}\n\nFailed runs: clustering {shares[0]}, full {shares[1]}; difference {found.interval} percent, "
+        f"clustering fails {shares[0]} times, full {shares[1]}; difference {found.interval} percent, "
         f"{found.interval.verdict()} (H7). The lowest run is {min(above):.1f} mIoU above its random weights."
     )
+
+
+def explored_table(jobs: Jobs) -> str:
+    """Other readings of the Laplacian term less clustering alone, all measures."""
+    lines = []
+    for noise, row in product(NOISES, EXPLORED):
+        cells = []
+        for measure in MEASURES:
+            figures = (figures_of(jobs, noise, name, measure, "explored") for name in (row, "clustering"))
+            if found := Difference.of(*figures):
+                cells.append(_cell(found.interval))
+        if cells:
+            lines.append([f"`{noise}`", row, *cells])
+    return grid(("noise", "reading", *MEASURES.values()), lines)
 
 
 def why_table(why: Mapping[str, Any]) -> str:

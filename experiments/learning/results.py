@@ -55,7 +55,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def join(known: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The committed results with those of one more file: ``settings``, and ``jobs`` with commit and steps each.
+    """The committed results with those of one more file: ``settings``, and ``jobs`` with commit and steps each, which
+    are part of the name of a map's job: maps of several lengths stand beside each other.
 
     Raises:
         DataError: other sizes than those of the known results, or a job that both have with other figures.
@@ -65,9 +66,11 @@ def join(known: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[st
         raise DataError(f"{name}: was made with other settings than {RESULTS.name}")
     jobs = dict(known.get("jobs", {}))
     commits = ", ".join(dict.fromkeys(run["commit"] for run in new["runs"]))
-    share = {"table": 1.0, "map": new["settings"]["map_share"]}
+    share = {"map": new["settings"]["map_share"]}
     for key, job in new["jobs"].items():
-        steps = max(1, round(share[key.split("-")[0]] * new["settings"]["steps"]))
+        kind = key.split("-")[0]
+        steps = max(1, round(share.get(kind, 1.0) * new["settings"]["steps"]))
+        key = key.replace("map-", f"map{steps}-")
         added = {**job, "commit": commits, "steps": steps}
         if key in jobs and {**jobs[key], "commit": ""} != {**added, "commit": ""}:
             raise DataError(f"{name}: {key} is there already with other figures; a job is reported once")
@@ -75,11 +78,11 @@ def join(known: Mapping[str, Any], new: Mapping[str, Any], name: str) -> dict[st
     return {"settings": sizes, "jobs": jobs}
 
 
-def figures_of(jobs: Jobs, noise: str, row: str, measure: str) -> dict[int, float]:
+def figures_of(jobs: Jobs, noise: str, row: str, measure: str, kind: str = "table") -> dict[int, float]:
     """A row's measure in percent, by seed."""
     found = {}
     for key, job in jobs.items():
-        if key.startswith(f"table-{noise}-") and measure in job["rows"].get(row, {}):
+        if key.startswith(f"{kind}-{noise}-") and measure in job["rows"].get(row, {}):
             found[int(key.split("-")[-1])] = 100 * job["rows"][row][measure]
     return found
 
@@ -96,12 +99,21 @@ def describe(pair: str) -> str:
     return f"{left} − {f'({right})' if '+' in right else right}"
 
 
-def map_runs(jobs: Jobs) -> dict[tuple[str, int, float, float, int], dict[str, Any]]:
-    """By noise, prototypes, momentum, rate and seed: mIoU of the rows in percent, and whether each has failed."""
+def map_lengths(jobs: Jobs) -> list[int]:
+    """Steps of the maps that there are, the longest first."""
+    return sorted({job["steps"] for key, job in jobs.items() if key.startswith("map")}, reverse=True)
+
+
+def map_runs(jobs: Jobs, steps: int) -> dict[tuple[str, int, float, float, int], dict[str, Any]]:
+    """Of the map of that length: mIoU of the rows in percent, and whether each has failed.
+
+    Returns:
+        By noise, prototypes, momentum, rate and seed.
+    """
     found = {}
     for noise, prototypes, momentum in MAP_REST:
         for rate in MAP_RATES:
-            prefix = f"map-{noise}-{rate:g}-{prototypes}-{momentum:g}-"
+            prefix = f"map{steps}-{noise}-{rate:g}-{prototypes}-{momentum:g}-"
             for key in (key for key in jobs if key.startswith(prefix)):
                 rows = jobs[key]["rows"]
                 scores = {row: 100 * rows[row]["linear"] for row in rows if "linear" in rows[row]}

@@ -48,6 +48,8 @@ EXAMPLES = """examples:
     python experiments/learning/run.py --preset gpu --workers 15 --minutes 8
   two seeds of one noise level, no map:
     python experiments/learning/run.py --preset cpu --out exp/two --set "seeds=(('pi3',2),)" map_seeds=0
+  other readings of the Laplacian term, three seeds, about an hour of one core:
+    python experiments/learning/run.py --preset cpu --explore --out exp/explored --set steps=50 "seeds=(('pi3',3),)"
   does it run at all (its figures mean nothing):
     python experiments/learning/run.py --preset smoke --out exp/smoke
 
@@ -65,6 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="rooms and states of running jobs (default: OUT)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--explore", action="store_true", help="the rows that nobody registered, beside clustering")
     parser.add_argument("--minutes", type=float, help="end then; no job starts that would not be done")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="numbers other than the preset's")
     args = parser.parse_args(argv)
@@ -107,12 +110,13 @@ class Experiment:
         if args.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.count = args.workers
+        self.explored = args.explore
         self.work = (args.work or args.out).resolve()
         self.work.mkdir(parents=True, exist_ok=True)
         self.results = self._read(settings)
         self.settings = replace(settings, steps=settings.steps or self.results["settings"]["steps"])
         self.failed: dict[str, str] = {}
-        words = ["--preset", args.preset, *(["--set", *args.set] if args.set else [])]
+        words = ["--preset", args.preset, *["--explore"] * args.explore, *(["--set", *args.set] if args.set else [])]
         self.record = {
             "machine": work.machine(self.device),
             "commit": commit(),
@@ -158,7 +162,7 @@ class Experiment:
             self.say(f"{len(every)} rooms in {self.work}")
             if not self.settings.steps:
                 self._choose_steps(pool)
-            jobs = make_jobs(self.settings)
+            jobs = make_jobs(self.settings, self.explored)
             done = self.results["jobs"]
             waiting = [job for job in jobs if done.get(job.id, {}).get("digest") != job.digest]
             self.save()
@@ -208,7 +212,7 @@ class Experiment:
     def makespan(self, steps: int) -> float:
         """Seconds in which the workers would do all jobs."""
         busy = [0.0] * self.count
-        for job in make_jobs(replace(self.settings, steps=steps)):
+        for job in make_jobs(replace(self.settings, steps=steps), self.explored):
             first = busy.index(min(busy))
             busy[first] += self.seconds(job)
         return max(busy)

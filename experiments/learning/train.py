@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from data_tools.stages.files import write_json
 from experiments.learning import rooms
@@ -27,7 +28,8 @@ from lam3c_plugin.encode import Encoder
 from lam3c_plugin.encode.models import build_encoder
 from lam3c_plugin.hooks.collapse_monitor.diagnostics import local_sums
 from lam3c_plugin.hooks.collapse_monitor.measures import effective_rank, feature_spread
-from lam3c_plugin.host import build_dataset, build_model, point_collate_fn
+from lam3c_plugin.host import LOSSES, build_dataset, build_model, point_collate_fn
+from lam3c_plugin.losses.modules import LaplacianSmoothingLoss
 from lam3c_plugin.ops.device import remember
 from lam3c_plugin.ops.rng import derive_seed, seeded, set_seed
 from lam3c_plugin.ops.schedules import WarmupCosine
@@ -51,6 +53,15 @@ def recipe(job: Job, row: str) -> Config:
     config.scheduler.max_lr = [factor * rate for rate in config.scheduler.max_lr]
     config.scheduler.total_steps = job.steps
     return config
+
+
+@LOSSES.register_module()
+class UnitLaplacianLoss(LaplacianSmoothingLoss):
+    """The Laplacian term on features of length 1: a reading that the paper leaves open."""
+
+    def forward(self, feat: torch.Tensor, *graph: Any) -> torch.Tensor:
+        """As `LaplacianSmoothingLoss`."""
+        return super().forward(F.normalize(feat.float(), dim=1), *graph)
 
 
 class Run:

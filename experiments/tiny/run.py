@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ["LAM3C_ENGINE"] = "embedded"  # before the package is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait sleep: as `lam3c` does it
 
 from data_tools.stages.files import replacing, write_json, write_text
 from experiments.tiny import rooms  # nothing of torch up here: the processes that make rooms read this file, too

@@ -245,11 +245,14 @@ def file_of(**rows) -> dict:
 
 def test_join_keeps_commit_and_steps_and_refuses_a_job_twice():
     first = results.join({}, file_of(full={"linear": 0.3}), "a")
-    job_ = first["jobs"]["map-pi3-0.001-64-0.9-0"]
+    job_ = first["jobs"]["map8-pi3-0.001-64-0.9-0"]
     assert (job_["commit"], job_["steps"], job_["machine"]) == ("c", 8, "m")
     assert results.join(first, file_of(full={"linear": 0.3}), "a") == first
-    with pytest.raises(DataError, match=r"b: map-.* is there already with other figures"):
+    with pytest.raises(DataError, match=r"b: map8-.* is there already with other figures"):
         results.join(first, file_of(full={"linear": 0.4}), "b")
+    longer = file_of(full={"linear": 0.4})
+    longer["settings"]["steps"] = 50
+    assert results.map_lengths(results.join(first, longer, "c")["jobs"]) == [20, 8]
     other = file_of()
     other["settings"]["rooms"] = 3
     with pytest.raises(DataError, match="b: was made with other settings"):
@@ -265,8 +268,8 @@ def test_a_run_of_the_map_fails_by_collapse_or_by_its_score():
         {"collapsed": True},
     )
     for clustering, full, failed in ((whole, low, (False, True)), (broken, whole, (True, False))):
-        jobs = file_of(random={"linear": 0.2}, clustering=clustering, full=full)["jobs"]
-        (found,) = results.map_runs(jobs).values()
+        jobs = results.join({}, file_of(random={"linear": 0.2}, clustering=clustering, full=full), "a")["jobs"]
+        (found,) = results.map_runs(jobs, 8).values()
         assert tuple(found["failed"].values()) == failed
 
 
