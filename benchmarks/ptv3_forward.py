@@ -29,15 +29,13 @@ from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.embedded.ptv3.blocks import Block
 from lam3c_plugin.embedded.ptv3.patches import patch_route
 from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map
+from lam3c_plugin.recipes.ptv3 import ENCODERS
 
 GRID = 0.02
 BASE: dict[str, Any] = dict(
+    **ENCODERS["base"],
     in_channels=9,
     order=("z", "z-trans", "hilbert", "hilbert-trans"),
-    enc_depths=(3, 3, 3, 12, 3),
-    enc_channels=(48, 96, 192, 384, 512),
-    enc_num_head=(3, 6, 12, 24, 32),
-    enc_patch_size=(1024,) * 5,
     enable_flash=False,
     upcast_attention=False,
     upcast_softmax=False,
