@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 SAME, NOTED, REFUSED, TRACEBACK, SILENT = "same", "noted", "one line", "tracebacks", "silent differences"
 OUTCOMES = (SAME, NOTED, REFUSED, TRACEBACK, SILENT)
@@ -31,6 +34,19 @@ class Tally:
         self.rows.setdefault(kind, Counter())[outcome] += 1
         if outcome in (TRACEBACK, SILENT) and len(self.examples) < MOST_EXAMPLES:
             self.examples.append(f"{outcome}, {kind}: {words}")
+
+    def attempt(
+        self, kind: str, label: str, read: Callable[[], Any], refusal: type[Exception], names: Sequence[str]
+    ) -> Any | None:
+        """What ``read()`` gives; None, and counted, where it refuses (in a line that has one of ``names``) or fails."""
+        try:
+            return read()
+        except refusal as error:
+            clear = "\n" not in str(error) and any(name in str(error) for name in names)
+            self.add(kind, REFUSED if clear else TRACEBACK, f"{label}: not one clear line: {error}")
+        except Exception:
+            self.add(kind, TRACEBACK, f"{label}: {traceback.format_exc().splitlines()[-1]}")
+        return None
 
     def count(self, outcome: str) -> int:
         """Cases of all kinds with this outcome."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._fuzz import NOTED, REFUSED, SAME, SILENT, TRACEBACK, Tally
+from benchmarks._fuzz import NOTED, SAME, SILENT, Tally
 from benchmarks._fuzz_judges import JUDGES, Columns
 from data_tools.clouds.io import Cloud, CloudError, drop_not_finite, read_cloud
 
@@ -222,13 +221,9 @@ def same_cloud(cloud: Cloud, judged: Columns, made: Made) -> str:
 
 def judge_case(path: Path, kind: str, made: Made, tally: Tally, number: int) -> None:
     """Read one file with ours and theirs, and count the outcome."""
-    try:
-        cloud = read_cloud(path)
-    except CloudError as error:
-        clear = "\n" not in str(error) and path.name in str(error)
-        return tally.add(kind, REFUSED if clear else TRACEBACK, f"case {number}: not one clear line: {error}")
-    except Exception:
-        return tally.add(kind, TRACEBACK, f"case {number}: {traceback.format_exc().splitlines()[-1]}")
+    cloud = tally.attempt(kind, f"case {number}", lambda: read_cloud(path), CloudError, [path.name])
+    if cloud is None:
+        return
     verdicts: dict[str, Columns | str] = {}
     for judge in JUDGES[kind.split()[0]]:
         try:
@@ -246,9 +241,10 @@ def judge_case(path: Path, kind: str, made: Made, tally: Tally, number: int) -> 
         for name, words in differences.items():
             if words:
                 tally.disputes[f"{kind}: {name} {words.split(' in ')[0]}, the other judge reads as we do"] += 1
-        return tally.add(kind, SAME)
+        tally.add(kind, SAME)
+        return
     words = "; ".join(f"{name}: {text}" for name, text in differences.items())
-    return tally.add(kind, NOTED if told(cloud, list(differences.values())) else SILENT, f"case {number}: {words}")
+    tally.add(kind, NOTED if told(cloud, list(differences.values())) else SILENT, f"case {number}: {words}")
 
 
 def told(cloud: Cloud, differences: list[str]) -> bool:

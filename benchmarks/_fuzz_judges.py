@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,26 +45,6 @@ def laspy_columns(path: Path) -> Columns:
         raise ValueError("fewer points than the header promises")
     columns = {axis: np.asarray(getattr(las, axis)) for axis in "xyz"}
     return columns | {name: np.asarray(las[name]) for name in ("red", "green", "blue", "classification")}
-
-
-def plain_las_columns(path: Path) -> Columns:
-    """LAS 1.2, point format 2, straight from the specification."""
-    data = path.read_bytes()
-    if data[:4] != b"LASF" or data[104] != 2:
-        raise ValueError("not the kind that is made here")
-    start, size, count = (struct.unpack_from(code, data, at)[0] for code, at in (("<I", 96), ("<H", 105), ("<I", 107)))
-    scale, shift = struct.unpack_from("<3d", data, 131), struct.unpack_from("<3d", data, 155)
-    names = ["X", "Y", "Z", "intensity", "flags", "classification", "angle", "user", "source", "red", "green", "blue"]
-    kinds = ["<i4", "<i4", "<i4", "<u2", "u1", "u1", "i1", "u1", "<u2", "<u2", "<u2", "<u2"]
-    dtype = np.dtype({"names": names, "formats": kinds, "itemsize": size, "offsets": _offsets(kinds)})
-    table = np.frombuffer(data, dtype, count, start)
-    columns = {n: table[n.upper()] * scale[i] + shift[i] for i, n in enumerate("xyz")}
-    columns |= {name: table[name] for name in ("red", "green", "blue")}
-    return columns | {"classification": table["classification"] & 31}
-
-
-def _offsets(kinds: list[str]) -> list[int]:
-    return [sum(np.dtype(kind).itemsize for kind in kinds[:i]) for i in range(len(kinds))]
 
 
 def plain_pcd_columns(path: Path) -> Columns:
@@ -156,7 +135,7 @@ def _like(values: np.ndarray, columns: Columns) -> np.ndarray:
 JUDGES: dict[str, list[Callable[[Path], Columns]]] = {
     "ply": [plyfile_columns, trimesh_columns],
     "pcd": [plain_pcd_columns],
-    "las": [laspy_columns, plain_las_columns],
+    "las": [laspy_columns],
     "npz": [numpy_columns],
     "npy": [numpy_columns],
     "xyz": [plain_text_columns],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks._fuzz import NOTED, REFUSED, SAME, SILENT, TRACEBACK, Tally
+from benchmarks._fuzz import NOTED, SAME, SILENT, Tally
 from data_tools.segmentation.run import seconds_missing
 from data_tools.segmentation.scan import Scan, scan_video
 from data_tools.stages.record import StageError
@@ -198,16 +197,11 @@ def slack(length: float) -> float:
 
 def judge_case(path: Path, row: str, tally: Tally, words: str, read: Callable[[Path], Scan]) -> None:
     """Decode one file with ours and theirs, and count the outcome."""
-    judged = judge(path)
-    try:
-        scan = read(path)
-    except StageError as error:
-        clear = "\n" not in str(error) and path.name in str(error)
+    judged, scan = judge(path), tally.attempt(row, words, lambda: read(path), StageError, [path.name])
+    if scan is None:
         if judged.pictures > 1:
             tally.disputes[f"{row}: refused, PyAV decodes pictures of it"] += 1
-        return tally.add(row, REFUSED if clear else TRACEBACK, f"{words}: not one clear line: {error}")
-    except Exception:
-        return tally.add(row, TRACEBACK, f"{words}: {traceback.format_exc().splitlines()[-1]}")
+        return None
     missing, wanted = seconds_missing(scan), allowed(judged)
     decoded = scan.frames * judged.step
     total = decoded + missing

@@ -11,18 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from benchmarks import clustering_loss, laplacian_loss, neighbours
 from benchmarks._clouds import furnished_room
 from benchmarks._gpu_case import Case
-from benchmarks._harness import MIB, Result
-
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks._harness import ROOT
+from benchmarks._process import MIB
 
 
 def run_tests(case: Case) -> None:
@@ -49,10 +48,6 @@ def run_tests(case: Case) -> None:
 
 def compare_losses(case: Case) -> None:
     """The benchmarks of the losses and of the neighbours, with what each must reach on a GPU."""
-    import clustering_loss
-    import laplacian_loss
-    import neighbours
-
     small = case.dry
     shared = dict(device=case.device, repeats=1 if small else 5, tolerance=20.0)
     clustering = dict(prototypes=64 if small else 4096, dtype="float32", from_embeddings=False)
@@ -72,24 +67,14 @@ def compare_losses(case: Case) -> None:
                 case.note(f"no time for {name} at {size} and what follows")
                 return
             with case.trying(f"{name} at {size}"):
-                _row(case, name, bar, lambda s=size, m=module, n=settings: _measure(m, s, {**shared, **n}))
-
-
-def _measure(module: ModuleType, size: int, settings: dict) -> Result:
-    args = argparse.Namespace(**settings)
-    more = {"neighbours": [settings.get("spacing")], "laplacian_loss": []}.get(module.__name__, [])
-    return module.measure(size, *more, args)
-
-
-def _row(case: Case, name: str, bar: str, measure: Callable[[], Result]) -> None:
-    r = measure()
-    case.row(
-        "against the plain forms, forward and backward", what=name, size=r.size, **{
-            "ours ms": r.ours * 1e3, "plain ms": r.reference * 1e3, "ratio": r.reference / r.ours,
-            "ours MiB": r.ours_peak / MIB, "plain MiB": r.reference_peak / MIB,
-            "memory": r.ours_peak / max(r.reference_peak, 1), "bar": bar,
-        },
-    )  # fmt: skip
+                r = module.measure(size, argparse.Namespace(**{**shared, **settings}))
+                case.row(
+                    "against the plain forms, forward and backward", what=name, size=size, **{
+                        "ours ms": r.ours * 1e3, "plain ms": r.reference * 1e3, "ratio": r.reference / r.ours,
+                        "ours MiB": r.ours_peak / MIB, "plain MiB": r.reference_peak / MIB,
+                        "memory": r.ours_peak / max(r.reference_peak, 1), "bar": bar,
+                    },
+                )  # fmt: skip
 
 
 def write_room(job: tuple[str, int, int]) -> None:

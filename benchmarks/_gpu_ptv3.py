@@ -1,16 +1,14 @@
 """`gpu.py`: PTv3 Base with our convolution against the same network on spconv-triton's, and on a plain one.
 
 spconv-triton (https://github.com/L-Reichardt/spconv-triton) has spconv's interface in Triton. Its kernels are tuned on
-first use over some sixty candidates each; here over fewer (`CANDIDATES`), compiled beforehand by processes beside the
-first section (`warm`), so that minutes of compiling do not stand on the clock. Under autocast it works in float16, as
-spconv does; the other two in bfloat16.
+first use over some sixty candidates each; here over fewer (`CANDIDATES`). Under autocast it works in float16, as spconv
+does; the other two in bfloat16.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -78,13 +76,6 @@ class TritonConv(PointModule):
         return point
 
 
-def base_network(device: str, dry: bool) -> PointTransformerV3:
-    """Base without random depth, so that all columns do the same work."""
-    torch.manual_seed(0)
-    size = ENCODERS["tiny"] if dry else {}
-    return PointTransformerV3(**{**BASE, "drop_path": 0.0, "shuffle_orders": False, **size}).to(device).train()
-
-
 def with_convolution(model: PointTransformerV3, kind: type[PointModule]) -> PointTransformerV3:
     """A copy with another convolution in every block, on the same weights."""
     other = copy.deepcopy(model)
@@ -111,15 +102,13 @@ def calls(model: nn.Module, batch: dict[str, Any], device: str) -> dict[str, Cal
     return {"forward": forward, "forward + backward": both}
 
 
-def the_batch(device: str, dry: bool) -> dict[str, Any]:
-    """One furnished room."""
-    batch = room_cloud(600 if dry else POINTS)
-    return {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
-
-
 def ptv3(case: Case) -> None:
-    """Times, memory and agreement of the three."""
-    model, batch = base_network(case.device, case.dry), the_batch(case.device, case.dry)
+    """Times, memory and agreement of the three, without random depth, so that all do the same work."""
+    torch.manual_seed(0)
+    size = {"drop_path": 0.0, "shuffle_orders": False, **(ENCODERS["tiny"] if case.dry else {})}
+    model = PointTransformerV3(**{**BASE, **size}).to(case.device).train()
+    batch = room_cloud(600 if case.dry else POINTS)
+    batch = {key: value.to(case.device) if torch.is_tensor(value) else value for key, value in batch.items()}
     runs = {"ours": calls(model, batch, case.device)}
     wanted = _result(runs["ours"], model)
     with case.trying("work"), counted_gflop(model) as gflop:
@@ -183,22 +172,13 @@ def _time(case: Case, runs: dict[str, dict[str, Callable[[], Tensor]]], points: 
         case.note(f"spconv-triton is tuned over {tuned}")
 
 
-def keep_candidates(part: int = 0, parts: int = 1) -> None:
-    """Leave spconv-triton every ``parts``-th of `CANDIDATES` to tune over, and have it remember nothing on disk."""
+def keep_candidates() -> None:
+    """Leave spconv-triton the `CANDIDATES` to tune over, and have it remember nothing on disk."""
     from spconv_triton.pytorch._impl import gemm
 
     for name, chosen in CANDIDATES.items():
         kernel = getattr(gemm, name)
-        kernel.configs = [kernel.configs[place] for place in chosen[part::parts]]
+        kernel.configs = [kernel.configs[place] for place in chosen]
     for kernel in vars(gemm).values():
         if hasattr(kernel, "cache_results"):
             kernel.cache_results = False
-
-
-def warm(part: int, parts: int) -> None:
-    """Compile this part of the candidates into Triton's cache (``TRITON_CACHE_DIR``), by a pass of the network."""
-    os.nice(15)
-    keep_candidates(part, parts)
-    network = with_convolution(base_network("cuda", False), TritonConv)
-    for call in calls(network, the_batch("cuda", False), "cuda").values():
-        call()

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._gpu_case import Case
-from benchmarks._harness import interleaved, peak_memory, seconds
+from benchmarks._harness import ROOT, interleaved, peak_memory, seconds
+from benchmarks._process import GIB
 from benchmarks._waits import Waits
 from benchmarks.lam3c_step import CONFIGS, make_batch
 from benchmarks.ptv3_forward import counted_gflop
@@ -24,8 +25,6 @@ from lam3c_plugin.host import Config, build_model
 from lam3c_plugin.machine import estimate_need
 from lam3c_plugin.ops.device import offset_on_device, pretend_gpu
 
-ROOT = Path(__file__).resolve().parents[1]
-GIB = 2**30
 # points of a global and of a local view of the recipe: at most, and on the average of its draws
 VIEWS = {"full": (65_536, 26_214), "mean": (45_875, 16_384), "half": (32_768, 13_107)}
 VIEWS["dry"] = (300, 100)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-MIB = 2**20
+from benchmarks._process import MIB
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -94,6 +95,12 @@ def interleaved(functions: list[Callable[[], object]], device: str, repeats: int
     """
     times = [[seconds(function, device, clock) for function in functions] for _ in range(repeats)]
     return [statistics.median(column) for column in zip(*times, strict=True)]
+
+
+def compare(size: int, ours: Callable[[], object], reference: Callable[[], object], args: argparse.Namespace) -> Result:
+    """Time and memory of both at one size; ``args`` are those of `parser`."""
+    times = interleaved([ours, reference], args.device, args.repeats)
+    return Result(size, *times, *(peak_memory(run, args.device) for run in (ours, reference)))
 
 
 def peak_memory(function: Callable[[], object], device: str) -> float:

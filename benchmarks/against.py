@@ -1,4 +1,4 @@
-"""PTv3 Base of this checkout against that of another: forward of a crop, and encode of a whole room, in turn.
+"""PTv3 Base of this checkout against that of another: forward of a crop, and of a whole room, in turn.
 
     git worktree add ../before 6199090
     python benchmarks/against.py --root ../before [--points 20000] [--cells 180112] [--repeats 5]
@@ -17,88 +17,41 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-CLOCKS: dict[str, Callable[[], float]] = {
-    "wall": time.perf_counter,
-    "CPU": time.process_time,
-    "main thread": time.thread_time,
-}
+CLOCKS = {"wall": time.perf_counter, "CPU": time.process_time, "main thread": time.thread_time}
+# this file with another checkout's packages: the folder that a child works in goes before all others
+CHILD = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-def served(cases: list[tuple[str, Callable[[], np.ndarray]]]) -> Iterator[str]:
-    """Run the case that each line of the standard input names; yield its times, and a sketch of its result."""
-    table = dict(cases)
-    for line in sys.stdin:
-        before = [clock() for clock in CLOCKS.values()]
-        result = table[line.strip()]()
-        times = [clock() - start for clock, start in zip(CLOCKS.values(), before, strict=True)]
-        rows = np.linspace(0, len(result) - 1, 64).astype(int)
-        yield " ".join(f"{number:.9g}" for number in (*times, *result[rows, :16].ravel()))
-
-
-def serve(args: argparse.Namespace) -> None:
-    """One checkout's side, in a process whose path begins with that checkout."""
+def serve(threads: int) -> None:
+    """A checkout's side: for each number of points on the standard input, times and a sketch of the features."""
     import torch
-    from ptv3_forward import BASE, room_cloud
 
-    try:
-        from lam3c_plugin.embedded.ptv3 import PointTransformerV3
-    except ImportError:  # before the engine was renamed
-        from lam3c_plugin.standalone.ptv3 import PointTransformerV3
+    from benchmarks.ptv3_forward import BASE, room_cloud
+    from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = PointTransformerV3(**{**BASE, "drop_path": 0.0, "shuffle_orders": False}).eval()
-
-    def forward(points: int) -> Callable[[], np.ndarray]:
-        batch = room_cloud(points, "crop" if points < 100_000 else "room")
-
-        def run() -> np.ndarray:
-            with torch.inference_mode():
-                return model(dict(batch)).feat.numpy()
-
-        return run
-
-    cases = [(str(points), forward(points)) for points in (args.points, args.cells) if points]
-    for line in served(cases):
-        print(line, flush=True)
-
-
-def main() -> int:
-    """Ask both sides in turn and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="the other checkout")
-    parser.add_argument("--points", type=int, default=20_000, help="of the crop; 0: skip")
-    parser.add_argument("--cells", type=int, default=180_112, help="of the room; 0: skip")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        serve(args)
-        return 0
-    if not args.root:
-        parser.error("name the other checkout with --root")
-    sides = {"ours": ROOT, "theirs": Path(args.root).resolve()}
-    processes = {name: start(root) for name, root in sides.items()}
-    worst = max(compare(processes, points, args.repeats) for points in (args.points, args.cells) if points)
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    return int(worst > 1e-4)
+    batches = {}
+    for points in map(int, sys.stdin):
+        if points not in batches:
+            batches[points] = room_cloud(points, "crop" if points < 100_000 else "room")
+        before = [clock() for clock in CLOCKS.values()]
+        with torch.inference_mode():
+            feat = model(dict(batches[points])).feat.numpy()
+        times = [clock() - start for clock, start in zip(CLOCKS.values(), before, strict=True)]
+        sketch = feat[np.linspace(0, len(feat) - 1, 64).astype(int), :16]
+        print(*(f"{number:.9g}" for number in (*times, *sketch.ravel())), flush=True)
 
 
 def start(root: Path) -> subprocess.Popen[str]:
-    """A process that serves the checkout at ``root``; this file and the clouds are always this checkout's."""
-    code = "import runpy, sys; sys.argv[0] = sys.argv.pop(1); runpy.run_path(sys.argv[0], run_name='__main__')"
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "benchmarks")])}
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command = [sys.executable, "-c", code, __file__, "--serve", *sys.argv[1:]]
+    """A process that serves the checkout at ``root``."""
+    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", CHILD, __file__, "--serve", *sys.argv[1:]]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=root)
 
 
@@ -110,14 +63,35 @@ def compare(processes: dict[str, subprocess.Popen[str]], points: int, repeats: i
             process.stdin.write(f"{points}\n")
             process.stdin.flush()
             numbers[name].append([float(word) for word in process.stdout.readline().split()])
-    found = {name: np.array(rows[0][len(CLOCKS) :]) for name, rows in numbers.items()}
-    error = float(np.abs(found["ours"] - found["theirs"]).max() / np.abs(found["theirs"]).max())
+    ours, theirs = (np.array(numbers[name]) for name in ("ours", "theirs"))
+    error = float(np.abs(ours - theirs)[0, len(CLOCKS) :].max() / np.abs(theirs[0, len(CLOCKS) :]).max())
     print(f"{points} points, {repeats} repeats; features differ by {error:.1e} of the largest")
     for place, clock in enumerate(CLOCKS):
-        # the first of each is a warm-up
-        ours, theirs = (statistics.median(row[place] for row in numbers[name][1:]) for name in ("ours", "theirs"))
-        print(f"  {clock:12} ours {ours:7.3f} s   theirs {theirs:7.3f} s   {theirs / ours:.2f}x", flush=True)
+        mine, other = (statistics.median(side[1:, place]) for side in (ours, theirs))  # the first is a warm-up
+        print(f"  {clock:12} ours {mine:7.3f} s   theirs {other:7.3f} s   {other / mine:.2f}x", flush=True)
     return error
+
+
+def main() -> int:
+    """Ask both sides in turn and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="the other checkout")
+    parser.add_argument("--points", type=int, default=20_000, help="of the crop; 0: skip")
+    parser.add_argument("--cells", type=int, default=180_112, help="of the room; 0: skip")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.threads)
+        return 0
+    sides = {"ours": Path(__file__).resolve().parents[1], "theirs": args.root.resolve()}
+    processes = {name: start(root) for name, root in sides.items()}
+    worst = max(compare(processes, points, args.repeats) for points in (args.points, args.cells) if points)
+    for process in processes.values():
+        process.stdin.close()
+        process.wait()
+    return int(worst > 1e-4)
 
 
 if __name__ == "__main__":

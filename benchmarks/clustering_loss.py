@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks._harness import Result, interleaved, parser, peak_memory, report
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._harness import Result, compare, parser, report
 from lam3c_plugin.losses.clustering import clustering_loss, clustering_loss_from_embeddings
 from lam3c_plugin.ops.segments import segment_mean
 
@@ -76,10 +78,10 @@ def measure(size: int, args: argparse.Namespace) -> Result:
         scale = float(theirs.abs().max()) if theirs.dim() else 0.0
         torch.testing.assert_close(mine, theirs.to(mine.dtype), rtol=tight, atol=tight * scale)
     del mine, theirs
-    time_ours, time_reference = interleaved([ours, reference], device, args.repeats)
-    # Beyond the inputs and their gradients, which both have to make.
-    peaks = [max(peak_memory(f, device) - gradient, 0) for f in (ours, reference)]
-    return Result(size, time_ours, time_reference, *peaks)
+    found = compare(size, ours, reference, args)
+    # beyond the inputs and their gradients, which both have to make
+    peaks = (max(peak - gradient, 0) for peak in (found.ours_peak, found.reference_peak))
+    return Result(size, found.ours, found.reference, *peaks)
 
 
 def main() -> None:

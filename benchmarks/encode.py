@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.ptv3_forward import count_gflop, gemm_gflops, peak_gib
+from benchmarks._process import GIB, in_new_process, peak_resident
+from benchmarks.ptv3_forward import count_gflop, gemm_gflops
 from data_tools.clouds.io import Cloud, grid_cells
 from data_tools.synthetic.rooms.build import build_room
 from data_tools.synthetic.rooms.generate import light
@@ -72,39 +73,33 @@ def encoder_of(args: argparse.Namespace) -> Encoder:
     return encoder
 
 
-def run_once(args: argparse.Namespace) -> None:
-    """The timed call, in a process of its own: seconds, peak GiB, digest of the features."""
-    cloud = np.load(args.room)
-    encoder = encoder_of(args)
-    normal = None if args.estimate else cloud["normal"]
-    start, cpu = time.perf_counter(), time.process_time()
-    out = encoder.encode(
-        cloud["coord"], cloud["color"], normal, grid_size=args.grid_size, dtype=args.dtype, chunk=args.chunk or None
-    )
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(seconds, cpu, peak_gib(), hashlib.sha256(out.tobytes()).hexdigest()[:16], *out.shape)
-
-
 class Run(NamedTuple):
-    """What a timed process said."""
+    """What a timed process said; the peak in GiB."""
 
     seconds: float
     cpu: float
     peak: float
     digest: str
-    shape: str
+    shape: tuple[int, ...]
 
     def __str__(self) -> str:
         return f"{self.seconds:6.1f} s ({self.cpu:.0f} CPU s)   peak {self.peak:.2f} GiB"
 
 
-def in_process(args: argparse.Namespace, room: Path, chunk: int = 0, *more: str) -> Run:
-    """`run_once` from a fresh process."""
-    command = [sys.executable, __file__, "--room", str(room), "--chunk", str(chunk), "--threads", str(args.threads)]
-    command += ["--size", args.size, "--grid-size", str(args.grid_size), *more]
-    command += ["--checkpoint", args.checkpoint] if args.checkpoint else []
-    words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return Run(*map(float, words[-6:-3]), words[-3], f"({words[-2]}, {words[-1]})")
+def run_once(args: argparse.Namespace, room: Path, estimate: bool, options: dict[str, Any]) -> Run:
+    """The timed call, for a process of its own."""
+    torch.set_num_threads(args.threads)
+    cloud, encoder = np.load(room), encoder_of(args)
+    normal = None if estimate else cloud["normal"]
+    start, cpu = time.perf_counter(), time.process_time()
+    out = encoder.encode(cloud["coord"], cloud["color"], normal, grid_size=args.grid_size, **options)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Run(seconds, cpu, peak_resident() / GIB, hashlib.sha256(out.tobytes()).hexdigest(), out.shape)
+
+
+def in_process(args: argparse.Namespace, room: Path, estimate: bool = False, **options: Any) -> Run:
+    """`run_once` in a new process."""
+    return in_new_process(run_once, args, room, estimate, {"chunk": None, **options})
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -145,10 +140,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--chunks", type=int, nargs="*", default=[65536, 32768, 16384], help="agreement; none: skip")
     parser.add_argument("--runs", type=int, default=2, help="timed runs in fresh processes; 0: skip")
-    parser.add_argument("--room", help=argparse.SUPPRESS)
-    parser.add_argument("--chunk", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
-    parser.add_argument("--estimate", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -156,9 +147,6 @@ def main() -> int:
     """Make the room and report; return 1 where a bar is missed."""
     args = parse()
     torch.set_num_threads(args.threads)
-    if args.room:
-        run_once(args)
-        return 0
     cloud = room_of(args.cells, args.grid_size)
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder) / "room.npz"
@@ -180,9 +168,9 @@ def report(args: argparse.Namespace, cloud: Cloud, room: Path) -> int:
         slowest, same = max(runs), len({run.digest for run in runs}) == 1
         passed = slowest.seconds < SECONDS and max(run.peak for run in runs) < GIB_BAR and same
         print(f"one pass         {slowest}   {slowest.shape} float32   same bytes: {same}")
-        half = in_process(args, room, 0, "--dtype", "float16", "--estimate")
+        half = in_process(args, room, True, dtype="float16")
         print(f"normals, float16 {half}   normals estimated, features in float16")
-        print(f"chunks of 16384  {in_process(args, room, 16384, '--dtype', 'float16')}   features in float16")
+        print(f"chunks of 16384  {in_process(args, room, chunk=16384, dtype='float16')}   features in float16")
         print_work(args, cloud, slowest.seconds)
     if args.chunks:
         passed = agreement(args, cloud) > COSINE and passed

@@ -1,8 +1,7 @@
 """Nothing silent: mutated inputs through our readers, against judges; each read alike, noted, or refused in one line.
 
-    python benchmarks/fuzz.py                       # 10,000 clouds, 1,000 videos, 2,000 configs and lists: minutes
+    python benchmarks/fuzz.py                       # 10,000 clouds, 1,000 videos, 1,000 lists of videos: minutes
     python benchmarks/fuzz.py --clouds 500 --videos 0 --seed 3
-    POINTCEPT_ROOT=~/Pointcept python benchmarks/fuzz.py --clouds 0 --videos 0   # configs as Pointcept reads them
 
 "same": what a judge reads. "noted": something else, and the reader's notes say so. "one line": refused, file and cure
 named. The last two columns must be 0, or the exit code is 1. The judges are installed with `pip install -e '.[dev]'`.
@@ -23,7 +22,7 @@ if not __package__:
 PARTS = {
     "clouds": ("benchmarks._fuzz_clouds", 10_000),
     "videos": ("benchmarks._fuzz_videos", 1_000),
-    "configs": ("benchmarks._fuzz_configs", 2_000),
+    "lists": ("benchmarks._fuzz_manifests", 1_000),
 }
 
 

@@ -6,7 +6,8 @@
 
 Each section is a process with its share of the time; what it leaves over goes to those behind it. After each one
 ``results.json`` and ``results.md`` are written, and ``log.txt`` has what all of them said: whatever fails or is
-stopped costs its own section at most. spconv-triton's column needs that package (``pip install spconv-triton``).
+stopped costs its own section at most. spconv-triton's column needs that package (``pip install spconv-triton``), which
+compiles its kernels within the section: give it some minutes.
 """
 
 from __future__ import annotations
@@ -14,24 +15,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+if not __package__:
+    sys.path[0] = str(ROOT)
 os.environ["LAM3C_ENGINE"] = "embedded"  # before the package is imported
 
-WARMERS = 5  # processes that compile spconv-triton's kernels beside the first section
-WARM_WAIT = 45.0  # seconds that what is timed waits for them
+import torch
+
+from benchmarks._gpu_case import Case, markdown, read_rows
+from benchmarks._harness import commit, machine
+from data_tools.stages.files import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--out", type=Path, default=Path("exp/gpu"), help="folder of the results (default: %(default)s)"
     )
     parser.add_argument("--commit", help="to name in the results where there is no .git folder")
-    for name in ("--section", "--rows", "--seconds", "--warm"):
+    for name in ("--section", "--rows", "--seconds"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     args.names = list(SECTIONS) if args.only is None else args.only.split(",")
@@ -77,16 +81,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def device() -> str:
+    """That the sections measure."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def header(args: argparse.Namespace) -> dict[str, Any]:
     """What was run where."""
-    import torch
-    from _harness import commit, machine
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
-        "machine": machine(device),
+        "machine": machine(device()),
         "cores": os.cpu_count(),
-        "CUDA": torch.version.cuda if device == "cuda" else "no GPU",
+        "CUDA": torch.version.cuda if device() == "cuda" else "no GPU",
         "commit": args.commit or commit(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "minutes": args.minutes,
@@ -95,20 +100,23 @@ def header(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_section(name: str, allowed: float, args: argparse.Namespace, folder: Path, log: TextIO) -> dict[str, Any]:
-    """One section's process; what it found, and how it ended."""
-    from _gpu_case import read_rows
-
+    """One section, in a process and session of its own of which nothing stays; what it found, and how it ended."""
     rows = folder / f"{name}.jsonl"
     log.write(f"\n===== {name}: {allowed:.0f} s\n")
     log.flush()
     words = ["--section", name, "--rows", str(rows), "--seconds", f"{allowed:.1f}", *(["--dry"] if args.dry else [])]
     start = time.monotonic()
-    with process([sys.executable, __file__, *words], log) as child:
-        try:
-            code = child.wait(allowed)
-            state = "done" if code == 0 else f"ended with exit code {code}; see log.txt"
-        except subprocess.TimeoutExpired:
-            state = "stopped: its time was up"
+    child = subprocess.Popen(
+        [sys.executable, __file__, *words], cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        code = child.wait(allowed)
+        state = "done" if code == 0 else f"ended with exit code {code}; see log.txt"
+    except subprocess.TimeoutExpired:
+        state = "stopped: its time was up"
+    finally:
+        end_session(child)
     found = read_rows(rows)
     return {
         "name": name,
@@ -120,36 +128,13 @@ def run_section(name: str, allowed: float, args: argparse.Namespace, folder: Pat
     }
 
 
-@contextlib.contextmanager
-def process(command: list[str], log: TextIO, **more: str) -> Iterator[subprocess.Popen]:
-    """A child in a session of its own; at the end of the block all of it is gone."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **more}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        yield child
-    finally:
-        for number, grace in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(grace if child.poll() is None else 0)
-
-
-@contextlib.contextmanager
-def warmers(args: argparse.Namespace, log: TextIO) -> Iterator[list[subprocess.Popen]]:
-    """The processes that compile for the comparison with spconv-triton, where it can be made."""
-    import torch
-
-    wanted = "ptv3" in args.names and not args.dry and torch.cuda.is_available()
-    with contextlib.ExitStack() as stack:
-        if not wanted or importlib.util.find_spec("spconv_triton") is None:
-            yield []
-            return
-        command, threads = [sys.executable, __file__, "--warm"], {"OMP_NUM_THREADS": "1"}
-        yield [stack.enter_context(process([*command, f"{n}/{WARMERS}"], log, **threads)) for n in range(WARMERS)]
+def end_session(child: subprocess.Popen) -> None:
+    """End a child and all that it started."""
+    for number, grace in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(grace if child.poll() is None else 0)
 
 
 def skipped(name: str, reason: str) -> dict[str, Any]:
@@ -159,10 +144,6 @@ def skipped(name: str, reason: str) -> dict[str, Any]:
 
 def write(results: dict[str, Any], out: Path) -> None:
     """Both files, whole or not at all."""
-    from _gpu_case import markdown
-
-    from data_tools.stages.files import write_json, write_text
-
     write_json(out / "results.json", results)
     write_text(out / "results.md", markdown(results))
 
@@ -173,16 +154,9 @@ def run_all(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"run": header(args), "sections": []}
     print("\n".join(f"{key}: {value}" for key, value in results["run"].items()), flush=True)
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")
-        log = stack.enter_context(open(args.out / "log.txt", "w", encoding="utf-8"))
-        warming = stack.enter_context(warmers(args, log))
+    with tempfile.TemporaryDirectory() as folder, open(args.out / "log.txt", "w", encoding="utf-8") as log:
         for place, name in enumerate(args.names):
             section, coming = SECTIONS[name], args.names[place:]
-            if name != "tests":  # nothing is timed beside them
-                wait_for(warming, min(WARM_WAIT, 0.15 * (end - time.monotonic())))
-                warming.clear()
             left = end - time.monotonic()
             allowed = left * section.share / sum(SECTIONS[other].share for other in coming)
             if allowed < section.least and not args.dry:
@@ -190,7 +164,7 @@ def run_all(args: argparse.Namespace) -> int:
             elif left <= 0:
                 found = skipped(name, "no time is left")
             else:
-                found = run_section(name, allowed, args, folder, log)
+                found = run_section(name, allowed, args, Path(folder), log)
             results["sections"].append(found)
             write(results, args.out)
             print(f"{name}: {found['state']} ({found['seconds']:.0f} of {found['allowed']:.0f} s)", flush=True)
@@ -198,25 +172,11 @@ def run_all(args: argparse.Namespace) -> int:
     return int(any(section["state"] != "done" for section in results["sections"]))
 
 
-def wait_for(warming: list[subprocess.Popen], seconds: float) -> None:
-    """Let the warmers finish; the others are ended, since they would share the GPU with what is timed."""
-    deadline = time.monotonic() + seconds
-    for child in warming:
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-        print(f"spconv-triton's kernels: process {child.pid} {'done' if child.wait() == 0 else 'not done'}", flush=True)
-
-
 def run_one(args: argparse.Namespace) -> int:
     """A section, in its own process."""
-    import torch
-    from _gpu_case import Case
-
     module, function = SECTIONS[args.section].function.split(":")
     deadline = time.monotonic() + float(args.seconds)
-    case = Case("cuda" if torch.cuda.is_available() else "cpu", args.dry, deadline, Path(args.rows))
+    case = Case(device(), args.dry, deadline, Path(args.rows))
     getattr(importlib.import_module(f"benchmarks.{module}"), function)(case)
     return 0
 
@@ -224,11 +184,6 @@ def run_one(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     args = parse(argv)
-    if args.warm:
-        from benchmarks._gpu_ptv3 import warm
-
-        warm(*map(int, args.warm.split("/")))
-        return 0
     return run_one(args) if args.section else run_all(args)
 
 

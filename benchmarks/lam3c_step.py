@@ -21,8 +21,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parents[1]
+if not __package__:
+    sys.path[0] = str(ROOT)
 HOST = "--host" in sys.argv
 if HOST:
     if not os.environ.get("POINTCEPT_ROOT"):
@@ -88,27 +89,19 @@ def make_batch(scenes: int, points: int, device: str, local: int | None = None) 
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def base_model(**changes: Any) -> dict[str, Any]:
-    """The Base config's model, without random depth so that both columns do the same work."""
-    model = Config.fromfile(str(CONFIGS / "pretrain-lam3c-v1m1-0-base.py")).model
-    model = copy.deepcopy(dict(model))
+def model_of(config: str, **changes: Any) -> nn.Module:
+    """A config's model, without random depth so that both columns do the same work."""
+    model = copy.deepcopy(dict(Config.fromfile(str(CONFIGS / f"{config}.py")).model))
     model["backbone"] = {**model["backbone"], "drop_path": 0.0, "enable_flash": False}
-    return {**model, **changes}
+    return build_model({**model, **changes})
 
 
-def sonata() -> dict[str, Any]:
-    """The host's own model from our baseline config."""
-    model = dict(Config.fromfile(str(CONFIGS / "pretrain-sonata-v1m1-roomtours.py")).model)
-    model["backbone"] = {**model["backbone"], "drop_path": 0.0, "enable_flash": False}
-    return model
-
-
-def build(device: str) -> tuple[nn.Module, nn.Module, str]:
+def build(device: str, config: str = "pretrain-lam3c-v1m1-0-base") -> tuple[nn.Module, nn.Module, str]:
     """Ours, the reference with the same weights, and what it is."""
     torch.manual_seed(0)
-    ours = build_model(base_model()).to(device).train()
+    ours = model_of(config).to(device).train()
     if HOST:
-        reference = build_model(sonata())
+        reference = model_of("pretrain-sonata-v1m1-roomtours")
         reference.trainer = SimpleNamespace(
             cfg=SimpleNamespace(scheduler=SimpleNamespace(total_steps=1000)),
             start_epoch=0,
@@ -120,7 +113,7 @@ def build(device: str) -> tuple[nn.Module, nn.Module, str]:
         title = "the host's Sonata-v1m1"
     else:
         off = dict(laplacian_weight_start=0.0, laplacian_weight_base=0.0, consistency_weight=0.0)
-        reference = build_model(base_model(**off))
+        reference = model_of(config, **off)
         reference.clustering_loss = PlainClusteringLoss()
         title = "clustering only with the plain losses"
     reference.load_state_dict(ours.state_dict())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from _clouds import surface_clouds
-from _harness import Result, interleaved, parser, peak_memory, report
 from torch import Tensor
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._clouds import surface_clouds
+from benchmarks._harness import Result, compare, parser, report
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss, laplacian_smoothing_loss_reference
 
 CLOUDS = 8
@@ -37,8 +42,7 @@ def measure(size: int, args: argparse.Namespace) -> Result:
     torch.testing.assert_close(loss, loss_reference, rtol=tight, atol=0)
     torch.testing.assert_close(grad, grad_reference, rtol=10 * tight, atol=tight * float(grad_reference.abs().max()))
     del grad, grad_reference
-    times = interleaved([ours, reference], device, args.repeats)
-    return Result(size, *times, *(peak_memory(f, device) for f in (ours, reference)))
+    return compare(size, ours, reference, args)
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,29 +42,17 @@ POINTS = 1_000_000
 RATE, SIZE, WALK = 2, (64, 48), 1260  # frames a second, pixels, frames
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one run gives; lengths in metres.
+class Row(NamedTuple):
+    """What one run gives; lengths in metres, CPU seconds without the backend's."""
 
-    Attributes:
-        error: of the trajectory, root mean square.
-        chunk_error: the same of single chunks, aligned one by one, on average.
-        drift: scale of the last quarter of the walk over that of the first, minus 1.
-        double: share of the walls' area with two layers.
-        passes: of the backend.
-        loops: closed.
-        seconds: CPU time, without the backend's.
-        peak: MiB allocated beyond what was there before, without files mapped into memory.
-    """
-
-    error: float
-    chunk_error: float
-    drift: float
-    double: float
-    passes: int
-    loops: int
+    error: float  # of the trajectory, root mean square
+    chunk_error: float  # the same of single chunks, aligned one by one, on average
+    drift: float  # scale of the last quarter of the walk over that of the first, minus 1
+    double: float  # share of the walls' area with two layers
+    passes: int  # of the backend
+    loops: int  # closed
     seconds: float
-    peak: float
+    peak: float  # MiB allocated beyond what was there before, without files mapped into memory
 
 
 def trajectory_error(poses: np.ndarray, truth: np.ndarray) -> tuple[float, Similarity]:

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 os.environ["LAM3C_ENGINE"] = "embedded"
 from benchmarks.lam3c_step import CONFIGS, make_batch
 from lam3c_plugin.host import Config, build_model

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
-from _clouds import surface_clouds
-from _harness import Result, interleaved, parser, peak_memory, report
 from torch import Tensor
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._clouds import surface_clouds
+from benchmarks._harness import Result, compare, parser, report
 from lam3c_plugin.ops.neighbours import knn
 
 CLOUDS = 8
@@ -29,8 +35,9 @@ def scipy_tree(coord: Tensor, offset: Tensor, k: int, radius: float) -> np.ndarr
     return np.concatenate(found)
 
 
-def measure(size: int, spacing: float, args: object) -> Result:
-    coord, offset = surface_clouds(size, CLOUDS, spacing, args.device)
+def measure(size: int, args: argparse.Namespace) -> Result:
+    """Compare distances at one size, then time both."""
+    coord, offset = surface_clouds(size, CLOUDS, args.spacing, args.device)
 
     def ours() -> Tensor:
         return knn(coord, offset, coord, offset, args.k, args.radius, backend=args.backend)[1]
@@ -42,8 +49,7 @@ def measure(size: int, spacing: float, args: object) -> Result:
 
     want = torch.as_tensor(reference()).float().cpu()
     torch.testing.assert_close(ours().cpu(), want, rtol=1e-5 * args.tolerance, atol=1e-6 * args.tolerance)
-    times = interleaved([ours, reference], args.device, args.repeats)
-    return Result(size, *times, *(peak_memory(f, args.device) for f in (ours, reference)))
+    return compare(size, ours, reference, args)
 
 
 def cuda_reference() -> str:
@@ -51,8 +57,9 @@ def cuda_reference() -> str:
 
 
 def main() -> None:
+    """Run all spacings and sizes."""
     options = parser(__doc__, [16_384, 32_768, 65_536, 100_000])
-    options.add_argument("--spacing", type=float, nargs="+", default=[0.08, 0.02], help="of the points, metres")
+    options.add_argument("--spacing", dest="spacings", type=float, nargs="+", default=[0.08, 0.02], help="metres")
     options.add_argument("--k", type=int, default=24)
     options.add_argument("--radius", type=float, default=0.08, help="metres")
     options.add_argument("--backend", default="auto", help="of ours: auto, scipy, grid, cdist or pointops")
@@ -60,10 +67,11 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     reference = "SciPy's bounded k-d tree" if args.device == "cpu" else cuda_reference()
-    for spacing in args.spacing:
+    for spacing in args.spacings:
+        args.spacing = spacing
         what = f"k = {args.k} within {args.radius} m, points every {spacing} m, {CLOUDS} clouds"
         title = f"neighbours, {what}; same distances"
-        report(title, reference, [measure(size, spacing, args) for size in args.sizes], args.device)
+        report(title, reference, [measure(size, args) for size in args.sizes], args.device)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ of that size for the spacing, and normals from the 32 nearest neighbours of ever
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks._process import MIB, in_new_process, peak_resident
 from data_tools.clouds.io import Cloud, grid_subsample, orient_normals, plane_fits, read_cloud, write_ply
+from data_tools.postprocessing import pipeline
 from data_tools.postprocessing.pipeline import process
 from data_tools.postprocessing.settings import PostprocessSettings
 
@@ -38,6 +40,7 @@ AUTHORS_SECONDS, BAR_SECONDS, BAR_BYTES = 373.0, 75.0, 2e9
 AFLOAT = 0.004  # share of points put at random places of the room
 FAR_OFF = 0.05  # metres from the true surface: such a point had better go
 PROBES = 40_000
+SETTINGS = PostprocessSettings(scale="none", point_cap=CAP, spacing=SPACING, neighbours=NEIGHBOURS)
 
 
 def make_input(folder: Path, size: int, seed: int = 1) -> Path:
@@ -67,22 +70,17 @@ def make_input(folder: Path, size: int, seed: int = 1) -> Path:
 
 
 def ours(cloud: Cloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates in the input's frame, normals, and the input's points that the outlier tests took away."""
-    settings = PostprocessSettings(scale="none", point_cap=CAP, spacing=SPACING, neighbours=NEIGHBOURS)
-    scene = process(cloud, None, settings, "room")
+    """Coordinates in the input's frame, normals, and the input's points that the outlier tests took away.
+
+    These are found in a further run of that step, which `run` does not measure.
+    """
+    scene = process(cloud, None, SETTINGS, "room")
     turn = np.array(scene.meta["rotation"])
     coord = (scene.cloud.coord - np.array(scene.meta["shift"])) @ turn
-    return coord, scene.cloud.normal @ turn, removed_by_ours(cloud, settings)
-
-
-def removed_by_ours(cloud: Cloud, settings: PostprocessSettings) -> np.ndarray:
-    """The points that the outlier step takes, for the comparison (its cost is not part of the run: see `child`)."""
-    from data_tools.postprocessing import pipeline
-
-    work = pipeline._first_steps(cloud, settings, "room")
+    work = pipeline._first_steps(cloud, SETTINGS, "room")
     before = work.index
-    pipeline._drop_outliers(work, settings, "room", 1)
-    return cloud.coord[np.setdiff1d(before, work.index, assume_unique=True)]
+    pipeline._drop_outliers(work, SETTINGS, "room", 1)
+    return coord, scene.cloud.normal @ turn, cloud.coord[np.setdiff1d(before, work.index, assume_unique=True)]
 
 
 def reference(cloud: Cloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,7 +110,7 @@ def reference(cloud: Cloud) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return point, normal, coord[out]
 
 
-def judge(coord: np.ndarray, normal: np.ndarray, removed: np.ndarray, truth: dict[str, np.ndarray]) -> dict[str, Any]:
+def judge(coord: np.ndarray, normal: np.ndarray, removed: np.ndarray, truth: Mapping[str, Any]) -> dict[str, Any]:
     """How far what is kept and what was removed is from the true surface, the spacing, the normals' error."""
     tree = cKDTree(truth["coord"], balanced_tree=False, compact_nodes=False)
     rng = np.random.default_rng(0)
@@ -132,42 +130,25 @@ def judge(coord: np.ndarray, normal: np.ndarray, removed: np.ndarray, truth: dic
     }
 
 
-def peak_resident() -> int:
-    """Most memory this process has held, bytes; Linux' own ``ru_maxrss`` would count the parent's before the start."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-
-
-def child(which: str, path: Path, truth: Path) -> None:
-    """Run one implementation and print its figures as JSON; the outside measures nothing but waits."""
+def run(which: str, path: Path, truth: Path) -> dict[str, Any]:
+    """The figures of one implementation, for a process of its own."""
     before = time.process_time()
     cloud = read_cloud(path)
     if which == "ours":
-        settings = PostprocessSettings(scale="none", point_cap=CAP, spacing=SPACING, neighbours=NEIGHBOURS)
-        process(cloud, None, settings, "room")
+        process(cloud, None, SETTINGS, "room")
         used, peak = time.process_time() - before, peak_resident()
         result = ours(cloud)
     else:
         result = reference(cloud)
         used, peak = time.process_time() - before, peak_resident()
     with np.load(truth) as file:
-        found = judge(*result, {name: file[name] for name in file.files})
-    print(json.dumps({"seconds": used, "peak": peak, **found}))
-
-
-def run(which: str, path: Path, truth: Path) -> dict[str, Any]:
-    """One implementation in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", which, str(path), str(truth)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{which}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        return {"seconds": used, "peak": peak, **judge(*result, file)}
 
 
 def show(size: int, name: str, row: dict[str, Any]) -> None:
     """A line of the table."""
     print(
-        f"{size:>9,} {name:10} {row['seconds']:>8.1f} {row['peak'] / 2**20:>9.0f} {row['points']:>10,} "
+        f"{size:>9,} {name:10} {row['seconds']:>8.1f} {row['peak'] / MIB:>9.0f} {row['points']:>10,} "
         f"{row['removed']:>8,} {row['removed_far_off']:>8.1%} "
         f"{row['spacing'] * 1000:>8.2f} {row['normal_median']:>7.2f} {row['normal_mean']:>7.2f}",
         flush=True,
@@ -179,11 +160,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 2_000_000, 4_000_000])
     options.add_argument("--no-reference", action="store_true", help="ours alone")
-    options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = options.parse_args()
-    if args.child:
-        child(args.child[0], Path(args.child[1]), Path(args.child[2]))
-        return 0
     print(f"post-processing, cap {CAP:,}; CPU-seconds of all threads, MiB peak, distances from the true surface")
     print(f"far off: more than {FAR_OFF * 100:.0f} cm; normals: degrees to the true one, side included")
     print(
@@ -195,10 +172,10 @@ def main() -> int:
         for size in args.sizes:
             path = make_input(Path(folder), size)
             truth = Path(folder) / f"truth_{size}.npz"
-            own.append((size, run("ours", path, truth)))
+            own.append((size, in_new_process(run, "ours", path, truth)))
             show(size, "ours", own[-1][1])
             if not args.no_reference:
-                plain = run("reference", path, truth)
+                plain = in_new_process(run, "reference", path, truth)
                 show(size, "reference", plain)
                 print(f"{'':>9} reference / ours: {plain['seconds'] / own[-1][1]['seconds']:.1f}x CPU time")
             path.unlink()

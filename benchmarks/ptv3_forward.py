@@ -10,11 +10,7 @@ machine's matrix-product speed that ours reaches, and the peak memory of a proce
 from __future__ import annotations
 
 import argparse
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,22 +19,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks._harness import interleaved, seconds
+from benchmarks._process import GIB, in_new_process, peak_resident
 from benchmarks.host_ptv3 import build_host_ptv3, load_host_ptv3
 from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 from lam3c_plugin.embedded.ptv3.blocks import Block
 from lam3c_plugin.embedded.ptv3.patches import patch_route
 from lam3c_plugin.embedded.ptv3.sparse_conv import kernel_map
+from lam3c_plugin.recipes.ptv3 import ENCODERS
 
 GRID = 0.02
 BASE: dict[str, Any] = dict(
+    **ENCODERS["base"],
     in_channels=9,
     order=("z", "z-trans", "hilbert", "hilbert-trans"),
-    enc_depths=(3, 3, 3, 12, 3),
-    enc_channels=(48, 96, 192, 384, 512),
-    enc_num_head=(3, 6, 12, 24, 32),
-    enc_patch_size=(1024,) * 5,
     enable_flash=False,
     upcast_attention=False,
     upcast_softmax=False,
@@ -131,23 +128,21 @@ def count_gflop(model: PointTransformerV3, batch: dict[str, Tensor]) -> dict[str
 def gemm_gflops(size: int = 2048) -> float:
     """Float32 matrix-product speed of this machine, 10^9 operations a second (best of five)."""
     a, b = torch.randn(size, size), torch.randn(size, size)
-    return 2e-9 * size**3 / min(timed(lambda: a @ b) for _ in range(5))
+    return 2e-9 * size**3 / min(seconds(lambda: a @ b, "cpu") for _ in range(5))
 
 
-def timed(run: Callable[[], Any]) -> float:
-    """Seconds one call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def prepare(args: argparse.Namespace) -> tuple[PointTransformerV3, dict[str, Tensor]]:
+    """Network and cloud."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = PointTransformerV3(**{**BASE, "drop_path": 0.0, "shuffle_orders": False})
+    return model, room_cloud(args.points, args.cloud)
 
 
-def peak_gib() -> float:
-    """Largest resident memory of this process so far, GiB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count what the parent held when it started this process
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**20
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+def peak_of(args: argparse.Namespace, name: str) -> float:
+    """GiB that one of `runs` takes in all, for a process of its own."""
+    runs(*prepare(args))[name]()
+    return peak_resident() / GIB
 
 
 def runs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Callable[[], Any]]:
@@ -171,22 +166,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cloud", choices=("crop", "room"), default="crop")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peak-of", choices=("forward", "forward+backward"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> int:
     """Time ours and the reference in turn; return 1 where their features differ."""
     args = parse()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    model = PointTransformerV3(**{**BASE, "drop_path": 0.0, "shuffle_orders": False})
-    batch = room_cloud(args.points, args.cloud)
+    model, batch = prepare(args)
     ours = runs(model, batch)
-    if args.peak_of:
-        ours[args.peak_of]()
-        print(f"{peak_gib():.3f}")
-        return 0
     host = load_host_ptv3()
     contenders = dict(ours)
     if not isinstance(host, str):
@@ -199,13 +186,9 @@ def main() -> int:
                 reference(dict(batch))
 
         contenders["reference"] = run_reference
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(args.repeats + 1):
-        for name, run in contenders.items():
-            taken = timed(run)
-            if repeat > 0:  # the first round warms up
-                seconds[name].append(taken)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+    interleaved(list(contenders.values()), "cpu", 1)  # warms up
+    times = interleaved(list(contenders.values()), "cpu", args.repeats)
+    median = dict(zip(contenders, times, strict=True))
     report(args, model, batch, median)
     if isinstance(host, str):
         print(f"reference  not run: {host}")
@@ -227,10 +210,8 @@ def report(
     )
     print(f"work       {total:.1f} GFLOP: " + ", ".join(f"{name} {value:.1f}" for name, value in work.items()))
     for name in ("forward", "forward+backward"):
-        command = [sys.executable, __file__, "--peak-of", name, "--points", str(args.points), "--cloud", args.cloud]
-        command += ["--threads", str(args.threads)]
-        peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
-        print(f"ours       {name:16s} {median[name]:6.3f} s   peak {peak} GiB")
+        peak = in_new_process(peak_of, args, name)
+        print(f"ours       {name:16s} {median[name]:6.3f} s   peak {peak:.3f} GiB")
     share = total / median["forward"] / speed
     print(
         f"limit      {total / speed:.3f} s at this machine's {speed:.0f} GFLOP/s matrix product: "

@@ -17,8 +17,11 @@ import time
 from pathlib import Path
 
 import torch
-from _harness import ROOT, commit
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._harness import ROOT, commit
 from data_tools.stages.files import write_text
 
 FOLDER = Path(__file__).resolve().parent

@@ -18,9 +18,7 @@ import heapq
 import io
 import itertools
 import json
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._process import MIB, in_new_process, peak_resident
 from data_tools.chain import run as chain
 from data_tools.chain.items import STAGES, Call, Outcome, Places, SceneItem
 from data_tools.chain.plan import ChainSettings
@@ -145,8 +147,8 @@ def make_videos(folder: Path, scenes: int, per_video: int) -> None:
         (folder / f"tour{number:06d}.mp4").write_text(f"room {count} {number}")
 
 
-def step(name: str, folder: Path) -> None:
-    """One step in this process; prints its seconds and peak memory as JSON."""
+def step(name: str, folder: Path) -> dict[str, float]:
+    """One step in this process: its seconds (CPU), those of the wall, and its peak memory, MB."""
     places = Places(folder / "out", folder / "out" / "_work")
     copies = SegmentSettings(labels="none").copies
     settings = ChainSettings(Settings.of(dict.fromkeys(STAGES, FakeSettings())), copies=copies)
@@ -162,21 +164,18 @@ def step(name: str, folder: Path) -> None:
             if name.startswith("plan"):
                 print(chain.dry_run(videos, places, settings, options, FAKES))
             elif chain.run_chain(videos, places, settings, options, FAKES):
-                raise SystemExit(f"scale: the run failed: {said.getvalue()}")
+                raise RuntimeError(f"the run failed: {said.getvalue()}")
     wall, seconds = time.perf_counter() - begun, time.process_time() - begun_cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "wall": wall, "peak": peak}))
+    return {"seconds": seconds, "wall": wall, "peak": peak_resident() / MIB}
 
 
 def measure(folder: Path, scenes: int, per_video: int) -> dict[str, dict[str, float]]:
-    """All steps of one size: name to seconds (CPU), wall, peak (MB)."""
+    """What `step` says of all steps of one size, each in a process of its own."""
     shutil.rmtree(folder, ignore_errors=True)
     make_videos(folder / "videos", scenes, per_video)
     found = {}
     for name in STEPS:
-        command = [sys.executable, __file__, "--step", name, "--into", str(folder)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found[name] = json.loads(done.stdout.splitlines()[-1])
+        found[name] = in_new_process(step, name, folder)
         figures = "{seconds:7.1f} s ({wall:7.1f} of the wall) {peak:6.0f} MB".format(**found[name])
         print(f"{scenes:>7} {name:16} {figures}", flush=True)
     written = json.loads((folder / "out" / "stats.json").read_text())["splits"]["train"]["scenes"]
@@ -206,11 +205,7 @@ def main() -> int:
     parser.add_argument(
         "--into", type=Path, default=Path("scale"), help="a folder of its own, emptied before and after"
     )
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.step:
-        step(args.step, args.into)
-        return 0
     small = measure(args.into, max(1, args.scenes // 10), args.per_video)
     large = measure(args.into, args.scenes, args.per_video)
     rows = bars(large)

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 os.environ["LAM3C_ENGINE"] = "embedded"
 
 import torch
-from _clouds import furnished_room, surface_clouds
-from _harness import MIB, interleaved, machine, peak_memory
 from torch.nn import functional as F
+
+from benchmarks._clouds import furnished_room, surface_clouds
+from benchmarks._harness import interleaved, machine, peak_memory
+from benchmarks._process import MIB, in_new_process
 
 CLOUDS = 8
 LIMIT = 2.2
@@ -76,8 +78,7 @@ def views(size: int, device: str) -> Run:
 
 def ptv3(size: int, device: str) -> Run:
     """PTv3 Base, forward, clouds of 50,000 points."""
-    from ptv3_forward import BASE, room_cloud
-
+    from benchmarks.ptv3_forward import BASE, room_cloud
     from lam3c_plugin.embedded.ptv3 import PointTransformerV3
 
     torch.manual_seed(0)
@@ -97,14 +98,11 @@ def ptv3(size: int, device: str) -> Run:
 
 def step(size: int, device: str) -> Run:
     """The tiny config's whole step: forward, backward, EMA; scenes of 24,000 points in all views."""
-    from lam3c_step import make_batch
-    from lam3c_step import step as one_step
-
-    from lam3c_plugin.host import Config, build_model
+    from benchmarks.lam3c_step import make_batch, model_of
+    from benchmarks.lam3c_step import step as one_step
 
     torch.manual_seed(0)
-    config = Config.fromfile(str(ROOT / "configs/lam3c/pretrain-lam3c-v1m1-2-tiny.py")).model
-    model = build_model(dict(config)).to(device).train()
+    model = model_of("pretrain-lam3c-v1m1-2-tiny").to(device).train()
     return one_step(model, make_batch(max(1, size // 24_000), 8_000, device), False)
 
 
@@ -147,18 +145,16 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.part:
-        measure(args.part, args)
-        return 0
     failed = 0
     for name in args.only or PARTS:
-        command = [sys.executable, __file__, "--part", name, *[a for a in sys.argv[1:] if a not in (*PARTS, "--only")]]
-        code = subprocess.run(command, check=False).returncode
-        print("" if code == 0 else f"{name}: stopped ({code}), most likely for memory\n", flush=True)
-        failed |= code != 0
-    return int(failed)
+        try:
+            in_new_process(measure, name, args)
+            print(flush=True)
+        except BrokenProcessPool:
+            print(f"{name}: stopped, most likely for memory\n", flush=True)
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":

@@ -11,35 +11,20 @@ the number of points, as long as neighbour searches fit one block of 262,144 que
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks._harness import parser
 from benchmarks._waits import Waits
-from benchmarks.lam3c_step import CONFIGS, HOST, PlainClusteringLoss, base_model, build, make_batch, step
-from lam3c_plugin.host import Config, build_model
+from benchmarks.lam3c_step import HOST, build, make_batch, step
 from lam3c_plugin.ops.device import pretend_gpu, remember
 
-WITHOUT_TERMS = dict(laplacian_weight_start=0.0, laplacian_weight_base=0.0, consistency_weight=0.0)
-
-
-def models(size: str) -> tuple[Any, Any, str]:
-    """Ours, the reference, and what that is."""
-    if HOST:
-        return build("cpu")
-    if size == "base":
-        config = base_model()
-    else:
-        config = copy.deepcopy(dict(Config.fromfile(str(CONFIGS / "pretrain-lam3c-v1m1-2-tiny.py")).model))
-    ours, reference = build_model(config), build_model({**config, **WITHOUT_TERMS})
-    reference.clustering_loss = PlainClusteringLoss()
-    return ours.train(), reference.train(), "clustering only, plain losses"
+CONFIGS = {"tiny": "pretrain-lam3c-v1m1-2-tiny", "base": "pretrain-lam3c-v1m1-0-base"}
 
 
 def count(model: Any, batch: dict[str, Any], *roots: str) -> Waits:
@@ -74,15 +59,13 @@ def show(title: str, columns: dict[str, Waits], places: bool) -> None:
 def main() -> int:
     """Command line."""
     options = parser(__doc__.splitlines()[0], [600])
-    options.add_argument(
-        "--models", nargs="+", choices=("tiny", "base"), default=["base"] if HOST else ["tiny", "base"]
-    )
+    options.add_argument("--models", nargs="+", choices=CONFIGS, default=["base"] if HOST else list(CONFIGS))
     options.add_argument("--places", action="store_true", help="list every line")
     options.add_argument("--host", action="store_true", help="inside Pointcept, against its own Sonata-v1m1")
     args = options.parse_args()
     roots = [os.environ["POINTCEPT_ROOT"]] if HOST else []
     for size in args.models:
-        ours, reference, title = models(size)
+        ours, reference, title = build("cpu", CONFIGS[size])
         for points in args.sizes:
             batch = make_batch(2, points, "cpu")
             columns = {"ours": count(ours, batch, *roots), "reference": count(reference, batch, *roots)}

@@ -8,6 +8,7 @@ distributions.
 
 from __future__ import annotations
 
+import argparse
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the bar is samples a second of one core
@@ -17,13 +18,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
-from _clouds import furnished_room
-from _harness import MIB, Result, interleaved, parser, peak_memory, report
-from host_transforms import load_host_transforms, missing_host
 
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._clouds import furnished_room
+from benchmarks._harness import Result, compare, parser, report
+from benchmarks._process import MIB
+from benchmarks.host_transforms import load_host_transforms, missing_host
 from lam3c_plugin.embedded.transforms import Compose, GridSample
 from lam3c_plugin.recipes.pretrain import view_transforms
 
@@ -44,7 +50,8 @@ def seeded(pipeline: Callable, scene: dict, sizes: list[int]) -> Callable[[], di
     return call
 
 
-def measure(points: int, args: object, host: object) -> Result:
+def measure(points: int, args: argparse.Namespace, host: object) -> Result:
+    """Compare samples of a scene, then time both."""
     scene = furnished_room(points)
     recipe = view_transforms(args.grid_size)
     sizes: tuple[list[int], list[int]] = ([], [])
@@ -53,15 +60,14 @@ def measure(points: int, args: object, host: object) -> Result:
     assert set(ours) == set(theirs)
     cells = [len(grid(dict(scene))["coord"]) for grid in (GridSample(args.grid_size), host.GridSample(args.grid_size))]
     assert cells[0] == cells[1]
-    times = interleaved(calls, "cpu", args.repeats)
+    found = compare(points, *calls, args)
     means = [np.mean(size) for size in sizes]
     assert abs(means[0] / means[1] - 1) < 0.35, means
-    peaks = [peak_memory(call, "cpu") for call in calls]
     print(f"{points} points, {cells[0]} cells, {means[0]:.0f} / {means[1]:.0f} points in the views (ours / the host's)")
-    return Result(points, *times, *peaks)
+    return found
 
 
-def stages(points: int, args: object) -> None:
+def stages(points: int, args: argparse.Namespace) -> None:
     """Where our time goes: seconds of each transform of the outer list."""
     pipeline = Compose(view_transforms(args.grid_size)).transforms
     for _ in range(2):
@@ -71,17 +77,16 @@ def stages(points: int, args: object) -> None:
             begin = time.perf_counter()
             sample = transform(sample)
             line.append(f"{type(transform).__name__} {1e3 * (time.perf_counter() - begin):.0f} ms")
-    print(f"ours, {points} points: {', '.join(line)}; {sum(map(_bytes, sample.values())) / MIB:.0f} MiB a sample")
-
-
-def _bytes(value: object) -> int:
-    return value.nbytes if torch.is_tensor(value) else 0
+    size = sum(value.nbytes for value in sample.values() if torch.is_tensor(value))
+    print(f"ours, {points} points: {', '.join(line)}; {size / MIB:.0f} MiB a sample")
 
 
 def main() -> None:
+    """Where our time goes, then all sizes against the host."""
     options = parser(__doc__.splitlines()[0], [250_000, 500_000, 1_000_000])
     options.add_argument("--grid_size", type=float, default=0.02, help="metres")
     args = options.parse_args()
+    args.device = "cpu"
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # the host calls what SciPy has renamed
     stages(args.sizes[-1], args)

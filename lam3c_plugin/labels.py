@@ -6,15 +6,6 @@ lists (ScanNet, ScanNet200, ScanNet++ top 100, S3DIS), and ``data_tools.syntheti
 
 from __future__ import annotations
 
-__all__ = [
-    "S3DIS_13",
-    "SCANNETPP_100",
-    "SCANNETPP_STUFF",
-    "SCANNET_20",
-    "SCANNET_200",
-    "SYNTHETIC_24",
-]
-
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.replace("\n", " ").split(",")]

@@ -7,8 +7,11 @@ measured beyond it on a card: on an H200 with the embedded engine, Base with 1 t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 GIB = float(1 << 30)
@@ -46,6 +49,19 @@ class Fit:
 
     batch_size: int
     accumulation: int
+
+
+def host_memory() -> tuple[int | None, int | None]:
+    """Bytes of this machine, and of the control group (a container) it runs in, where that has less; None: unknown."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return None, None
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = []
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            limits.append(int(Path(path).read_text()))
+    limit = min(limits, default=total)
+    return total, limit if limit < total else None
 
 
 def find_gpus() -> list[Gpu]:

@@ -6,8 +6,6 @@ import inspect
 
 from lam3c_plugin import host
 
-__all__ = ["require_gradient_accumulation", "require_instance_segmentation"]
-
 
 def require_instance_segmentation() -> None:
     """Stop on a Pointcept without ``PG-v1m2``, the only instance model that takes PTv3 (there from v1.6.1 on).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data_tools.stages.lines import read_lines
 
 LOSSES = ("loss", "mask_loss", "roll_mask_loss", "unmask_loss", "laplacian_loss", "consistency_loss")
 MONITORS = {
@@ -55,10 +56,7 @@ def _event_files(run_dir: Path) -> list[Any]:
 
 def read_monitor(run_dir: Path) -> list[dict[str, Any]]:
     """The collapse monitor's records, oldest first; empty when it did not run."""
-    path = run_dir / "monitor.jsonl"
-    if not path.is_file():
-        return []
-    records = {record["step"]: record for record in map(json.loads, path.read_text().splitlines()) if record}
+    records = {record["step"]: record for record in read_lines(run_dir / "monitor.jsonl") if "step" in record}
     return [records[step] for step in sorted(records)]
 
 
@@ -174,6 +172,7 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> dict[str
     from data_tools.drawing.points import render_points
     from lam3c_plugin.analysis.components import component_colors
     from lam3c_plugin.checkpoints.keys import read_checkpoint
+    from lam3c_plugin.hooks.frozen_features import scene_features
     from lam3c_plugin.hooks.scenes import prepare_scene, read_folder
     from lam3c_plugin.host import Config, build_model
 
@@ -190,23 +189,10 @@ def _scene_pictures(run_dir: Path, data_root: Path, num_scenes: int) -> dict[str
     paints = [[scene["color"] for scene in scenes.values()]]
     for weights in (before, after):
         model.load_state_dict(weights)
-        paints.append(component_colors([encode_scene(model, scene) for scene in scenes.values()])[0])
+        backbone, level = model.teacher["backbone"], model.up_cast_level
+        paints.append(component_colors([scene_features(backbone, item, level).numpy() for item in scenes.values()])[0])
     columns = zip(*paints, strict=True)
     return {
         name: [render_points(scene["coord"], paint) for paint in row]
         for (name, scene), row in zip(scenes.items(), columns, strict=True)
     }
-
-
-def encode_scene(model: Any, scene: dict[str, Any]) -> np.ndarray:
-    """The teacher's up-cast features (N, C) of a scene of ``prepare_scene``, each point its cell's."""
-    import torch
-
-    from lam3c_plugin.hooks.frozen_features import point_features
-    from lam3c_plugin.host import Point
-
-    batch = {key: torch.from_numpy(scene[key]) for key in ("coord", "feat")}
-    batch["offset"] = torch.tensor([len(scene["coord"])])
-    batch["grid_size"] = torch.tensor(float(scene["grid_size"]))
-    with torch.no_grad():
-        return point_features(model.teacher["backbone"](Point(batch)), model.up_cast_level).float().numpy()

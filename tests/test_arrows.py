@@ -101,7 +101,8 @@ def test_no_circle():
 
 P = "lam3c_plugin."
 PLUGIN_MAY_USE = tuple(
-    f"data_tools.{name}" for name in ("clouds", "stages.files", "stages.command_line", "drawing", "reporting")
+    f"data_tools.{name}"
+    for name in ("clouds", "stages.files", "stages.lines", "stages.command_line", "drawing", "reporting")
 )
 ARROWS = {
     # who: (what it may not import, and of that what it may)

@@ -83,13 +83,7 @@ def _view(args: argparse.Namespace, items: Sequence[Any]) -> None:
     record = read_record(args.out)
     for item in items:
         if record.get(item.name, {}).get("ok"):
-            page = {
-                "size": args.size,
-                "max_points": args.max_points,
-                "open_it": not args.no_open,
-                "keep": args.no_level,
-            }
-            print("; ".join(map(str, show_encoded(item.source, args.out / item.name, **page))))
+            print("; ".join(map(str, show_encoded(args, item.source, args.out / item.name))))
 
 
 def _bar(items: Sequence[Any]) -> Iterator[Any]:

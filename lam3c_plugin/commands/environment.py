@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lam3c_plugin.host_checkout import CheckoutError, inspect_checkout, missing_imports
+from lam3c_plugin.machine import GIB, host_memory
 
-GIGABYTE = 2**30
 SHARED = "/dev/shm"
 
 #: import name -> names of the distributions that bring it
@@ -132,15 +132,15 @@ def pointcept() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Operating system, Python, CPU threads this process may use, memory in GB, GPUs, room in /dev/shm."""
-    total, limit = _memory()
+    total, limit = host_memory()
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
         "executable": sys.executable,
         "cpu_threads": _cpu_threads(),
-        "memory_gb": round(total / GIGABYTE, 1) if total else None,
-        "memory_limit_gb": round(limit / GIGABYTE, 1) if limit else None,
-        "shared_gb": round(shutil.disk_usage(SHARED).free / GIGABYTE, 1) if Path(SHARED).is_dir() else None,
+        "memory_gb": round(total / GIB, 1) if total else None,
+        "memory_limit_gb": round(limit / GIB, 1) if limit else None,
+        "shared_gb": round(shutil.disk_usage(SHARED).free / GIB, 1) if Path(SHARED).is_dir() else None,
         **_gpus(),
     }
 
@@ -151,16 +151,6 @@ def _cpu_threads() -> int:
     if len(quota) == 2 and quota[0].isdigit():  # a container's share of the machine
         count = min(count, max(1, round(int(quota[0]) / int(quota[1]))))
     return count
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes of the machine, and of the container if it has less."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None, None
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    return total, int(limit) if limit.isdigit() and int(limit) < total else None
 
 
 def _gpus() -> dict[str, Any]:
@@ -175,8 +165,8 @@ def _gpus() -> dict[str, Any]:
             result["gpus"].append(
                 {
                     "name": properties.name,
-                    "memory_gb": round(properties.total_memory / GIGABYTE, 1),
-                    "free_gb": round(free / GIGABYTE, 1),
+                    "memory_gb": round(properties.total_memory / GIB, 1),
+                    "free_gb": round(free / GIB, 1),
                     "capability": f"{properties.major}.{properties.minor}",
                 }
             )

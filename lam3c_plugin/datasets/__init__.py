@@ -3,5 +3,3 @@
 from lam3c_plugin.datasets.roomtours import RoomToursDataset
 from lam3c_plugin.datasets.scene import read_scene
 from lam3c_plugin.datasets.transforms import LAM3CTransforms
-
-__all__ = ["LAM3CTransforms", "RoomToursDataset", "read_scene"]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from lam3c_plugin.embedded.config import DictAction
-from lam3c_plugin.embedded.engine.launch import launch
 
 
 def engine_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -26,11 +23,6 @@ def engine_parser(name: str, description: str, examples: str) -> argparse.Argume
     result.add_argument("--dist-url", default="auto", help="tcp://<first machine>:<port>, or auto on one machine")
     result.add_argument("--options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings to override")
     return result
-
-
-def launch_as_asked(run: Callable[[Any], object], cfg: Any, args: argparse.Namespace) -> None:
-    """Start ``run(cfg)`` on the ranks the command line asks for, and wait for them."""
-    launch(run, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
 
 
 def use_embedded_engine(name: str) -> None:

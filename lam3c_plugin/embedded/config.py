@@ -101,7 +101,7 @@ class Config:
         write_text(file, self.pretty_text)
         return None
 
-    def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
+    def merge_from_dict(self, options: Mapping[str, Any]) -> None:
         """Override settings: ``{"model.backbone.enc_depths": (1, 1), "hooks.0.type": "MyLoader"}``.
 
         A key may be new (classes then check it themselves); a new top-level key that looks like a known one is
@@ -115,7 +115,7 @@ class Config:
                 near = near_names(parts[0], list(self._cfg_dict), limit=1)
                 if near:
                     get_root_logger().warning(f"override {full_key}: new key {parts[0]!r}; did you mean {near[0]!r}?")
-            _set_nested(self._cfg_dict, parts, ConfigDict._hook(value), full_key, allow_list_keys)
+            _set_nested(self._cfg_dict, parts, ConfigDict._hook(value), full_key)
         check("overrides", self._cfg_dict)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -169,13 +169,13 @@ class Config:
             object.__setattr__(self, name, value)
 
 
-def _set_nested(node: Any, parts: list[str], value: Any, full_key: str, allow_list_keys: bool) -> None:
+def _set_nested(node: Any, parts: list[str], value: Any, full_key: str) -> None:
     """Set one override; lists on the way are indexed by number."""
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         where = ".".join(parts[:depth]) or "the config"
         if isinstance(node, list):
-            index = _list_index(node, part, where, full_key, allow_list_keys)
+            index = _list_index(node, part, where, full_key)
             if last:
                 _refuse_other_kind(node[index], value, full_key)
                 node[index] = value
@@ -211,12 +211,12 @@ def _refuse_other_kind(old: Any, new: Any, full_key: str) -> None:
         )
 
 
-def _list_index(node: Sequence[Any], part: str, where: str, full_key: str, allowed: bool) -> int:
+def _list_index(node: Sequence[Any], part: str, where: str, full_key: str) -> int:
     try:
         index = int(part)
     except ValueError:
         index = len(node)
-    if not allowed or not -len(node) <= index < len(node):
+    if not -len(node) <= index < len(node):
         raise ConfigError(f"override {full_key}: {where} is a list of {len(node)}; {part!r} is no index into it")
     return index
 

@@ -27,9 +27,8 @@ class AverageMeter:
 class EventStorage:
     """The scalars that model and hooks leave for each other during an epoch."""
 
-    def __init__(self, start_iter: int = 0) -> None:
+    def __init__(self) -> None:
         self._history: dict[str, AverageMeter] = {}
-        self.iter = start_iter
 
     def put_scalar(self, name: str, value: float, n: int = 1, smoothing_hint: bool = True) -> None:
         """Add a value to the history of ``name``; ``smoothing_hint`` is accepted for the host's sake."""
@@ -45,10 +44,6 @@ class EventStorage:
     def histories(self) -> dict[str, AverageMeter]:
         """All histories by name."""
         return self._history
-
-    def step(self) -> None:
-        """Count an iteration."""
-        self.iter += 1
 
     def reset_histories(self) -> None:
         """Start the averages anew (at an epoch's end)."""

@@ -46,31 +46,11 @@ def check_clouds(rows: int, offset: Tensor) -> list[int]:
     return sizes
 
 
-def voxelize(coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds: int, origin: str = "cloud") -> Tensor:
-    """Cells of the points: ``trunc((coord - lowest corner) / grid_size)`` -> (N, 3) int32.
-
-    Args:
-        coord: (N, 3) metres.
-        grid_size: edge of a cell in metres, a number or a tensor of one element.
-        batch: (N,) cloud index.
-        num_clouds: number of clouds.
-        origin: ``cloud`` takes the corner of each cloud's own box, so that a cloud's cells do not depend on the rest
-            of the batch; ``batch`` takes one corner for all, as the reference does.
-
-    Raises:
-        PointCloudError: NaN or infinite coordinates, a grid size that is not positive, or more cells along an axis
-            than the curves can number (65,535).
-    """
-    cells, _, size = _cells(coord, grid_size, batch, num_clouds, origin)
-    _check_cells(coord, batch, torch.cat([cells.amax(0).double(), size]).tolist())
-    return cells.int()
-
-
 def _cells(
     coord: Tensor, grid_size: float | Tensor, batch: Tensor, num_clouds: int, origin: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cells of the points (N, 3), unchecked and floating point; squares of the distances (N,) to their centres, in
-    cells; the grid size (1,) float64."""
+    """Cells of the points, ``trunc((coord - lowest corner) / grid_size)``, (N, 3) unchecked and floating point;
+    squares of the distances (N,) to their centres, in cells; the grid size (1,) float64."""
     if isinstance(grid_size, Tensor):
         if grid_size.numel() != 1:
             raise PointCloudError(f"grid_size must be one number for the batch, got a tensor {tuple(grid_size.shape)}")
@@ -172,11 +152,19 @@ class CloudGeometry:
     def from_coord(
         cls, coord: Tensor, grid_size: float | Tensor, batch: Tensor, sizes: Sequence[int], origin: str = "cloud"
     ) -> CloudGeometry:
-        """Geometry of `voxelize`'s cells, the checks of both in one read-back; the nearest to a cell's centre is
-        its first point.
+        """Geometry of points sorted into cells, checked in one read-back; the nearest to a centre is a cell's first.
+
+        Args:
+            coord: (N, 3) metres.
+            grid_size: edge of a cell in metres, a number or a tensor of one element.
+            batch: (N,) cloud index.
+            sizes: points of each cloud.
+            origin: ``cloud`` counts cells from the corner of each cloud's own box, so that they do not depend on the
+                rest of the batch; ``batch`` from one corner for all, as the reference does.
 
         Raises:
-            PointCloudError: as `voxelize` and `from_cells`.
+            PointCloudError: NaN or infinite coordinates, a grid size that is not positive, more cells along an axis
+                than the curves can number (65,535), or a batch index that is not sorted.
         """
         floats, distance, size = _cells(coord, grid_size, batch, len(sizes), origin)
         cells = floats.int()

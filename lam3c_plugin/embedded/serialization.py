@@ -70,14 +70,12 @@ def hilbert_code(cells: Tensor, depth: int | Tensor) -> Tensor:
     return code
 
 
-def encode(cells: Tensor, batch: Tensor | None = None, depth: int | Tensor = MAX_DEPTH, order: str = "z") -> Tensor:
-    """Codes of one curve, the cloud's index above the cell's bits, so that one sort keeps clouds apart.
+def encode(cells: Tensor, depth: int | Tensor = MAX_DEPTH, order: str = "z") -> Tensor:
+    """Codes of one curve.
 
     Args:
         cells: (N, 3) non-negative integers, the cell of each point.
-        batch: (N,) cloud index, or None for one cloud.
-        depth: levels of the curve, at most 16: an int, or (N,) int64 with the depth of each point's cloud. The
-            index of the cloud stands above ``3 * depth`` bits, of the deepest curve where they differ.
+        depth: levels of the curve, at most 16: an int, or (N,) int64 with the depth of each point's cloud.
         order: one of ``z``, ``z-trans``, ``hilbert``, ``hilbert-trans``.
 
     Returns:
@@ -91,8 +89,4 @@ def encode(cells: Tensor, batch: Tensor | None = None, depth: int | Tensor = MAX
     if order.endswith("-trans"):  # not by a list of columns: a GPU would wait for it to be sent
         x, y, z = cells.unbind(1)
         cells = torch.stack([y, x, z], dim=1)
-    code = z_code(cells) if order.startswith("z") else hilbert_code(cells, depth)
-    if batch is not None:
-        deepest = depth if isinstance(depth, int) else int(depth.max())
-        code = code | (batch.long() << (3 * deepest))
-    return code
+    return z_code(cells) if order.startswith("z") else hilbert_code(cells, depth)

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lam3c_plugin.embedded.command_line import engine_parser, launch_as_asked, use_embedded_engine
+from lam3c_plugin.embedded.command_line import engine_parser, use_embedded_engine
 from lam3c_plugin.embedded.engine.defaults import load_config, setup_rank
+from lam3c_plugin.embedded.engine.launch import launch
 from lam3c_plugin.embedded.logger import get_root_logger
 from lam3c_plugin.embedded.registry import TESTERS
 from lam3c_plugin.errors import ConfigError, run_main
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg = load_config(args.config_file, {**(args.options or {}), "resume": True})
     if "test" not in cfg or "test" not in cfg.data:
         raise ConfigError(f"{args.config_file} has nothing to test: it needs test and data.test; pre-training has none")
-    launch_as_asked(evaluate_rank, cfg, args)
+    launch(evaluate_rank, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
     return 0
 
 

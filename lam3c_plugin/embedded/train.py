@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lam3c_plugin.embedded.command_line import engine_parser, launch_as_asked, use_embedded_engine
+from lam3c_plugin.embedded.command_line import engine_parser, use_embedded_engine
 from lam3c_plugin.embedded.config_types import check_model
 from lam3c_plugin.embedded.engine.defaults import (
     check_shares,
@@ -19,6 +19,7 @@ from lam3c_plugin.embedded.engine.defaults import (
     make_run_folder,
     read_config,
 )
+from lam3c_plugin.embedded.engine.launch import launch
 from lam3c_plugin.embedded.engine.trainer import run_rank
 from lam3c_plugin.errors import ConfigError, run_main
 
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_first and not cfg.resume:
             claim_run_folder(cfg, args.overwrite)
         make_run_folder(cfg)
-        launch_as_asked(run_rank, cfg, args)
+        launch(run_rank, cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
     except ConfigError as error:
         raise type(error)(f"{error} (config: {config_file})") from error
     return 0

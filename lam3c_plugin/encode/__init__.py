@@ -2,5 +2,3 @@
 
 from lam3c_plugin.encode.api import Encoded, Encoder, EncoderInfo, load
 from lam3c_plugin.encode.backbone import LAM3CBackbone
-
-__all__ = ["Encoded", "Encoder", "EncoderInfo", "LAM3CBackbone", "load"]

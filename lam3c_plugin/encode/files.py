@@ -25,6 +25,7 @@ from data_tools.clouds.io import CLOUD_SUFFIXES, Cloud, CloudError, read_cloud, 
 from data_tools.clouds.notes import grouped_notes
 from data_tools.drawing.pictures import to_uint8
 from data_tools.stages.files import remove_leftovers, replacing
+from data_tools.stages.lines import append_lines, read_lines
 from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.encode.api import Encoder
 from lam3c_plugin.encode.upright import upright
@@ -157,22 +158,7 @@ def digest_of(item: Item, settings: FileSettings) -> str:
 
 def read_record(out: Path) -> dict[str, dict[str, Any]]:
     """The last line about each output; a line cut off by a kill is passed over."""
-    record: dict[str, dict[str, Any]] = {}
-    if (out / RECORD).is_file():
-        for line in (out / RECORD).read_text(encoding="utf-8").split("\n"):
-            try:
-                entry = json.loads(line)
-                record[entry["output"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-    return record
-
-
-def _note(out: Path, entry: Mapping[str, Any]) -> None:
-    path = out / RECORD
-    torn = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if torn else "") + json.dumps(entry, ensure_ascii=False) + "\n")
+    return {entry["output"]: entry for entry in read_lines(out / RECORD) if "output" in entry}
 
 
 def encode_files(
@@ -216,7 +202,7 @@ def encode_files(
             noted.append((item.name, entry.get("notes", [])))
             entry["seconds"] = round(time.perf_counter() - start, 2)
             counts["done" if entry["ok"] else "failed"] += 1
-            _note(out, entry)
+            append_lines(out / RECORD, [entry])
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; what is done there is whole") from error
     for line in grouped_notes(noted):

@@ -5,16 +5,14 @@ The decision uses what the machine has in all, not what is free at the moment: i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from lam3c_plugin.embedded.geometry import PointCloudError
+from lam3c_plugin.machine import GIB, host_memory
 
-GIB = float(1 << 30)
 # bytes a point in a pass of a stage: per channel (features, queries, the MLP's hidden layer, ...), and of its geometry;
 # on a CPU the peaks of tiny, Base and Large (60,000 and 180,000 cells, whole and in chunks) lie 0 to 50 % below,
 # but for chunks of many sizes, where the allocator has kept up to 20 % more
@@ -29,13 +27,8 @@ def machine_bytes(device: torch.device) -> float:
     """Memory of the device in all; of a CPU the machine's, or the limit of the control group it runs in."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
-    limits = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))] if hasattr(os, "sysconf") else [8 * GIB]
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(float(Path(name).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return min(limits)
+    total, limit = host_memory()
+    return float(limit or total or 8 * GIB)
 
 
 def out_of_memory(error: BaseException) -> bool:

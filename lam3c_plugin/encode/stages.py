@@ -60,14 +60,22 @@ def run_stages(
     geometry.cells_sorted = True
     stages: list[Stage] = []
     x = torch.cat([backbone.embedding.stem(part) for part in feat.split(limit or len(feat))])
-    for s in range(backbone.num_stages):
-        modules = dict(backbone.enc._modules.get(f"enc{s}", nn.Module()).named_children())
-        index, down = None, modules.pop("down", None)
+    for down, blocks in stages_of(backbone):
+        index = None
         if down is not None:
             x, geometry, index = _pool(down, x, geometry, limit)
-        x, pieces = _run_blocks(list(modules.values()), x, geometry, backbone.order, limit, halo)
+        x, pieces = _run_blocks(blocks, x, geometry, backbone.order, limit, halo)
         stages.append(Stage(x, index, pieces))
     return stages
+
+
+def stages_of(backbone: PointTransformerV3) -> list[tuple[GridPooling | None, list[nn.Module]]]:
+    """Pooling (None for the first) and blocks of each stage."""
+    found = []
+    for s in range(backbone.num_stages):
+        modules = dict(backbone.enc._modules.get(f"enc{s}", nn.Module()).named_children())
+        found.append((modules.pop("down", None), list(modules.values())))
+    return found
 
 
 def _pool(

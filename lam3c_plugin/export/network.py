@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
-from lam3c_plugin.embedded.ptv3 import Block, GridPooling, PointTransformerV3
+from lam3c_plugin.embedded.ptv3 import Block, PointTransformerV3
 from lam3c_plugin.embedded.ptv3.patches import patch_route
 from lam3c_plugin.embedded.ptv3.pooling import pooling_plan
 from lam3c_plugin.embedded.ptv3.sparse_conv import CENTRE, _directions, kernel_map
+from lam3c_plugin.encode.stages import stages_of
 from lam3c_plugin.errors import ConfigError
 
 
@@ -66,15 +67,6 @@ def lookup_tables(backbone: PointTransformerV3, cells: Tensor) -> Tables:
         tables.slots.append(torch.stack([slot for _, slot, _ in routes]))
         tables.valid.append(routes[0][2])
     return tables
-
-
-def stages_of(backbone: PointTransformerV3) -> list[tuple[GridPooling | None, list[Block]]]:
-    """Pooling (None for the first) and blocks of each stage."""
-    found = []
-    for s in range(backbone.num_stages):
-        modules = dict(backbone.enc._modules.get(f"enc{s}", nn.Module()).named_children())
-        found.append((modules.pop("down", None), list(modules.values())))
-    return found
 
 
 def _children(group: Tensor, count: int, most: int) -> Tensor:

@@ -6,14 +6,3 @@ from lam3c_plugin.hooks.non_finite_guard import NonFiniteError, NonFiniteGuard
 from lam3c_plugin.hooks.online_probe.hook import OnlineProbe
 from lam3c_plugin.hooks.weight_decay import WeightDecayCosine
 from lam3c_plugin.hooks.weight_loader import EncoderLoader, WeightLoader
-
-__all__ = [
-    "CollapseMonitor",
-    "EncoderLoader",
-    "FeaturePictures",
-    "NonFiniteError",
-    "NonFiniteGuard",
-    "OnlineProbe",
-    "WeightDecayCosine",
-    "WeightLoader",
-]

@@ -11,7 +11,7 @@ from data_tools.drawing.points import OBLIQUE, TOP, render_points
 from lam3c_plugin.analysis.components import pca_colors
 from lam3c_plugin.hooks.common import bare_model, steps_done
 from lam3c_plugin.hooks.frozen_features import frozen_features
-from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene, read_folder
+from lam3c_plugin.hooks.scenes import configured_grid_size, first_scenes, prepare_scene, read_folder
 from lam3c_plugin.host import HOOKS, HookBase, comm
 from lam3c_plugin.ops.rng import seeded
 
@@ -95,7 +95,7 @@ class FeaturePictures(HookBase):
     def _image(self) -> np.ndarray:
         if self._prepared is None:
             grid_size = self.grid_size or configured_grid_size(self.trainer.cfg)
-            scene = read_folder(self.scene) if self.scene else first_scene(self.trainer.train_loader.dataset)
+            scene = read_folder(self.scene) if self.scene else first_scenes(self.trainer.train_loader.dataset, 1)[0]
             self._prepared = prepare_scene(scene, grid_size, self.max_points)
         scene = self._prepared
         level = int(getattr(bare_model(self.trainer), "up_cast_level", 0)) if self.level is None else self.level

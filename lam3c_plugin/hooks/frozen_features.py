@@ -33,24 +33,29 @@ def backbone_of(model: nn.Module, part: str = "teacher") -> nn.Module:
 
 
 def frozen_features(trainer: Any, scene: Mapping[str, Any], part: str = "teacher", level: int = ALL_LEVELS) -> Tensor:
-    """(N, C) float32 features of every point of a scene (see ``scenes.prepare_scene``), under the run's AMP.
+    """`scene_features` of a trainer's model, ``part`` "teacher" or "student", in eval mode and under the run's AMP."""
+    cfg, backbone = trainer.cfg, backbone_of(bare_model(trainer), part)
+    device = next(backbone.parameters()).device
+    dtype = AMP_DTYPES.get(str(getattr(cfg, "amp_dtype", "float16")), torch.float16)
+    enabled = bool(getattr(cfg, "enable_amp", False))
+    with eval_mode(backbone), torch.autocast(device.type, dtype=dtype, enabled=enabled):
+        return scene_features(backbone, scene, level)
+
+
+@torch.no_grad()  # and not inference_mode: what a module may cache must stay usable in training
+def scene_features(backbone: nn.Module, scene: Mapping[str, Any], level: int = ALL_LEVELS) -> Tensor:
+    """(N, C) float32 features of every point of a scene (see ``scenes.prepare_scene``).
 
     Args:
-        trainer: of the run; its model may be wrapped.
+        backbone: of either engine.
         scene: ``coord`` (N, 3), ``feat`` (N, 9), ``grid_size``.
-        part: "teacher" or "student".
         level: pooling stages to up-cast by concatenation; below, each point has its cell's features.
     """
-    cfg, backbone = trainer.cfg, backbone_of(bare_model(trainer), part)
     device = next(backbone.parameters()).device
     batch: dict[str, Tensor] = {key: torch.from_numpy(np.asarray(scene[key])).to(device) for key in ("coord", "feat")}
     batch["offset"] = torch.tensor([len(scene["coord"])], device=device)
     batch["grid_size"] = torch.tensor(float(scene["grid_size"]), device=device)
-    dtype = AMP_DTYPES.get(str(getattr(cfg, "amp_dtype", "float16")), torch.float16)
-    enabled = bool(getattr(cfg, "enable_amp", False))
-    # no_grad and not inference_mode: what a module may cache must stay usable in training
-    with torch.no_grad(), eval_mode(backbone), torch.autocast(device.type, dtype=dtype, enabled=enabled):
-        return point_features(backbone(Point(batch)), level).float()
+    return point_features(backbone(Point(batch)), level).float()
 
 
 def point_features(point: Any, level: int) -> Tensor:

@@ -48,11 +48,6 @@ def first_scenes(dataset: Any, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def first_scene(dataset: Any) -> dict[str, Any]:
-    """The first of `first_scenes`."""
-    return first_scenes(dataset, 1)[0]
-
-
 def configured_grid_size(cfg: Any) -> float:
     """Grid size in metres of the training transform's ``GridSample``, or 0.02, the paper's."""
     return inputs_of({"data": {"train": cfg.data.train}}).get("grid_size", DEFAULT_GRID)

@@ -13,20 +13,6 @@ from lam3c_plugin.losses.consistency import noise_consistency_loss, noise_consis
 from lam3c_plugin.losses.laplacian import laplacian_smoothing_loss, laplacian_smoothing_loss_reference
 from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph
 
-__all__ = [
-    "ClusteringStats",
-    "LaplacianGraph",
-    "Similarity",
-    "build_laplacian_graph",
-    "clustering_loss",
-    "clustering_loss_from_embeddings",
-    "clustering_loss_reference",
-    "laplacian_smoothing_loss",
-    "laplacian_smoothing_loss_reference",
-    "noise_consistency_loss",
-    "noise_consistency_loss_reference",
-]
-
 # Without an engine to register with (`import lam3c_plugin` has said so then) the pure functions still work.
 with suppress(Lam3cError):
     from lam3c_plugin.losses.modules import (
@@ -35,5 +21,3 @@ with suppress(Lam3cError):
         NoiseConsistencyLoss,
         SinkhornClusteringLoss,
     )
-
-    __all__ += ["LaplacianSmoothingLoss", "LaplacianStats", "NoiseConsistencyLoss", "SinkhornClusteringLoss"]

@@ -9,13 +9,12 @@ teacher, or one for the rows whose exponentials it may keep; one for the student
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lam3c_plugin.ops.distributed import all_reduce_sum
 from lam3c_plugin.ops.products import inner_pieces, multiply, pieces, product_float32, takes_pieces
 from lam3c_plugin.ops.sinkhorn import RowKernel, row_blocks, safe_range, sinkhorn_scaling
 
@@ -32,42 +31,21 @@ class ClusteringStats:
     target_entropy: Tensor | None = None  # 0-d, mean over rows, nats
     marginal: Tensor | None = None  # (K,) mean target over rows
     student_counts: Tensor | None = None  # (K,) rows whose largest student similarity it is
-    teacher_counts: Tensor | None = None  # (K,) the same of the teacher's similarities
     target_counts: Tensor | None = None  # (K,) the same of the targets
     agreement: Tensor | None = None  # 0-d, share of rows whose student and target argmax are one
-
-    def reduced(self) -> ClusteringStats:
-        """Give the same over all ranks (every rank has to call it); means are weighted by rows."""
-        values = [getattr(self, f.name) for f in fields(self)[1:]]
-        dtype = values[0].dtype
-        mean = ("target_entropy", "marginal", "agreement")
-        parts = [
-            (v.to(dtype) * (self.rows if f.name in mean else 1)).reshape(-1)
-            for f, v in zip(fields(self)[1:], values, strict=True)
-        ]
-        flat = all_reduce_sum(torch.cat([*parts, values[0].new_full((1,), float(self.rows))]))
-        rows = int(flat[-1])
-        pieces = flat[:-1].split([p.numel() for p in parts])
-        out = {
-            f.name: p.view(v.shape) / max(rows, 1) if f.name in mean else p.view(v.shape).to(v.dtype)
-            for f, v, p in zip(fields(self)[1:], values, pieces, strict=True)
-        }
-        return ClusteringStats(rows=rows, **out)
 
     def start(self, rows: int, num_prototypes: int, dtype: torch.dtype, device: torch.device) -> None:
         """Set zeros of the right shapes."""
         self.rows = rows
         self.target_entropy, self.agreement = torch.zeros(2, dtype=dtype, device=device).unbind()
         self.marginal = torch.zeros(num_prototypes, dtype=dtype, device=device)
-        counts = torch.zeros((3, num_prototypes), dtype=torch.long, device=device)
-        self.student_counts, self.teacher_counts, self.target_counts = counts.unbind()
+        self.student_counts, self.target_counts = torch.zeros((2, num_prototypes), dtype=torch.long, device=device)
 
-    def add(self, student: Tensor, teacher: Tensor, target: Tensor) -> None:
-        """Count a block (R, K): student's logits, argmax (R,) of the teacher's, targets whose rows sum to 1."""
+    def add(self, student: Tensor, target: Tensor) -> None:
+        """Count a block (R, K): the student's logits, targets whose rows sum to 1."""
         best_student, best_target = student.argmax(1), target.argmax(1)
         one = torch.ones_like(best_student)
         self.student_counts.index_add_(0, best_student, one)
-        self.teacher_counts.index_add_(0, teacher, one)
         self.target_counts.index_add_(0, best_target, one)
         self.agreement += (best_student == best_target).sum() / self.rows
         self.marginal.add_(target.sum(0), alpha=1 / self.rows)
@@ -268,7 +246,6 @@ def fused_cross_entropy(
     for rows in kernel.blocks:
         size = rows.stop - rows.start
         target = kernel(rows)
-        teacher_best = kernel.best(rows, target) if stats is not None else None
         norm = target.mul_(scale).sum(1)  # not yet divided by it
         logit = student.rows(rows).to(weight.dtype)
         if not bounded:
@@ -278,7 +255,7 @@ def fused_cross_entropy(
             logit = logit * inverse
         cross = torch.mul(target, logit, out=work[:size]).sum(1) / norm
         if stats is not None:
-            stats.add(logit, teacher_best, torch.div(target, norm[:, None], out=work[:size]))
+            stats.add(logit, torch.div(target, norm[:, None], out=work[:size]))
         prob = logit.exp_()
         total = prob.sum(1)
         loss += torch.dot(weight[rows], total.log() - cross)

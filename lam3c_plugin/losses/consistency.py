@@ -15,11 +15,9 @@ from torch.nn import functional as F
 from lam3c_plugin.losses.clustering import cloud_weights
 from lam3c_plugin.ops.distributed import global_mean
 from lam3c_plugin.ops.segments import segment_count, segment_mean
-from lam3c_plugin.ops.sinkhorn import compute_dtype
+from lam3c_plugin.ops.sinkhorn import compute_dtype, row_blocks
 
 _EPS = 1e-12
-_BLOCK_CPU = 2**20
-_BLOCK_CUDA = 2**24
 
 
 def noise_consistency_loss(
@@ -93,7 +91,7 @@ class _Distance(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(student, teacher, student_row, teacher_row, weight)
         total = weight.new_zeros(())
-        for pairs in _blocks(student, student_row):
+        for pairs in row_blocks(len(student_row), student.shape[1], student.device):
             unit, _ = _unit(student, student_row[pairs], weight.dtype)
             target, _ = _unit(teacher, teacher_row[pairs], weight.dtype)
             total += torch.dot(weight[pairs], unit.sub_(target).square_().sum(1))
@@ -105,7 +103,7 @@ class _Distance(torch.autograd.Function):
         student, teacher, student_row, teacher_row, weight = ctx.saved_tensors
         # A student row may be matched more than once: its gradients add up, in full precision.
         grad = torch.zeros(student.shape, dtype=weight.dtype, device=student.device)
-        for pairs in _blocks(student, student_row):
+        for pairs in row_blocks(len(student_row), student.shape[1], student.device):
             unit, norm = _unit(student, student_row[pairs], weight.dtype)
             target, _ = _unit(teacher, teacher_row[pairs], weight.dtype)
             cosine = (unit * target).sum(1)
@@ -114,11 +112,6 @@ class _Distance(torch.autograd.Function):
             row_grad = unit.mul_((factor * cosine)[:, None]).addcmul_(target, factor[:, None], value=-1)
             grad.index_add_(0, student_row[pairs], row_grad)
         return grad.to(student.dtype), None, None, None, None
-
-
-def _blocks(feat: Tensor, rows: Tensor) -> list[slice]:
-    size = max(1, (_BLOCK_CUDA if feat.is_cuda else _BLOCK_CPU) // max(1, feat.shape[1]))
-    return [slice(begin, begin + size) for begin in range(0, rows.shape[0], size)]
 
 
 def _unit(feat: Tensor, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,7 @@ from torch.nn import functional as F
 from lam3c_plugin.losses.laplacian_graph import LaplacianGraph, build_laplacian_graph, laplacian_edges
 from lam3c_plugin.ops.distributed import global_mean
 from lam3c_plugin.ops.segments import offset2batch, segment_count
-from lam3c_plugin.ops.sinkhorn import compute_dtype
-
-_BLOCK_CPU = 2**20
-_BLOCK_CUDA = 2**24
+from lam3c_plugin.ops.sinkhorn import block_rows, compute_dtype, row_blocks
 
 
 def laplacian_smoothing_loss(
@@ -113,7 +110,8 @@ class _EdgePenalty(torch.autograd.Function):
             strength = weight * (delta / norm.clamp(min=delta))
             ctx.graph = graph
             ctx.save_for_backward(feat, strength[graph.pair_of_neighbour])
-            ctx.blocks = _list_blocks(graph.neighbour_offset, graph.neighbour.shape[0], _block_rows(feat))
+            size = block_rows(feat.shape[1], feat.device)
+            ctx.blocks = _list_blocks(graph.neighbour_offset, graph.neighbour.shape[0], size)
         return torch.dot(weight, inner * (norm - 0.5 * inner))
 
     @staticmethod
@@ -125,21 +123,16 @@ class _EdgePenalty(torch.autograd.Function):
         return grad.to(feat.dtype), None, None
 
 
-def _block_rows(feat: Tensor) -> int:
-    """Edges whose features are held at once."""
-    return max(1, (_BLOCK_CUDA if feat.is_cuda else _BLOCK_CPU) // max(1, feat.shape[1]))
-
-
 def _pair_norms(feat: Tensor, pairs: Tensor, dtype: torch.dtype) -> Tensor:
     """||z_i - z_j|| (P,) of all pairs, a block at a time."""
     norm = torch.empty(pairs.shape[1], dtype=dtype, device=feat.device)
-    size = _block_rows(feat)
-    buffer = feat.new_empty((2, min(size, pairs.shape[1]), feat.shape[1]))
-    for begin in range(0, pairs.shape[1], size):
-        first, second = pairs[:, begin : begin + size]
+    blocks = row_blocks(pairs.shape[1], feat.shape[1], feat.device)
+    buffer = feat.new_empty((2, blocks[0].stop if blocks else 0, feat.shape[1]))
+    for rows in blocks:
+        first, second = pairs[:, rows]
         left = torch.index_select(feat, 0, first, out=buffer[0, : first.shape[0]]).to(dtype)
         right = torch.index_select(feat, 0, second, out=buffer[1, : first.shape[0]]).to(dtype)
-        torch.linalg.vector_norm(left.sub_(right), dim=1, out=norm[begin : begin + size])
+        torch.linalg.vector_norm(left.sub_(right), dim=1, out=norm[rows])
     return norm
 
 

@@ -61,8 +61,6 @@ class LaplacianStats(NamedTuple):
     points: int
     edges: int  # directed: a point to one of its k nearest
     points_with_edge: Tensor  # 0-d
-    sigma: Tensor  # (B,) metres
-    candidates: int  # edges before the cut: points * k
 
 
 @LOSSES.register_module()
@@ -98,9 +96,7 @@ class LaplacianSmoothingLoss(nn.Module):
     def forward(self, feat: Tensor, coord: Tensor, offset: Tensor, graph: LaplacianGraph | None = None) -> Tensor:
         """(N, C), (N, 3) metres, (B,) to a scalar; see `laplacian_smoothing_loss`."""
         graph = self.build_graph(coord, offset) if graph is None else graph
-        self.last_graph_stats = LaplacianStats(
-            graph.num_points, graph.edges, graph.points_with_edge, graph.sigma, graph.num_points * self.k
-        )
+        self.last_graph_stats = LaplacianStats(graph.num_points, graph.edges, graph.points_with_edge)
         if graph.edges == 0 and graph.num_points > 1 and not self._warned:
             self._warned = True
             warnings.warn(self._why_no_edge(coord, offset), RuntimeWarning, stacklevel=2)

@@ -3,5 +3,3 @@
 from lam3c_plugin.models.lam3c_v1m1_base import LAM3C
 from lam3c_plugin.models.ptv3_features import PTv3Features
 from lam3c_plugin.models.sinkhorn_head import SinkhornHead
-
-__all__ = ["LAM3C", "PTv3Features", "SinkhornHead"]

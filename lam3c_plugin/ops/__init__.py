@@ -8,26 +8,7 @@ from lam3c_plugin.ops.segments import (
     offset2batch,
     offset2bincount,
     segment_count,
-    segment_max,
     segment_mean,
     segment_sum,
 )
 from lam3c_plugin.ops.sinkhorn import sinkhorn_knopp, sinkhorn_knopp_reference
-
-__all__ = [
-    "all_reduce_max",
-    "all_reduce_sum",
-    "batch2offset",
-    "bincount2offset",
-    "global_mean",
-    "knn",
-    "offset2batch",
-    "offset2bincount",
-    "segment_count",
-    "segment_max",
-    "segment_mean",
-    "segment_sum",
-    "sinkhorn_knopp",
-    "sinkhorn_knopp_reference",
-    "world_size",
-]

@@ -60,10 +60,3 @@ def segment_mean(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
     """Mean of ``values`` (N, ...) over each segment, (S, ...); 0 for an empty one. Differentiable."""
     count = segment_count(index, num_segments, values.dtype).clamp_(min=1)
     return segment_sum(values, index, num_segments) / count.view(-1, *[1] * (values.dim() - 1))
-
-
-def segment_max(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
-    """Maximum of ``values`` (N, ...) over each segment, (S, ...); 0 for an empty one. Differentiable (ties share)."""
-    expanded = index.view(-1, *[1] * (values.dim() - 1)).expand_as(values)
-    out = values.new_zeros((num_segments, *values.shape[1:]))
-    return out.scatter_reduce(0, expanded, values, reduce="amax", include_self=False)

@@ -35,9 +35,14 @@ def safe_range(largest: float | None, temperature: float) -> bool:
     return largest is not None and 2 * largest <= _SAFE_RANGE * temperature
 
 
+def block_rows(num_columns: int, device: torch.device) -> int:
+    """Rows of a block."""
+    return max(1, (_BLOCK_CPU if device.type == "cpu" else _BLOCK_CUDA) // max(1, num_columns))
+
+
 def row_blocks(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
     """Slices that cut ``num_rows`` rows into blocks of a bounded number of elements."""
-    size = max(1, (_BLOCK_CPU if device.type == "cpu" else _BLOCK_CUDA) // max(1, num_columns))
+    size = block_rows(num_columns, device)
     return [slice(begin, min(begin + size, num_rows)) for begin in range(0, num_rows, size)]
 
 
@@ -114,10 +119,6 @@ class RowKernel:
     def absorb(self, potential: Tensor) -> None:
         """Take potentials (K,) float64 of the prototypes into E, which then keeps every entry that counts."""
         self._potential = potential
-
-    def best(self, rows: slice, block: Tensor) -> Tensor:
-        """Prototype of the largest similarity of each of these rows, (R,); ``block`` is their E."""
-        return block.argmax(1) if self._potential is None else self.logits(rows).argmax(1)
 
 
 def sinkhorn_scaling(kernel: RowKernel, num_iters: int) -> Tensor:

@@ -100,6 +100,20 @@ def instance_val_transforms(stuff: Sequence[int]) -> Transforms:
     ]
 
 
+def instance_evaluation(stuff: Sequence[int]) -> tuple[Transforms, dict[str, Any]]:
+    """``hooks`` and ``test`` of a run of instance segmentation, on the host's evaluator and tester."""
+    ignored = dict(segment_ignore_index=tuple(stuff), instance_ignore_index=-1)
+    hooks = [
+        dict(type="EncoderLoader"),
+        dict(type="IterationTimer", warmup_iter=2),
+        dict(type="InformationWriter"),
+        dict(type="InsSegEvaluator", **ignored),
+        dict(type="CheckpointSaver", save_freq=None),
+        dict(type="PreciseEvaluator", test_last=False),
+    ]
+    return hooks, dict(type="InsSegTester", **ignored, verbose=False)
+
+
 def vote_transforms(dense: bool = False) -> Transforms:
     """What a scan goes through before voting.
 

@@ -10,5 +10,3 @@ from lam3c_plugin.zoo.card import Card
 from lam3c_plugin.zoo.index import Entry, find
 from lam3c_plugin.zoo.resolve import obtain, open_weights, resolve
 from lam3c_plugin.zoo.store import entries, home
-
-__all__ = ["Card", "Entry", "add", "entries", "find", "home", "obtain", "open_weights", "resolve"]

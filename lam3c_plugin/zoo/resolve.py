@@ -182,9 +182,16 @@ def _from_hub(entry: Entry, lock: Lock | None, wanted: str | None, mirror: str |
 
 
 def _from_url(entry: Entry, wanted: str | None) -> Path:
+    from tqdm import tqdm
+
     assert entry.url is not None
     target = home() / "files" / entry.name / (Path(entry.url.split("?")[0]).name or "weights")
-    with _Bar(target.name) as progress:
+    with tqdm(desc=target.name, unit="B", unit_scale=True, disable=None, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         found = fetch.download(entry.url, target, sha256=wanted, progress=progress)
     try:
         sniff(target)
@@ -220,22 +227,3 @@ def _from_folder(entry: Entry, folder: Path, wanted: str | None, copy: bool = Tr
         raise CheckpointError(f"cannot copy {found} to {target}: {error.strerror}; LAM3C_HOME moves the zoo") from error
     _remember(entry, target, digest, None, str(folder))
     return target
-
-
-class _Bar:
-    """A progress bar on a terminal, as a context that gives ``progress(done, total)``."""
-
-    def __init__(self, label: str) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(desc=label, unit="B", unit_scale=True, disable=None, file=sys.stderr)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __call__(self, done: int, total: int | None) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

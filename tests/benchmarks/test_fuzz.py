@@ -18,7 +18,7 @@ pytest.importorskip("laspy")
 
 
 def test_two_hundred_clouds(capsys):
-    assert main(["--clouds", "207", "--videos", "0", "--configs", "0", "--seed", "11"]) == 0
+    assert main(["--clouds", "207", "--videos", "0", "--lists", "0", "--seed", "11"]) == 0
     table = capsys.readouterr().out
     assert all(kind in table for kind in clouds.FORMATS)
     assert "all                          207" in table
@@ -47,7 +47,7 @@ def test_a_reader_that_errs_is_caught(kind, tmp_path, monkeypatch):
 
 
 def test_sixty_videos(capsys):
-    assert main(["--clouds", "0", "--videos", "60", "--configs", "0", "--seed", "5"]) == 0
+    assert main(["--clouds", "0", "--videos", "60", "--lists", "0", "--seed", "5"]) == 0
     table = capsys.readouterr().out
     assert all(kind in table for kind in (*videos.FORMATS, "no video"))
 

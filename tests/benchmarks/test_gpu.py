@@ -82,7 +82,7 @@ def test_a_stopped_section_costs_itself_only(tmp_path):
         section = gpu.run_section("tests", 1.5, args, tmp_path, log)
     assert section["state"] == "stopped: its time was up"
     assert 1.5 <= section["seconds"] < 15
-    done = run("--minutes", "0.001", "--only", "memory,losses", "--out", str(tmp_path))
+    done = run("--minutes", "0.000001", "--only", "memory,losses", "--out", str(tmp_path))
     assert done.returncode == 1, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert [section["state"] for section in results["sections"]] == ["skipped: no time is left"] * 2

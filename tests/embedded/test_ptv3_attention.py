@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lam3c_plugin.embedded.geometry import CloudGeometry
-from lam3c_plugin.embedded.ptv3.attention import SerializedAttention, patch_attention, patch_attention_plain
+from lam3c_plugin.embedded.ptv3.attention import SerializedAttention, patch_attention
 from lam3c_plugin.embedded.ptv3.patches import pack, patch_route, plan_patches, unpack
 
 SIZES = [[5], [8], [9], [16], [21, 3], [1, 8, 40, 2, 2, 7, 23], [3, 3, 3], [30, 0, 5]]
@@ -52,6 +52,28 @@ def test_plan_follows_the_rule(sizes, patch):
     assert set(plan.copy_slot.tolist()) == copies - invalid
     assert torch.equal(plan.place[plan.copy_slot], plan.copy_place)
     assert len(plan.copy_place.unique()) == len(plan.copy_place)
+
+
+def patch_attention_plain(qkv, order, offset, patch_size, num_heads, scale):
+    """`patch_attention` written out: cloud by cloud, patch by patch, head by head."""
+    channels = qkv.shape[1] // 3
+    q, k, v = (part.view(-1, num_heads, channels // num_heads) for part in qkv.split(channels, dim=1))
+    out = [None] * len(qkv)
+    start = 0
+    for end in offset.tolist():
+        for first in range(start, end, patch_size):
+            own = order[first : min(first + patch_size, end)].tolist()
+            patch = list(own)
+            if end - start > patch_size and len(own) < patch_size:  # fill up with the points one patch earlier
+                patch += order[first - patch_size + len(own) : first].tolist()
+            for row in own:
+                heads = []
+                for head in range(num_heads):
+                    weights = torch.softmax(scale * (k[patch, head] @ q[row, head]), dim=0)
+                    heads.append(weights @ v[patch, head])
+                out[row] = torch.cat(heads)
+        start = end
+    return torch.stack(out)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

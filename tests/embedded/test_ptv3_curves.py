@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from lam3c_plugin.embedded.geometry import CloudGeometry, PointCloudError, voxelize
+from lam3c_plugin.embedded.geometry import CloudGeometry, PointCloudError
 from lam3c_plugin.embedded.serialization import CURVES, encode, hilbert_code, z_code
+
+
+def cells_of(coord, grid_size, sizes=None, origin="cloud"):
+    sizes = sizes or [len(coord)]
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return CloudGeometry.from_coord(coord, grid_size, batch, sizes, origin).cells
 
 
 def full_cube(depth):
@@ -63,14 +69,6 @@ def test_points_keep_the_depth_of_their_own_curve():
     assert hilbert_code(cells, depth).tolist() == wanted
 
 
-def test_cloud_index_stands_above_the_cells():
-    cells = torch.randint(0, 30, (40, 3), generator=torch.Generator().manual_seed(4))
-    batch = torch.arange(4).repeat_interleave(10)
-    code = encode(cells, batch, depth=5, order="hilbert")
-    assert torch.equal(code >> 15, batch)
-    assert torch.equal(code & 0x7FFF, encode(cells, depth=5, order="hilbert"))
-
-
 def test_unknown_curve():
     with pytest.raises(ValueError, match="unknown curve 'peano'"):
         encode(torch.zeros(1, 3).long(), order="peano")
@@ -79,11 +77,11 @@ def test_unknown_curve():
 def test_origin_and_depth_are_each_clouds_own():
     coord = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [100.0, 5.0, 5.0], [100.05, 5.0, 5.0]])
     batch = torch.tensor([0, 0, 1, 1])
-    cells = voxelize(coord, 0.02, batch, 2)
+    cells = cells_of(coord, 0.02, [2, 2])
     assert cells[2].tolist() == [0, 0, 0]
     own = CloudGeometry.from_cells(cells, batch, [2, 2])
     assert own.point_depth().tolist() == [6, 6, 2, 2]
-    together = voxelize(coord, torch.tensor([0.02]), batch, 2, origin="batch")
+    together = cells_of(coord, torch.tensor([0.02]), [2, 2], origin="batch")
     assert together[2].tolist() == torch.div(coord[2], 0.02, rounding_mode="trunc").tolist()
     assert CloudGeometry.from_cells(together, batch, [2, 2], "batch").point_depth() == 13
 
@@ -93,24 +91,24 @@ def test_non_finite_coordinates_are_named(value):
     coord = torch.rand(10, 3)
     coord[7, 1] = value
     with pytest.raises(PointCloudError, match=r"NaN or infinite.*1 rows, first in row 7, cloud 1"):
-        voxelize(coord, 0.02, torch.tensor([0] * 5 + [1] * 5), 2)
+        cells_of(coord, 0.02, [5, 5])
 
 
 def test_too_many_cells_name_extent_and_grid():
     coord = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1400.0, 1.0]])
     with pytest.raises(ValueError, match=r"1400 m along y: at grid_size 0.02 m that is 70001 cells"):
-        voxelize(coord, 0.02, torch.zeros(2).long(), 1)
+        cells_of(coord, 0.02)
 
 
 @pytest.mark.parametrize("grid", [0.0, -0.02, float("nan")])
 def test_grid_size_must_be_positive(grid):
     with pytest.raises(ValueError, match="grid_size must be a positive length"):
-        voxelize(torch.rand(5, 3), grid, torch.zeros(5).long(), 1)
+        cells_of(torch.rand(5, 3), grid)
 
 
 def test_grid_size_must_be_one_number():
     with pytest.raises(ValueError, match="one number"):
-        voxelize(torch.rand(5, 3), torch.tensor([0.02, 0.02]), torch.zeros(5).long(), 1)
+        cells_of(torch.rand(5, 3), torch.tensor([0.02, 0.02]))
 
 
 @pytest.mark.parametrize("cell", [-1, 65535])

@@ -140,7 +140,7 @@ def clustering_stats(student, target):
     if len(target) == 0:
         return stats
     similarity = torch.nn.functional.one_hot(student, target.shape[1]).float()
-    stats.add(similarity, target.argmax(1), target)
+    stats.add(similarity, target)
     return stats
 
 

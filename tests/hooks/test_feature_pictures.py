@@ -8,7 +8,7 @@ from lam3c_plugin.embedded.structure import Point
 from lam3c_plugin.errors import DataError
 from lam3c_plugin.hooks import FeaturePictures
 from lam3c_plugin.hooks.frozen_features import point_features
-from lam3c_plugin.hooks.scenes import configured_grid_size, first_scene, prepare_scene
+from lam3c_plugin.hooks.scenes import configured_grid_size, first_scenes, prepare_scene
 from tests.hooks.fakes import Cfg, Rooms, Teacher, Trainer
 from tests.rooms import box_room, sample_of
 
@@ -99,11 +99,11 @@ def test_a_scene_folder(tmp_path, scene):
 def test_the_first_readable_scene_of_a_concatenation(scene):
     rooms = Rooms(scene)
     concatenated = Cfg(datasets=[rooms])
-    assert first_scene(concatenated) is scene
+    assert first_scenes(concatenated, 1) == [scene]
     assert rooms.asked == [0, 1]
     rooms.get_data = Rooms.get_data.__get__(rooms)
     with pytest.raises(DataError, match="no scene to draw"):
-        first_scene(type("Empty", (), {"__len__": lambda self: 0})())
+        first_scenes(type("Empty", (), {"__len__": lambda self: 0})(), 1)
 
 
 def test_grid_size_of_the_transform():

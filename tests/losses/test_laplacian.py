@@ -6,11 +6,10 @@ from torch.nn import functional as F
 
 from lam3c_plugin.losses import (
     build_laplacian_graph,
-    laplacian,
     laplacian_smoothing_loss,
     laplacian_smoothing_loss_reference,
 )
-from lam3c_plugin.ops import bincount2offset
+from lam3c_plugin.ops import bincount2offset, sinkhorn
 
 
 def inputs(sizes, channels=11, dtype=torch.float32, extent=0.4, spread=0.2, seed=0):
@@ -43,7 +42,7 @@ def compare(feat, coord, offset, **kwargs):
     [{}, {"k": 1}, {"k": 5, "sigma": 0.05}, {"max_distance": None}, {"huber_delta": 2.0}, {"max_distance": 1e-5}],
 )
 def test_equals_the_reference(sizes, setting, monkeypatch):
-    monkeypatch.setattr(laplacian, "_BLOCK_CPU", 11 * 50)  # several blocks, the last one short
+    monkeypatch.setattr(sinkhorn, "_BLOCK_CPU", 11 * 50)  # several blocks, the last one short
     compare(*inputs(sizes), **setting)
 
 

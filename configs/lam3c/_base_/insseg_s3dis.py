@@ -1,7 +1,7 @@
 """S3DIS instances: 13 classes, tested on area 5."""
 
 from lam3c_plugin.labels import S3DIS_13
-from lam3c_plugin.recipes.downstream import instance_val_transforms, train_transforms
+from lam3c_plugin.recipes.downstream import instance_evaluation, instance_val_transforms, train_transforms
 
 _base_ = ["./insseg.py"]
 
@@ -20,14 +20,6 @@ data = dict(
     val=dict(**scans, split="Area_5", transform=instance_val_transforms(stuff)),
     test=dict(**scans, split="Area_5", transform=instance_val_transforms(stuff)),
 )
-hooks = [
-    dict(type="EncoderLoader"),
-    dict(type="IterationTimer", warmup_iter=2),
-    dict(type="InformationWriter"),
-    dict(type="InsSegEvaluator", segment_ignore_index=stuff, instance_ignore_index=-1),
-    dict(type="CheckpointSaver", save_freq=None),
-    dict(type="PreciseEvaluator", test_last=False),
-]
-test = dict(type="InsSegTester", segment_ignore_index=stuff, instance_ignore_index=-1, verbose=False)
+hooks, test = instance_evaluation(stuff)
 
-del stuff, scans, S3DIS_13, instance_val_transforms, train_transforms
+del stuff, scans, S3DIS_13, instance_evaluation, instance_val_transforms, train_transforms

@@ -1,7 +1,7 @@
 """ScanNet v2 instances: 18 classes; walls and floors are none."""
 
 from lam3c_plugin.labels import SCANNET_20
-from lam3c_plugin.recipes.downstream import instance_val_transforms, train_transforms
+from lam3c_plugin.recipes.downstream import instance_evaluation, instance_val_transforms, train_transforms
 
 _base_ = ["./insseg.py"]
 
@@ -16,14 +16,6 @@ data = dict(
     val=dict(**scans, split="val", transform=instance_val_transforms(stuff)),
     test=dict(**scans, split="val", transform=instance_val_transforms(stuff)),
 )
-hooks = [
-    dict(type="EncoderLoader"),
-    dict(type="IterationTimer", warmup_iter=2),
-    dict(type="InformationWriter"),
-    dict(type="InsSegEvaluator", segment_ignore_index=stuff, instance_ignore_index=-1),
-    dict(type="CheckpointSaver", save_freq=None),
-    dict(type="PreciseEvaluator", test_last=False),
-]
-test = dict(type="InsSegTester", segment_ignore_index=stuff, instance_ignore_index=-1, verbose=False)
+hooks, test = instance_evaluation(stuff)
 
-del stuff, scans, SCANNET_20, instance_val_transforms, train_transforms
+del stuff, scans, SCANNET_20, instance_evaluation, instance_val_transforms, train_transforms

@@ -1,40 +1,20 @@
 """What every LAM3C pre-training shares: the recipe for PTv3 Base on RoomTours (arXiv 2512.23042).
 
-States every key it relies on, because the host's defaults differ between its versions. The variants beside this folder
-change a few lines each; `docs/configs.md` says which is which.
+The variants beside this folder change a few lines each; `docs/configs.md` says which is which.
 """
 
 from lam3c_plugin.recipes.pretrain import layerwise_learning_rates, view_transforms
 from lam3c_plugin.recipes.ptv3 import ENCODERS, backbone, width
 
-custom_imports = dict(imports=["lam3c_plugin"], allow_failed_imports=False)
+_base_ = ["./run.py"]
 
 # ---- run ----
-weight = None  # a checkpoint to start from
-resume = False
 evaluate = False
-test_only = False
-seed = 0
-save_path = "exp/lam3c/default"
-num_worker = 48  # over all GPUs of a machine
 batch_size = 96  # over all GPUs
-batch_size_val = None
-batch_size_test = None
-gradient_accumulation_steps = 1
 epoch = 96  # x 49,219 scenes / 96 = about 49 k steps
 eval_epoch = 96
-clip_grad = 3.0
-sync_bn = False
-enable_amp = True
 amp_dtype = "bfloat16"
-empty_cache = False
-empty_cache_per_epoch = False
-find_unused_parameters = False
 mix_prob = 0
-enable_wandb = False  # TensorBoard needs no key
-wandb_project = "lam3c"
-wandb_key = None
-train = dict(type="DefaultTrainer")
 test = dict(type="SemSegTester", verbose=True)
 
 # ---- model ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +36,8 @@ def output_colors(output: Path) -> np.ndarray:
         raise DataError(f"{output}: cannot be read ({error!s:.80}); encode again with --overwrite") from error
 
 
-def show_encoded(
-    source: Path, output: Path, *, size: tuple[int, int], max_points: int, open_it: bool = True, keep: bool = False
-) -> tuple[Path, str]:
-    """Write ``NAME.png`` (four sides) and ``NAME.html`` beside an output, and open the page where there is a display.
-
-    Args:
-        source: the cloud that was encoded.
-        output: its features.
-        size: of one picture, (width, height) in pixels.
-        max_points: of the page.
-        open_it: whether to open the page.
-        keep: take z as up, see `upright`.
+def show_encoded(args: argparse.Namespace, source: Path, output: Path) -> tuple[Path, str]:
+    """Write ``NAME.png`` (four sides) and ``NAME.html`` beside the output of a cloud, and show the page as asked.
 
     Returns:
         the picture, and what became of the page.
@@ -57,10 +48,11 @@ def show_encoded(
     cloud, color = read_input(source), output_colors(output)
     if len(color) != len(cloud):
         raise DataError(f"{output} has {len(color)} points, {source} {len(cloud)}; encode again with --overwrite")
-    item = upright(cloud, keep)
+    item = upright(cloud, args.no_level)
     rows = {"colours": display_colors(cloud), "principal components of the features": color}
-    picture = turntable(item.level.coord, rows, f"{output.stem}: features", size)
+    picture = turntable(item.level.coord, rows, f"{output.stem}: features", args.size)
     save_picture(output.with_suffix(".png"), picture)
     layers = [layer(item.level, "components", color), *color_layer(item.level)]
-    html = layers_page(item, layers, f"{output.stem}: features", "Principal components of the features.", max_points)
-    return output.with_suffix(".png"), show_page(output.with_suffix(".html"), html, open_it)
+    caption = "Principal components of the features."
+    html = layers_page(item, layers, f"{output.stem}: features", caption, args.max_points)
+    return output.with_suffix(".png"), show_page(output.with_suffix(".html"), html, not args.no_open)

@@ -4,13 +4,3 @@ from lam3c_plugin.embedded.datasets.collate import collate_fn, point_collate_fn
 from lam3c_plugin.embedded.datasets.defaults import ConcatDataset, DefaultDataset
 from lam3c_plugin.embedded.datasets.folders import list_split, natural_key
 from lam3c_plugin.embedded.registry import build_dataset
-
-__all__ = [
-    "ConcatDataset",
-    "DefaultDataset",
-    "build_dataset",
-    "collate_fn",
-    "list_split",
-    "natural_key",
-    "point_collate_fn",
-]

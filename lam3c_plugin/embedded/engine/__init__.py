@@ -4,5 +4,3 @@ from lam3c_plugin.embedded import hooks
 from lam3c_plugin.embedded.engine.defaults import DEFAULTS, load_config
 from lam3c_plugin.embedded.engine.launch import launch
 from lam3c_plugin.embedded.engine.trainer import Trainer, run_rank
-
-__all__ = ["DEFAULTS", "Trainer", "hooks", "launch", "load_config", "run_rank"]

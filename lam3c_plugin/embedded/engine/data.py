@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,14 +36,11 @@ class EpochBatchSampler:
         world_size: number of shares.
         seed: of the run.
         drop_last: leave out a last, smaller batch; otherwise it is filled up to a multiple of the ranks.
-        shuffle: a new order every epoch; else 0, 1, 2, ….
     """
 
-    def __init__(
-        self, size: int, batch_size: int, rank: int, world_size: int, seed: int, drop_last: bool, shuffle: bool = True
-    ) -> None:
+    def __init__(self, size: int, batch_size: int, rank: int, world_size: int, seed: int, drop_last: bool) -> None:
         self.size, self.batch_size, self.rank, self.world_size = size, batch_size, rank, world_size
-        self.seed, self.drop_last, self.shuffle = seed, drop_last, shuffle
+        self.seed, self.drop_last = seed, drop_last
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -55,11 +53,8 @@ class EpochBatchSampler:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-            order = torch.randperm(self.size, generator=generator).tolist()
-        else:
-            order = list(range(self.size))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+        order = torch.randperm(self.size, generator=generator).tolist()
         for number in range(self.start, len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             share = -(-len(batch) // self.world_size)
@@ -104,15 +99,10 @@ class SeededDataset(Dataset):
         return samples
 
 
-class SeededCollate:
+def _collate(samples: _Samples, collate_fn: Callable[[list[Any]], Any]) -> Any:
     """Collate under the batch's seed: mixing samples (``mix_prob``) draws random numbers, too."""
-
-    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
-        self.collate_fn = collate_fn
-
-    def __call__(self, samples: _Samples) -> Any:
-        with seeded(samples.seed):
-            return self.collate_fn(list(samples))
+    with seeded(samples.seed):
+        return collate_fn(list(samples))
 
 
 def defer_signals(worker_id: int) -> None:
@@ -136,11 +126,6 @@ def shut_down(loader: DataLoader) -> None:
     stop = getattr(getattr(loader, "_iterator", None), "_shutdown_workers", None)
     if stop is not None:
         stop()
-
-
-def _worker_context() -> str | None:
-    """Fork where the system can: a spawned rank would spawn its workers too, seconds and a copy of the data each."""
-    return "fork" if sys.platform == "linux" else None
 
 
 def build_loader(
@@ -173,10 +158,11 @@ def build_loader(
         samples,
         batch_sampler=sampler,
         num_workers=num_workers,
-        collate_fn=SeededCollate(collate_fn),
+        collate_fn=partial(_collate, collate_fn=collate_fn),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        multiprocessing_context=_worker_context() if num_workers > 0 else None,
+        # a spawned rank would spawn its workers too, seconds and a copy of the data each
+        multiprocessing_context="fork" if num_workers > 0 and sys.platform == "linux" else None,
         worker_init_fn=defer_signals,
         # The loader draws a number for its workers; from a generator of its own it leaves the model's alone.
         generator=torch.Generator().manual_seed(derive_seed(seed)),

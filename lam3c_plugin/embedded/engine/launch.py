@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import parent_process
 from typing import Any
@@ -20,7 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lam3c_plugin.embedded import comm
-from lam3c_plugin.embedded.engine.signals import SIGNALS, StopSignals
+from lam3c_plugin.embedded.engine.signals import StopSignals
 from lam3c_plugin.errors import ConfigError, Interrupted, Lam3cError
 
 TIMEOUT = timedelta(minutes=60)
@@ -54,15 +55,9 @@ def launch(
         Lam3cError: what a rank raised first, or what makes the launch impossible.
     """
     if under_torchrun():
-        _with_group(
-            main,
-            cfg,
-            "env://",
-            int(os.environ["RANK"]),
-            int(os.environ["WORLD_SIZE"]),
-            int(os.environ["LOCAL_RANK"]),
-            int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-        )
+        local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        first, world = int(os.environ["RANK"]) - local_rank, int(os.environ["WORLD_SIZE"])
+        _with_group(main, cfg, "env://", world, local_size, first, local_rank)
         return
     _check(cfg, num_gpus, num_machines, machine_rank, dist_url)
     if num_gpus * num_machines == 1:
@@ -70,7 +65,8 @@ def launch(
         return
     if dist_url == "auto":
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    _spawn(main, cfg, num_gpus, num_machines, machine_rank, dist_url)
+    world, first = num_gpus * num_machines, num_gpus * machine_rank
+    _spawn(partial(_with_group, main, cfg, dist_url, world, num_gpus, first), num_gpus)
 
 
 def _check(cfg: Any, num_gpus: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
@@ -92,14 +88,16 @@ def _free_port() -> int:
 
 
 def _with_group(
-    main: Callable[[Any], None], cfg: Any, url: str, rank: int, world: int, local_rank: int, local_size: int
+    main: Callable[[Any], None], cfg: Any, url: str, world: int, local_size: int, first: int, local_rank: int
 ) -> None:
-    """Join the process group, run, leave."""
+    """Join the process group of ``world`` ranks, those of this machine numbered from ``first``; run, leave."""
     on_gpu = cfg.get("device", "auto") != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)
     comm.set_local_rank(local_rank, local_size)
-    dist.init_process_group("nccl" if on_gpu else "gloo", url, timeout=TIMEOUT, world_size=world, rank=rank)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", url, timeout=TIMEOUT, world_size=world, rank=first + local_rank
+    )
     if hasattr(cfg, "import_custom_modules"):
         cfg.import_custom_modules()
     comm.synchronize()
@@ -108,15 +106,12 @@ def _with_group(
     dist.destroy_process_group()  # not after an error: the other ranks may wait in a collective for ever
 
 
-def _spawn(
-    main: Callable[[Any], None], cfg: Any, num_gpus: int, num_machines: int, machine_rank: int, url: str
-) -> None:
+def _spawn(run: Callable[[int], None], count: int) -> None:
     """Start this machine's ranks, pass stop signals on to them, and raise what the first failing one raised."""
     context = mp.get_context("spawn")
     reports = context.SimpleQueue()
-    arguments = (main, cfg, num_gpus, num_machines, machine_rank, url, reports)
     with StopSignals(announce=False) as stop:
-        ranks = [context.Process(target=_rank_main, args=(local, *arguments)) for local in range(num_gpus)]
+        ranks = [context.Process(target=_rank_main, args=(run, local, reports)) for local in range(count)]
         for rank in ranks:
             rank.start()
         _watch(ranks, stop)
@@ -150,21 +145,11 @@ def _watch(ranks: list[Any], stop: StopSignals) -> None:
         rank.join()
 
 
-def _rank_main(
-    local_rank: int,
-    main: Callable[[Any], None],
-    cfg: Any,
-    num_gpus: int,
-    num_machines: int,
-    machine_rank: int,
-    url: str,
-    reports: Any,
-) -> None:
+def _rank_main(run: Callable[[int], None], local_rank: int, reports: Any) -> None:
     """A spawned rank: everything it raises goes to the launcher, which shows the first."""
     _stop_with_parent()
-    rank = machine_rank * num_gpus + local_rank
     try:
-        _with_group(main, cfg, url, rank, num_machines * num_gpus, local_rank, num_gpus)
+        run(local_rank)
     except Lam3cError as error:
         if os.environ.get("LAM3C_DEBUG", "") not in ("", "0"):
             traceback.print_exc()
@@ -194,6 +179,3 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-__all__ = ["SIGNALS", "launch", "under_torchrun"]

@@ -223,6 +223,3 @@ def warn_if_idle(trainer: Any) -> None:
         trainer.logger.warning(
             f"nothing to do: the run of {trainer.max_epoch} epochs was finished; raise epoch (or max_steps) to go on"
         )
-
-
-__all__ = ["EXTRAS", "Saving", "capture", "resume", "save", "warn_if_idle"]

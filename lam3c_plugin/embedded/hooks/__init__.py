@@ -4,13 +4,3 @@ from lam3c_plugin.embedded.hooks.checkpoint import CheckpointLoader, CheckpointS
 from lam3c_plugin.embedded.hooks.default import HookBase, ModelHook
 from lam3c_plugin.embedded.hooks.log import InformationWriter, IterationTimer
 from lam3c_plugin.embedded.hooks.schedule import WeightDecaySchedular
-
-__all__ = [
-    "CheckpointLoader",
-    "CheckpointSaver",
-    "HookBase",
-    "InformationWriter",
-    "IterationTimer",
-    "ModelHook",
-    "WeightDecaySchedular",
-]

@@ -5,14 +5,3 @@ from lam3c_plugin.embedded.ptv3.blocks import Block
 from lam3c_plugin.embedded.ptv3.model import PointTransformerV3
 from lam3c_plugin.embedded.ptv3.pooling import GridPooling, GridUnpooling
 from lam3c_plugin.embedded.ptv3.sparse_conv import SubmanifoldConv3d, submanifold_conv3d
-
-__all__ = [
-    "Block",
-    "GridPooling",
-    "GridUnpooling",
-    "PointTransformerV3",
-    "SerializedAttention",
-    "SubmanifoldConv3d",
-    "patch_attention",
-    "submanifold_conv3d",
-]

@@ -48,7 +48,7 @@ def patch_attention(
         project: (M, C') to (M, 3 C), each row by itself.
 
     Returns:
-        (N, C) of the queries' type. Differentiable; :func:`patch_attention_plain` is the same thing written out.
+        (N, C) of the queries' type. Differentiable; tests hold it to the same thing written out.
     """
     packed = pack(x, route)
     out = []
@@ -68,37 +68,6 @@ def _attend(qkv: Tensor, block: SequenceBlock, heads: int, scale: float, dropout
             q, k, v = q.float(), k.float(), v.float()
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=block.valid, dropout_p=dropout, scale=scale)
     return out.to(qkv.dtype).transpose(1, 2).reshape(rows, -1)
-
-
-def patch_attention_plain(
-    qkv: Tensor, order: Tensor, offset: Tensor, patch_size: int, num_heads: int, scale: float
-) -> Tensor:
-    """:func:`patch_attention` written out: cloud by cloud, patch by patch, head by head.
-
-    Args:
-        qkv: (N, 3 C).
-        order: (N,) row at each place of the curve.
-        offset: (B,) running sums of the clouds' sizes.
-        patch_size, num_heads, scale: as there.
-    """
-    channels = qkv.shape[1] // 3
-    q, k, v = (part.view(-1, num_heads, channels // num_heads) for part in qkv.split(channels, dim=1))
-    out: list[Tensor | None] = [None] * len(qkv)
-    start = 0
-    for end in offset.tolist():
-        for first in range(start, end, patch_size):
-            own = order[first : min(first + patch_size, end)].tolist()
-            patch = list(own)
-            if end - start > patch_size and len(own) < patch_size:  # fill up with the points one patch earlier
-                patch += order[first - patch_size + len(own) : first].tolist()
-            for row in own:
-                heads = []
-                for head in range(num_heads):
-                    weights = torch.softmax(scale * (k[patch, head] @ q[row, head]), dim=0)
-                    heads.append(weights @ v[patch, head])
-                out[row] = torch.cat(heads)
-        start = end
-    return torch.stack(out)
 
 
 class SerializedAttention(PointModule):

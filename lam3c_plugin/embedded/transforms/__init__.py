@@ -30,37 +30,3 @@ from lam3c_plugin.embedded.transforms.geometry import (
 )
 from lam3c_plugin.embedded.transforms.sampling import GridSample, RandomDropout, ShufflePoint, SphereCrop
 from lam3c_plugin.embedded.transforms.views import ContrastiveViewsGenerator, MultiViewGenerator
-
-__all__ = [
-    "CenterShift",
-    "ChromaticAutoContrast",
-    "ChromaticJitter",
-    "ChromaticTranslation",
-    "Collect",
-    "Compose",
-    "ContrastiveViewsGenerator",
-    "Copy",
-    "ElasticDistortion",
-    "GridSample",
-    "InstanceParser",
-    "MultiViewGenerator",
-    "NormalizeColor",
-    "NormalizeCoord",
-    "PointClip",
-    "RandomColorJitter",
-    "RandomDropColor",
-    "RandomDropNormal",
-    "RandomDropout",
-    "RandomFlip",
-    "RandomJitter",
-    "RandomRotate",
-    "RandomRotateTargetAngle",
-    "RandomScale",
-    "RandomShift",
-    "ShufflePoint",
-    "SphereCrop",
-    "ToTensor",
-    "Update",
-    "build_transform",
-    "index_operator",
-]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.stages.files import write_text
+from data_tools.stages.lines import append_lines, read_lines
 from lam3c_plugin.hooks.collapse_monitor.diagnostics import Sums, gather_sums, local_sums
 from lam3c_plugin.hooks.collapse_monitor.measures import (
     effective_rank,
@@ -134,19 +135,15 @@ class CollapseMonitor(HookBase):
         return {k: v if k == "step" or math.isfinite(v) else None for k, v in record.items()}
 
     def _measure_targets(self, sums: Sums, record: dict[str, Any]) -> None:
-        terms = [name.partition("/")[0] for name in sums if name.endswith("/marginal")]
-        for key in ("target_entropy", "marginal_entropy", "agreement"):
-            values = {}
-            for term in terms:
-                rows, marginal = float(sums[f"{term}/rows"]), sums[f"{term}/marginal"]
-                if rows < 1:
-                    continue
-                if key == "marginal_entropy":
-                    values[term] = normalised_entropy(marginal)
-                elif key == "target_entropy":
-                    values[term] = float(sums[f"{term}/target_entropy"]) / rows / math.log(max(len(marginal), 2))
-                else:
-                    values[term] = float(sums[f"{term}/agreement"]) / rows
+        found: dict[str, dict[str, float]] = {"target_entropy": {}, "marginal_entropy": {}, "agreement": {}}
+        for term in (name.partition("/")[0] for name in sums if name.endswith("/marginal")):
+            rows, marginal = float(sums[f"{term}/rows"]), sums[f"{term}/marginal"]
+            if rows >= 1:
+                most = math.log(max(len(marginal), 2))
+                found["target_entropy"][term] = float(sums[f"{term}/target_entropy"]) / rows / most
+                found["marginal_entropy"][term] = normalised_entropy(marginal)
+                found["agreement"][term] = float(sums[f"{term}/agreement"]) / rows
+        for key, values in found.items():
             if values:
                 record[key] = sum(values.values()) / len(values)
                 record.update({f"{key}/{term}": value for term, value in values.items()})
@@ -200,29 +197,18 @@ class CollapseMonitor(HookBase):
         for text in warnings.values():
             if text:
                 trainer.logger.warning(f"[step {step}] {text}")
-        self._append(record)
+        try:
+            append_lines(self._path(), [record])
+        except OSError as error:
+            trainer.logger.warning(f"CollapseMonitor cannot write {self._path()}: {error}")
 
     def _path(self) -> Path:
         return Path(str(self.trainer.cfg.save_path), FILE)
 
-    def _append(self, record: dict[str, Any]) -> None:
-        try:
-            with open(self._path(), "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            self.trainer.logger.warning(f"CollapseMonitor cannot write {self._path()}: {error}")
-
     def _continue_file(self) -> None:
         """Take over the records up to the resumed step; a fresh run starts a fresh file, as ``train.log`` does."""
         done, path = steps_done(self.trainer), self._path()
-        records: dict[int, dict[str, Any]] = {}
-        if done > 0 and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                    records[int(record["step"])] = record
-                except (ValueError, KeyError, TypeError):  # cut off by a kill in the middle of a line
-                    self.trainer.logger.warning(f"CollapseMonitor: a line of {path} is no record and was left out")
+        records = {record["step"]: record for record in read_lines(path) if "step" in record} if done > 0 else {}
         self.history = [records[step] for step in sorted(records) if step <= done]
         if not comm.is_main_process():
             return
