@@ -1,11 +1,14 @@
-"""Measure a reconstructed cloud against the truth of a walk-through.
+"""Measure a reconstructed cloud against the truth of a walk-through, or against a depth camera's cloud of a real room.
 
     python benchmarks/sfm_walkthrough.py out/_work/clouds/walk_000 --truth data/walk
     python benchmarks/sfm_walkthrough.py out/_work/clouds/walk_000 --truth data/walk \\
         --clean out/train/walk_000 --scenes out/_work/segments/walk/scenes.json --json figures.json
+    python benchmarks/sfm_walkthrough.py clouds/office --reference depth_camera.ply --reference-cameras track.txt
 
 CLOUD_FOLDER holds cloud.ply and cameras.npz (the chain keeps a cloud with --keep-clouds). The cloud is aligned by a
-similarity: camera centres (Umeyama), then trimmed point-to-plane ICP with scale.
+similarity: camera centres (Umeyama), then trimmed point-to-plane ICP with scale. A reference's cameras are an .npz
+(camera_to_world, time) or a TUM track (time tx ty tz qx qy qz qw); without them the ICP starts from where the cloud is,
+turned about z and scaled to fit.
 Exit code: 0 all well, 1 it cannot be measured, 2 wrong arguments, 130 interrupted.
 """
 
@@ -14,17 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_tools.clouds.io import Cloud, CloudError, grid_subsample, read_cloud
-from data_tools.reconstruction.alignment import Similarity, align_cameras, refine
+from data_tools.clouds.io import Cloud, CloudError, estimate_normals, grid_subsample, read_cloud
+from data_tools.reconstruction.alignment import IDENTITY, Similarity, align_cameras, refine
 from data_tools.stages.command_line import run_main
 from data_tools.stages.files import write_json
 from data_tools.synthetic.walkthrough.truth import Truth, TruthError, read_truth
@@ -36,28 +39,54 @@ TIME_SLACK = 0.06  # seconds between a camera and its partner in the truth
 ICP_CELL = 0.03  # metres
 
 
+@dataclass(frozen=True)
+class Accuracy:
+    """How good a cloud is, after the similarity alignment; lengths in the truth's metres.
+
+    Attributes:
+        points: number of points in the cloud.
+        median_error: median distance of the points to the true surface.
+        mean_error: the mean of it.
+        p90_error: its 90th percentile.
+        near_surface: share of the points within 5 cm of it.
+        coverage: share of the visible surface within 10 cm of a point.
+        camera_error: median distance between camera centres; NaN without cameras.
+        scale: true metres per unit of the cloud.
+        transform: (4, 4) rows, cloud to truth, scale included.
+    """
+
+    points: int
+    median_error: float
+    mean_error: float
+    p90_error: float
+    near_surface: float
+    coverage: float
+    camera_error: float
+    scale: float
+    transform: list[list[float]]
+
+    def similarity(self) -> Similarity:
+        """The alignment."""
+        matrix = np.array(self.transform)
+        return Similarity(self.scale, matrix[:3, :3] / self.scale, matrix[:3, 3])
+
+
 def evaluate_cloud(
     cloud: Cloud,
-    camera_to_world: np.ndarray,
+    camera_to_world: np.ndarray | None,
     truth: Truth,
     time: np.ndarray | None = None,
     refine_alignment: bool = True,
-) -> tuple[dict[str, float], Similarity]:
+) -> Accuracy:
     """Align a cloud to the truth and measure it.
 
     Args:
         cloud: the reconstruction, in any frame and unit.
-        camera_to_world: (V, 4, 4) its cameras in the same frame.
-        truth: the true surface and cameras.
+        camera_to_world: (V, 4, 4) its cameras in the same frame; None without.
+        truth: the true surface, and the true cameras unless ``camera_to_world`` is None.
         time: (V,) seconds of the cameras in the video; None if they are the truth's, one by one. The surface that
             counts as visible is what the true cameras saw between the first and the last of them.
         refine_alignment: whether ICP follows the camera centres.
-
-    Returns:
-        points: number of points in the cloud; median_error, mean_error, p90_error: of their distances to the true
-        surface, in the truth's metres, after the alignment; near_surface: share of the points within 5 cm of it;
-        coverage: share of the visible surface within 10 cm of a point; camera_error: median distance between camera
-        centres; scale: true metres per unit of the cloud. And the alignment, cloud to truth.
 
     Raises:
         ValueError: no points, or too few cameras that match; one line.
@@ -65,27 +94,40 @@ def evaluate_cloud(
     if not len(cloud):
         raise ValueError("the cloud holds no point; there is nothing to measure")
     points = cloud.coord.astype(np.float64) + cloud.origin
-    coord, normal = truth.surface.coord, truth.surface.normal
-    own, partner = match_cameras(camera_to_world, truth, time)
-    true_cameras = truth.camera_to_world[partner]
-    found = align_cameras(camera_to_world[own], true_cameras)
-    visible = truth.seen_between(float(truth.time[partner].min()) - 1e-6, float(truth.time[partner].max()) + 1e-6)
-    if refine_alignment:
-        target = grid_subsample(Cloud(coord[visible], normal=normal[visible].astype(np.float32)), ICP_CELL)
-        found = refine(points, target.coord, target.normal, found)
-    apart = np.linalg.norm(found.apply(camera_to_world[own][:, :3, 3]) - true_cameras[:, :3, 3], axis=1)
+    surface = truth.surface
+    camera_error, start = float("nan"), None
+    if camera_to_world is not None and len(truth.camera_to_world):
+        own, partner = match_cameras(camera_to_world, truth, time)
+        start = align_cameras(camera_to_world[own], truth.camera_to_world[partner])
+        seen_from = truth.time[partner] if len(truth.time) else np.array([0.0])
+        visible = truth.seen_between(float(seen_from.min()) - 1e-6, float(seen_from.max()) + 1e-6)
+    else:
+        visible = truth.visible if truth.visible is not None else np.ones(len(surface), bool)
+    coord, normal = surface.coord, surface.normal
+    if normal is None:
+        normal = estimate_normals(coord, 16, coord.mean(0)[None])
+    target = grid_subsample(Cloud(coord[visible], normal=normal[visible].astype(np.float32)), ICP_CELL)
+    assert target.normal is not None
+    if start is None:
+        start = _search_start(points, target.coord, target.normal)
+    found = refine(points, target.coord, target.normal, start) if refine_alignment else start
+    if camera_to_world is not None and len(truth.camera_to_world):
+        moved = found.apply(camera_to_world[own][:, :3, 3])
+        camera_error = float(np.median(np.linalg.norm(moved - truth.camera_to_world[partner][:, :3, 3], axis=1)))
     error = surface_distance(found.apply(_some(points)), coord, normal)
-    figures = {
-        "points": len(cloud),
-        "median_error": float(np.median(error)),
-        "mean_error": float(error.mean()),
-        "p90_error": float(np.quantile(error, 0.9)),
-        "near_surface": float((error <= NEAR_SURFACE).mean()),
-        "coverage": coverage(coord[visible], found.apply(points)),
-        "camera_error": float(np.median(apart)),
-        "scale": found.scale,
-    }
-    return figures, found
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = found.scale * found.rotation, found.translation
+    return Accuracy(
+        len(cloud),
+        float(np.median(error)),
+        float(error.mean()),
+        float(np.quantile(error, 0.9)),
+        float((error <= NEAR_SURFACE).mean()),
+        coverage(coord[visible], found.apply(points)),
+        camera_error,
+        found.scale,
+        matrix.tolist(),
+    )
 
 
 def _some(points: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
@@ -123,6 +165,8 @@ def surface_distance(points: np.ndarray, surface: np.ndarray, normal: np.ndarray
     Beside a sampled point, up to the samples' own spacing, the surface goes on flat; farther out (beyond an edge of the
     surface) the plain distance to the nearest sample counts.
     """
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(surface)
     sample = surface[:: max(1, len(surface) // 2000)]
     spacing = float(np.median(tree.query(sample, k=2)[0][:, 1]))
@@ -135,10 +179,32 @@ def surface_distance(points: np.ndarray, surface: np.ndarray, normal: np.ndarray
 
 def coverage(surface: np.ndarray, points: np.ndarray, within: float = COVERED) -> float:
     """Share of surface points with a cloud point within ``within`` metres."""
+    from scipy.spatial import cKDTree
+
     if not len(surface):
         return float("nan")
     distance, _ = cKDTree(points).query(_some(surface), distance_upper_bound=within)
     return float(np.isfinite(distance).mean())
+
+
+def _search_start(points: np.ndarray, surface: np.ndarray, normal: np.ndarray) -> Similarity:
+    """A first guess without cameras: middles and sizes matched, the best of 24 turns about z."""
+    from scipy.spatial import cKDTree
+
+    tree, few = cKDTree(surface), _some(points, 1500)
+    middle, goal = np.median(few, 0), np.median(surface, 0)
+    size = [np.median(np.linalg.norm(p - m, axis=1)) for p, m in ((few, middle), (surface, goal))]
+    scale, best = float(size[1] / max(size[0], 1e-12)), (np.inf, IDENTITY)
+    for angle in np.arange(24) * np.pi / 12:
+        cos, sin = np.cos(angle), np.sin(angle)
+        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+        guess = refine(
+            few, surface, normal, Similarity(scale, turn, goal - scale * turn @ middle), rounds=5, trim=0.8, most=1500
+        )
+        error = float(np.quantile(tree.query(guess.apply(few))[0], 0.75))
+        if error < best[0]:
+            best = (error, guess)
+    return best[1]
 
 
 def up_error(alignment: Similarity, transform: np.ndarray) -> float:
@@ -193,27 +259,62 @@ def _with_margins(scene: dict[str, Any], dropped: list[dict[str, Any]]) -> dict[
     return {**scene, "start": start, "end": end}
 
 
+def read_cameras(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Poses (V, 4, 4) and times (V,) of an .npz, or of a TUM track (time tx ty tz qx qy qz qw a line).
+
+    Raises:
+        TruthError: not readable as either.
+    """
+    try:
+        if path.suffix == ".npz":
+            arrays = np.load(path)
+            return arrays["camera_to_world"], arrays.get("time")
+        rows = np.loadtxt(path, comments="#", ndmin=2)
+        x, y, z, w = (rows[:, 4:8] / np.linalg.norm(rows[:, 4:8], axis=1, keepdims=True)).T
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise TruthError(f"{path}: neither an .npz with camera_to_world nor a TUM track ({error})") from error
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, 0, :3] = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], 1)
+    poses[:, 1, :3] = np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], 1)
+    poses[:, 2, :3] = np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], 1)
+    poses[:, :3, 3] = rows[:, 1:4]
+    return poses, rows[:, 0]
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="CLOUD_FOLDER", help="with cloud.ply and cameras.npz")
-    parser.add_argument("--truth", type=Path, required=True, help="folder of a walk-through")
+    parser.add_argument("cloud", type=Path, metavar="CLOUD_FOLDER", help="with cloud.ply and cameras.npz; or a cloud")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--truth", type=Path, help="folder of a walk-through")
+    which.add_argument("--reference", type=Path, help="cloud of a depth camera, in metres")
+    parser.add_argument("--reference-cameras", type=Path, help=".npz or TUM track in the reference's frame")
+    parser.add_argument("--time-shift", type=float, default=0.0, help="seconds to add to the cloud's camera times")
     parser.add_argument("--clean", type=Path, help="post-processing's folder: measures its vertical")
     parser.add_argument("--scenes", type=Path, help="scenes.json of segmentation: measures the room boundaries")
+    parser.add_argument("--no-icp", action="store_true", help="align by the cameras only")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     return parser.parse_args(argv)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All figures that the command line asks for."""
-    truth, cloud = read_truth(args.truth), read_cloud(args.folder / "cloud.ply")
-    with np.load(args.folder / "cameras.npz") as cameras:
-        accuracy, alignment = evaluate_cloud(cloud, cameras["camera_to_world"], truth, cameras.get("time"))
-    figures: dict[str, Any] = {"accuracy": accuracy}
+    truth = read_truth(args.truth) if args.truth else Truth(read_cloud(args.reference))
+    if args.reference_cameras:
+        truth.camera_to_world, times = read_cameras(args.reference_cameras)
+        truth.time = np.arange(len(truth.camera_to_world), dtype=float) if times is None else times
+    folder = args.cloud
+    cloud = read_cloud(folder / "cloud.ply" if folder.is_dir() else folder)
+    poses, times = None, None
+    if folder.is_dir() and (folder / "cameras.npz").is_file() and len(truth.camera_to_world):
+        poses, times = read_cameras(folder / "cameras.npz")
+        times = None if times is None else times + args.time_shift
+    accuracy = evaluate_cloud(cloud, poses, truth, times, not args.no_icp)
+    figures: dict[str, Any] = {"accuracy": asdict(accuracy)}
     if args.clean:
         meta = json.loads((args.clean / "meta.json").read_text(encoding="utf-8"))
-        figures["up_error"] = up_error(alignment, np.array(meta["transform"]))
-    if args.scenes:
+        figures["up_error"] = up_error(accuracy.similarity(), np.array(meta["transform"]))
+    if args.scenes and args.truth:
         table = json.loads(args.scenes.read_text(encoding="utf-8"))
         times = [{"start": s["intervals"][0][0], "end": s["intervals"][-1][1]} for s in table["scenes"]]
         scenes = [{**scene, **both} for scene, both in zip(table["scenes"], times, strict=True)]

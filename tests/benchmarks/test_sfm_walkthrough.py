@@ -11,6 +11,7 @@ from benchmarks.sfm_walkthrough import (
     evaluate_cloud,
     main,
     match_cameras,
+    read_cameras,
     surface_distance,
     up_error,
 )
@@ -111,21 +112,30 @@ def test_planted_noise_is_measured(rng, truth, noise):
     away = rng.normal(0, noise, (len(truth.surface.coord[::2]), 1))
     coord = truth.surface.coord[::2] + away * truth.surface.normal[::2]
     cloud = Cloud(back(similarity, coord).astype(np.float32))
-    found, _ = evaluate_cloud(cloud, moved_cameras(similarity, truth.camera_to_world), truth, truth.time)
-    assert found["scale"] == pytest.approx(0.37, rel=3e-3)
-    assert found["median_error"] == pytest.approx(0.6745 * noise, abs=0.002)  # of a normal's absolute value
+    found = evaluate_cloud(cloud, moved_cameras(similarity, truth.camera_to_world), truth, truth.time)
+    assert found.scale == pytest.approx(0.37, rel=3e-3)
+    assert found.median_error == pytest.approx(0.6745 * noise, abs=0.002)  # of a normal's absolute value
     share = {0.0: 1.0, 0.01: 1.0, 0.03: 0.904}[noise]  # of a normal within 5 cm
-    assert found["near_surface"] == pytest.approx(share, abs=0.02)
-    assert found["coverage"] > 0.99
-    assert found["camera_error"] < 0.01
+    assert found.near_surface == pytest.approx(share, abs=0.02)
+    assert found.coverage > 0.99
+    assert found.camera_error < 0.01
+
+
+def test_a_cloud_without_cameras_is_found_by_turning(rng, truth):
+    similarity = Similarity(0.5, np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]]), np.array([1.0, 2.0, 0.0]))
+    cloud = Cloud(back(similarity, truth.surface.coord[::3].astype(float)).astype(np.float32))
+    found = evaluate_cloud(cloud, None, truth)
+    assert found.median_error < 0.005
+    assert found.scale == pytest.approx(0.5, rel=0.01)
+    assert np.isnan(found.camera_error)
 
 
 def test_what_is_missing_counts_against_coverage(rng, truth):
     half = truth.surface.coord[truth.surface.coord[:, 0] < 2]
-    found, _ = evaluate_cloud(Cloud(half), truth.camera_to_world, truth)
-    assert 0.4 < found["coverage"] < 0.62
+    found = evaluate_cloud(Cloud(half), truth.camera_to_world, truth)
+    assert 0.4 < found.coverage < 0.62
     truth.visible = truth.surface.coord[:, 0] < 2  # what was never seen is not asked for
-    assert evaluate_cloud(Cloud(half), truth.camera_to_world, truth)[0]["coverage"] > 0.99
+    assert evaluate_cloud(Cloud(half), truth.camera_to_world, truth).coverage > 0.99
 
 
 def test_distance_is_along_the_normal_on_the_surface_and_plain_beyond_its_edge():
@@ -164,14 +174,30 @@ def test_boundaries_are_compared_with_margins_given_back(truth):
     assert rows[1]["end_error"] == pytest.approx(-0.1)
 
 
-def test_the_command_line(rng, truth, tmp_path, capsys, monkeypatch):
+def test_tum_tracks_are_read(tmp_path):
+    path = tmp_path / "track.txt"
+    path.write_text("# time tx ty tz qx qy qz qw\n1.5 1 2 3 0 0 0.70710678 0.70710678\n")
+    poses, time = read_cameras(path)
+    assert time.tolist() == [1.5]
+    np.testing.assert_allclose(poses[0, :3, :3], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-7)
+    np.testing.assert_allclose(poses[0, :3, 3], [1, 2, 3])
+    path.write_text("not a track\n")
+    with pytest.raises(TruthError, match=r"track\.txt"):
+        read_cameras(path)
+
+
+def test_command_line_against_a_depth_camera(rng, truth, tmp_path, capsys):
     similarity, folder = planted(rng), tmp_path / "scene"
     folder.mkdir()
     write_ply(folder / "cloud.ply", Cloud(back(similarity, truth.surface.coord.astype(float)).astype(np.float32)))
-    cameras = moved_cameras(similarity, truth.camera_to_world)
-    np.savez(folder / "cameras.npz", camera_to_world=cameras, time=truth.time)
-    monkeypatch.setattr("benchmarks.sfm_walkthrough.read_truth", lambda path: truth)
-    assert main([str(folder), "--truth", "walk", "--json", str(tmp_path / "figures.json")]) == 0
+    np.savez(
+        folder / "cameras.npz", camera_to_world=moved_cameras(similarity, truth.camera_to_world), time=truth.time - 7
+    )
+    write_ply(tmp_path / "reference.ply", Cloud(truth.surface.coord))
+    np.savez(tmp_path / "reference.npz", camera_to_world=truth.camera_to_world, time=truth.time)
+    words = [str(folder), "--reference", str(tmp_path / "reference.ply"), "--time-shift", "7"]
+    words += ["--reference-cameras", str(tmp_path / "reference.npz"), "--json", str(tmp_path / "figures.json")]
+    assert main(words) == 0
     assert "within 5 cm           100.0 %" in capsys.readouterr().out
     assert json.loads((tmp_path / "figures.json").read_text())["accuracy"]["median_error"] < 0.005
 

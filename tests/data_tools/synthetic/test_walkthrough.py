@@ -81,11 +81,11 @@ def test_depth_poses_and_surface_agree(folder):
         points.append(local @ pose[:3, :3].T + pose[:3, 3])
         frames.append(number)
     cloud = Cloud(np.concatenate(points).astype(np.float32))
-    found, _ = evaluate_cloud(cloud, truth.camera_to_world[frames], truth, truth.time[frames], refine_alignment=False)
-    assert found["median_error"] < 0.003
-    assert found["near_surface"] > 0.97  # a pixel on an outline may carry either side's depth
-    assert found["scale"] == pytest.approx(1, abs=1e-6)
-    assert found["coverage"] > 0.9
+    found = evaluate_cloud(cloud, truth.camera_to_world[frames], truth, truth.time[frames], refine_alignment=False)
+    assert found.median_error < 0.003
+    assert found.near_surface > 0.97  # a pixel on an outline may carry either side's depth
+    assert found.scale == pytest.approx(1, abs=1e-6)
+    assert found.coverage > 0.9
 
 
 def test_equal_settings_give_equal_bytes_with_any_number_of_processes(folder, tmp_path):
