@@ -160,7 +160,7 @@ def runs_table(jobs: Jobs) -> str:
     lines = []
     for (what, steps, machine, commit), seeds in groups.items():
         lines.append([what, ", ".join(sorted(set(seeds), key=int)), str(len(seeds)), steps, machine, commit])
-    lines.sort(key=lambda line: (line[0] == "map", line))
+    lines.sort(key=lambda line: (not line[0].startswith("table"), line))
     return grid(("what", "seeds", "jobs", "steps", "machine", "commit"), lines)
 
 
