@@ -28,7 +28,7 @@ from data_tools.collection.manifest import Manifest, print_problems, read_manife
 from data_tools.collection.patience import QueueStoppedError
 from data_tools.collection.preflight import check_tools
 from data_tools.collection.queue import collect_patiently, fetch_all
-from data_tools.collection.search import Lister, apply_filters, channel_page, make_queries, print_search
+from data_tools.collection.search import REVIEW, Lister, apply_filters, channel_page, make_queries, print_search
 from data_tools.collection.settings import CollectSettings
 from data_tools.collection.sources import VideoSource
 from data_tools.stages.command_line import count, run_main, usage_errors
@@ -144,13 +144,12 @@ def _manners(parser: argparse.ArgumentParser) -> None:
 def _settings(args: argparse.Namespace) -> CollectSettings:
     names = ["proxy", "cookies", "sleep_requests", "pause", "pauses"]
     if args.command == "fetch":
-        names += ["max_height", "min_height", "max_duration", "rounds", "alike"]
+        names += ["max_height", "min_height", "max_duration", "rounds", "alike", "bytes_per_second"]
     return CollectSettings(
         **{name: getattr(args, name) for name in names},
         extractor_args=tuple(args.extractor_args),
         sleep_interval=tuple(args.sleep),
         pause_max=max(args.pause, CollectSettings.pause_max),
-        bytes_per_second=getattr(args, "rate", 0.0),
     )
 
 
@@ -177,7 +176,7 @@ def run_search(args: argparse.Namespace) -> int:
         except QueueStoppedError as error:
             stopped = str(error)
     found = apply_filters(args.out, wanted, args.only_allowed, args.review)
-    return print_search(found, args.out, failed, stopped)
+    return print_search(found, args.out, args.review or args.out / REVIEW, failed, stopped)
 
 
 def run_fetch(args: argparse.Namespace) -> int:

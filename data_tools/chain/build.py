@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -43,7 +43,7 @@ def build(run: Steps, videos: Sequence[VideoItem], report: Callable[[], None] = 
     def tour(video: VideoItem) -> Flow:
         source = yield from run.collect(video)
         scenes = yield from run.segment(video, source)
-        yield from run.in_turn(before.get(video.video_id))
+        yield from run.in_turn(video.video_id, before)
         for scene in scenes:
             run.begin(room(video, source, scene), video, scene)
 
@@ -69,6 +69,7 @@ class Steps:
     def __init__(self, planner: Planner, copies: Copies | None = None) -> None:
         self.planner, self.copies = planner, copies
         self.left = 0  # scenes settled so far
+        self._passed: set[str] = set()  # videos for which all earlier ones were waited for
 
     def begin(self, flow: Flow, video: VideoItem, scene: SceneItem | None = None) -> None:
         """Start the flow of a video or of one of its scenes: go to its first call."""
@@ -98,10 +99,17 @@ class Steps:
         """The video before each, where it is waited for (`in_turn`)."""
         return {b.video_id: a.video_id for a, b in pairwise(videos)} if self.copies is not None else {}
 
-    def in_turn(self, before: str | None) -> Flow:
-        """Let the scenes of the video before be known first: the first of two copies is made, whoever is quicker."""
-        if before is not None:
-            yield After(before)
+    def in_turn(self, video: str, before: Mapping[str, str]) -> Flow:
+        """Let the scenes of all earlier videos be known first: the first of two copies is made, whoever is quicker.
+
+        One that fails or has no room waits for nobody, so who waits for it then waits for the one before that.
+        """
+        earlier = before.get(video)
+        while earlier is not None and earlier not in self._passed:
+            yield After(earlier)
+            if earlier not in self._passed:
+                earlier = before.get(earlier)
+        self._passed.add(video)
 
     def unless_copy(self, video: VideoItem, source: Source, scene: SceneItem) -> Flow:
         """End here where a scene shows what one shows that was taken before; one under way is waited for.

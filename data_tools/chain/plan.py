@@ -30,10 +30,8 @@ from data_tools.chain.items import (
     VideoItem,
 )
 from data_tools.chain.journal import Journal, Print, Row
-from data_tools.chain.recipes import NO_LIMITS
-from data_tools.chain.recorded import Settings
+from data_tools.chain.recorded import Settings, as_only_room
 from data_tools.packaging.clouds import fingerprint
-from data_tools.postprocessing.settings import Limits
 from data_tools.stages.record import StageError, read_record, text_hash
 from data_tools.stages.splits import split_of
 
@@ -204,8 +202,7 @@ class Planner:
 
     def _settings_for(self, stage: str, name: str) -> Any:
         settings = self.settings.stages.stages.get(stage)
-        is_shown = stage == SCENE_STAGES[-1] and name == self._only and getattr(settings, "limits", None) == Limits()
-        return replace(settings, limits=NO_LIMITS) if is_shown else settings
+        return as_only_room(settings) if stage == SCENE_STAGES[-1] and name == self._only else settings
 
     def _inputs(self, stage: str, video: VideoItem, scene: SceneItem | None) -> Path | None:
         """The folder of the stage before."""

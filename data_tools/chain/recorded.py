@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.chain.items import STAGES, Places, folders_in
-from data_tools.chain.recipes import USUAL
+from data_tools.chain.recipes import NO_LIMITS, USUAL
+from data_tools.postprocessing.settings import Limits
 from data_tools.stages.files import write_json
 from data_tools.stages.record import StageRecord, read_record
 
@@ -42,6 +43,11 @@ class Settings:
         """Settings that nothing was recorded for."""
         marks = {name: stage.digest() for name, stage in stages.items()}
         return cls(stages, marks, dict.fromkeys(stages, USUAL), frozenset(stages))
+
+
+def as_only_room(settings: Any) -> Any:
+    """Settings of post-processing that a data set's only room is made with: usual limits of quality do not count."""
+    return replace(settings, limits=NO_LIMITS) if getattr(settings, "limits", None) == Limits() else settings
 
 
 def read_recorded(work: Path) -> dict[str, Any]:
@@ -194,7 +200,7 @@ def _has_finished(places: Places, stage: str) -> bool:
 
 def _was_made_otherwise(places: Places, stage: str, settings: Any) -> bool:
     first = next(_finished(places, stage), None)
-    return first is not None and first.settings_hash != settings.digest()
+    return first is not None and first.settings_hash not in (settings.digest(), as_only_room(settings).digest())
 
 
 def _conflict(places: Places, stage: str, before: Any, after: Any) -> str:

@@ -198,12 +198,12 @@ def _write_rejected(path: Path, verdicts: Sequence[tuple[dict[str, Any], str]]) 
                 writer.writerow([known.get(name, "") for name in columns])
 
 
-def print_search(summary: SearchSummary, out: Path, failed: Sequence[str], stopped: str) -> int:
+def print_search(summary: SearchSummary, out: Path, review: Path, failed: Sequence[str], stopped: str) -> int:
     """Counts, queries that failed and why the search stopped, as lines; returns the exit code."""
     print(f"found {summary.found}, kept {summary.kept} in {out / MANIFEST}")
     for reason, count in summary.reasons.most_common():
         print(f"  {count:6d}  {reason}")
-    print(f"decide on channels in {out / REVIEW} (column decision: allow, deny), then run search --offline")
+    print(f"decide on channels in {review} (column decision: allow, deny), then run search --offline")
     for line in [*failed[:10], *([stopped] if stopped else [])]:
         print(f"collect: {line}", file=sys.stderr)
     return 1 if failed or stopped else 0

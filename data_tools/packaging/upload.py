@@ -39,14 +39,15 @@ def upload(folder: Path, address: str, license_note: str = "") -> str:
     repo, within = parse_address(address)
     if not hub.get_token():
         raise StageError("nobody is logged in to the hub: run `hf auth login` or set HF_TOKEN, then this again", False)
-    links = [path for path in (*folder.glob("*"), *folder.glob("*/*")) if path.is_symlink() and path.is_dir()]
+    sent = [path for path in folder.rglob("*") if _is_sent(path.relative_to(folder).parts)]
+    links = [path for path in sent if path.is_symlink() and path.is_dir()]
     if links:  # which the hub's client passes over
         raise StageError(f"{links[0]}: a link to a folder is not sent; --shards 2GB packs its scenes", False)
     if not (folder / README).is_file():
         write_card(folder, folder, license_note)
     elif has_other_license(folder, license_note):
         print(f"note: {folder / README} names another licence than the scenes have: mend or delete it, then this again")
-    if (count := sum(1 for _ in folder.rglob("*"))) > MANY:
+    if (count := sum(path.is_file() for path in sent)) > MANY:
         print(f"note: {count:,} files; the hub takes a few large ones sooner: --shards 2GB first")
     api = hub.HfApi(library_name="lam3c")
     try:
@@ -61,3 +62,8 @@ def upload(folder: Path, address: str, license_note: str = "") -> str:
             permanent=False,
         ) from error
     return f"{address}: as {folder} is now ({done.commit_url})"
+
+
+def _is_sent(parts: tuple[str, ...]) -> bool:
+    """Whether `LEFT_OUT` lets a path through."""
+    return parts[0] not in NO_SPLITS and not any(part.startswith(".") for part in parts)

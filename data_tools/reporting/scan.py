@@ -117,8 +117,16 @@ def _scan_scenes(folder: Path, facts: dict[str, Any], scenes: dict[str, SceneRow
         name = str(scene.get("scene_id", "")) if isinstance(scene, dict) else ""
         if name:
             scenes[name] = SceneRow(name, video=folder.name, label=str(scene.get("label") or ""))
-            scenes[name].seconds = float(sum(end - start for start, end in scene.get("intervals", ())))
+            scenes[name].seconds = _seconds(scene.get("intervals"))
             scenes[name].picture = next(iter(find_pictures(folder / "thumbs")), None)
+
+
+def _seconds(intervals: Any) -> float:
+    """Of a scene; 0 where its times are damaged, which is no reason to show nothing of the data set."""
+    try:
+        return float(sum(end - start for start, end in intervals))
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _scan_stage(

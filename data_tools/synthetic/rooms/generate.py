@@ -22,7 +22,7 @@ if not __package__:
 
 from data_tools.clouds.io import Cloud, estimate_normals
 from data_tools.packaging.card import write_summary
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.files import clean_partial
 from data_tools.stages.scene_folder import is_done, settings_hash, write_scene
 from data_tools.stages.splits import check_split
@@ -190,9 +190,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="root folder; scenes go to OUT/SPLIT/NAME")
-    parser.add_argument("--num", type=int, default=16, help="number of rooms (default 16)")
-    parser.add_argument("--first", type=int, default=0, help="number of the first room, to extend a set")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num", type=count, default=16, help="number of rooms (default 16)")
+    parser.add_argument("--first", type=count, default=0, help="number of the first room, to extend a set")
+    parser.add_argument("--seed", type=count, default=0)
     parser.add_argument("--noise", choices=list(NOISE_LEVELS), default="pi3")
     parser.add_argument("--points", type=int, default=80_000, help="most points a room (default 80000)")
     parser.add_argument(
@@ -204,7 +204,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--all-surfaces", action="store_true", help="keep what no camera sees")
     parser.add_argument("--split", default="train")
     parser.add_argument("--no-labels", action="store_true", help="write no segment.npy and instance.npy")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=count, default=1)
     parser.add_argument("--overwrite", action="store_true")
     return parser.parse_args(argv)
 

@@ -27,7 +27,7 @@ import numpy as np
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from data_tools.stages.command_line import run_main, usage_errors
+from data_tools.stages.command_line import count, run_main, usage_errors
 from data_tools.stages.record import StageRecord, run_stage
 from data_tools.stages.scene_folder import settings_hash
 from data_tools.synthetic.walkthrough.bake import bake, build_scene, sample_surface
@@ -169,7 +169,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="length (default 60; about 30 a room)")
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT (default 640x480)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--jobs", type=count, default=1, help="processes (default 1)")
     return parser.parse_args(argv)
 
 

@@ -75,6 +75,11 @@ def test_of_two_copies_the_first_is_made_whoever_is_quicker(chain, order):
     assert not chain()[1]  # what is finished stays
 
 
+def test_a_video_that_fails_or_has_no_room_lets_nobody_past_those_before_it(chain):
+    tours = {"a": "room 1 1 shows:1", "b": "no-room", "c": "room 1 2 same:broken", "d": "room 1 3 shows:1"}
+    assert chain(("c", "b", "d", "d_000", "a"), **tours)[0] == ["a_000"]
+
+
 def test_a_copy_is_made_where_its_original_came_to_nothing(chain):
     done, made = chain(a="room 1 1 shows:1 reject:0", b="room 1 2 shows:1", c="room 1 3 shows:1")
     assert done == ["b_000"]

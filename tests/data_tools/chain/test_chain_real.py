@@ -9,7 +9,7 @@ from data_tools.chain import run, stages
 from data_tools.chain.items import Places
 from data_tools.chain.options import usual_settings, with_changes
 from data_tools.chain.plan import ChainSettings
-from data_tools.chain.recorded import Settings
+from data_tools.chain.recorded import Settings, settle
 from data_tools.chain.run import RunOptions, StageTable, run_chain
 from data_tools.chain.sources import read_videos
 from data_tools.clouds.io import Cloud, write_ply
@@ -52,11 +52,14 @@ def noise(seed):
     return Cloud(coord, color, np.tile(np.float32([0, 0, 1]), (20_000, 1)))
 
 
+def asked_settings(labels):
+    return with_changes(usual_settings("sfm", str(labels)), ["postprocess.preview=false"])
+
+
 def run_stages(monkeypatch, inputs, labels, out, **more):
     monkeypatch.setattr(run, "build_executor", lambda options, places, functions: InProcess(functions))
     found, _ = read_videos([str(inputs)], str(labels))
-    asked = with_changes(usual_settings("sfm", str(labels)), ["postprocess.preview=false"])
-    settings = ChainSettings(Settings.of(asked), facts={"backend": "sfm"}, **more)
+    settings = ChainSettings(Settings.of(asked_settings(labels)), facts={"backend": "sfm"}, **more)
     table = StageTable(FUNCTIONS, stages.read_scenes)
     return run_chain(found, Places(out, out / "_work"), settings, RunOptions(quiet=True), table)
 
@@ -120,3 +123,6 @@ def test_the_only_room_of_a_person_is_shown_whatever_its_quality(tmp_path, monke
     assert run_stages(monkeypatch, video, "none", out, is_one_room=True) == 0
     assert (out / "train/room_001/coord.npy").is_file() is is_alone
     assert ("room_001" in capsys.readouterr().out.partition("why not:")[0]) is is_alone  # with size and verdict
+    (out / "_work/run.json").unlink()  # the same settings, given again, are those that it was made with
+    asked = asked_settings("none")
+    settle(Places(out, out / "_work"), dict.fromkeys(asked, "best"), asked, lambda base: base, {})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools import collect
 from data_tools.collection import fetch as fetch_module
 from data_tools.collection import patience, preflight
 from data_tools.collection.failures import DISK, LOGIN, PASSING, PERMANENT, RATE_LIMITED, classify
@@ -395,6 +396,22 @@ def test_h264_without_sound_is_chosen(tmp_path):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         CollectSettings(**wrong)
+
+
+def test_every_option_of_fetch_reaches_the_settings():
+    given = {
+        "--max-height": 480,
+        "--min-height": 240,
+        "--max-duration": 60.0,
+        "--rounds": 3,
+        "--rate": 5e5,
+        "--alike": 4,
+    }
+    given |= {"--proxy": "socks5://x", "--sleep-requests": 2.0, "--pause": 8.0, "--pauses": 2}
+    command = ["fetch", "list.csv", "--out", "videos", *(str(part) for option in given.items() for part in option)]
+    settings = collect._settings(collect.parse_args(command))
+    names = {option: option[2:].replace("-", "_") for option in given} | {"--rate": "bytes_per_second"}
+    assert {option: getattr(settings, name) for option, name in names.items()} == given
 
 
 def test_digest_follows_what_is_downloaded_only(tmp_path):

@@ -244,6 +244,8 @@ def test_search_command(tmp_path, monkeypatch, capsys):
     assert collect.main([*command, "--offline", "--min-duration", "602"]) == 0
     assert len(asked) == 2
     assert "duration" in capsys.readouterr().out
+    assert collect.main([*command, "--offline", "--review", str(tmp_path / "mine.csv")]) == 0
+    assert f"decide on channels in {tmp_path / 'mine.csv'} " in capsys.readouterr().out
     assert collect.main([*command, "--template", "{town}"]) == 2
     assert collect.main([*command, "--words", str(tmp_path / "no.txt")]) == 2
     assert collect.main([*command, "--min-duration", "9", "--max-duration", "2"]) == 2

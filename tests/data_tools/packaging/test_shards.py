@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_tools import package
+from data_tools.packaging import upload as upload_module
 from data_tools.packaging.shards import parse_size
 from data_tools.packaging.upload import parse_address
 from data_tools.stages.files import write_json
@@ -207,7 +208,7 @@ def test_an_upload_sends_all_once_and_goes_on_where_it_stopped(rooms, tmp_path, 
     assert "license: cc-by-nc-4.0" in hub.files["v1/README.md"].decode()
 
 
-def test_folders_are_sent_as_they_are_without_work_and_hidden_files(rooms, tmp_path, hub, capsys):
+def test_folders_are_sent_as_they_are_without_work_and_hidden_files(rooms, tmp_path, hub, monkeypatch, capsys):
     (rooms / "train" / ".hidden").mkdir()
     for name in ("_work/clouds/a.ply", "train/.hidden/a.npy", ".lock"):
         (rooms / name).write_bytes(b"x")
@@ -215,6 +216,12 @@ def test_folders_are_sent_as_they_are_without_work_and_hidden_files(rooms, tmp_p
     ours = {name: data for name, data in tree(rooms).items() if not name.startswith(("_work", ".", "train/."))}
     assert hub.files == ours
     assert "license: mit" in hub.files["README.md"].decode()
+    (rooms / "_work").rename(tmp_path / "elsewhere")
+    (rooms / "_work").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(upload_module, "MANY", len(ours))
+    capsys.readouterr()
+    assert package.main([str(rooms), "--upload", "hf://datasets/me/rooms"]) == 0  # what is not sent may be a link
+    assert "files; the hub takes" not in capsys.readouterr().out  # and does not count
     (rooms / "train" / "linked").symlink_to(tmp_path)
     assert package.main([str(rooms), "--upload", "hf://datasets/me/rooms"]) == 1
     assert "linked: a link to a folder is not sent" in capsys.readouterr().err

@@ -218,6 +218,9 @@ def test_any_part_alone_is_reported(tmp_path, part):
             (tmp_path / "train" / name / "meta.json").write_text(text)
         (tmp_path / "_work/segments/b").mkdir(parents=True)
         (tmp_path / "_work/segments/b/record.json").write_text("[]")
+        put_record(tmp_path / "_work/segments/c", "segment")
+        scenes = '{"scenes": [{"scene_id": "c_1", "intervals": [[0, null]]}, {"scene_id": "c_2", "intervals": null}]}'
+        (tmp_path / "_work/segments/c/scenes.json").write_text(scenes)
         (tmp_path / "_work/log").mkdir()
         (tmp_path / "_work/log/all.jsonl").write_bytes(b"no log")
     build(scan(tmp_path), tmp_path / "report", SETTINGS)
