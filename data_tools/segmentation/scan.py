@@ -100,53 +100,66 @@ def scan_video(path: Path, info: VideoInfo, rate: float | None, classifier: Clas
         VideoError: nothing decodes.
     """
     report, signals, thumbs = DecodeReport(), CutSignals(), Thumbs()
-    ticker, look_ticker = (Ticker(each, tolerance=0.5 / info.fps) for each in (rate, LOOK_RATE))
+    tolerance = 0.5 / info.fps
+    ticker = Ticker(rate, tolerance=tolerance)
+    labels = None if classifier is None else _Labels(classifier, batch, Ticker(LOOK_RATE, tolerance=tolerance))
     side = round(SHORT_SIDE * max(info.width, info.height) / min(info.width, info.height))
     times: list[float] = []
-    rows: list[NDArray[np.float32]] = []
-    looks: list[NDArray[np.float16]] = []
-    is_look: list[bool] = []
-    waiting: list[NDArray[np.uint8]] = []
-
-    def take() -> None:
-        assert classifier is not None
-        found, embeddings = _classify(classifier, waiting)
-        rows.append(found)
-        looks.append(embeddings[is_look[-len(waiting) :]].astype(np.float16))
-        waiting.clear()
-
     for raw in raw_frames(path, report=report):
         if signals.is_due(raw.time):
             signals.add(raw.time, raw.pixels(TINY_SIDE, "FAST_BILINEAR"))
         thumbs.offer(raw)
         if ticker.is_due(raw.time):
             times.append(raw.time)
-            if classifier is not None:
-                waiting.append(raw.pixels(min(side, 4 * SHORT_SIDE)))
-                is_look.append(look_ticker.is_due(raw.time))
-        if len(waiting) >= batch:
-            take()
-    if waiting:
-        take()
-    probabilities = np.concatenate(rows) if rows else None
-    duration = report.last_time + (1 / info.fps)
-    classified = 0 if probabilities is None else len(probabilities)
-    holes = find_holes(np.array(report.times), info.duration, np.array(report.shown), report.packets)
-    all_times, embedded = np.array(times), np.concatenate(looks) if looks else None
-    look_times = all_times[: len(is_look)][is_look]
+            if labels is not None:
+                labels.add(raw.pixels(min(side, 4 * SHORT_SIDE)), raw.time)
+    probabilities, looks = (None, None) if labels is None else labels.end()
     return Scan(
-        duration,
-        report.frames,
-        classified,
-        holes,
-        report,
-        signals,
-        all_times,
-        probabilities,
-        thumbs,
-        look_times,
-        embedded,
+        duration=report.last_time + (1 / info.fps),
+        frames=report.frames,
+        classified=0 if probabilities is None else len(probabilities),
+        holes=find_holes(np.array(report.times), info.duration, np.array(report.shown), report.packets),
+        report=report,
+        signals=signals,
+        times=np.array(times),
+        probabilities=probabilities,
+        thumbs=thumbs,
+        look_times=np.array([] if labels is None else labels.look_times, dtype=np.float64),
+        looks=looks,
     )
+
+
+class _Labels:
+    """Labels of frames, a batch at a time, and the embeddings of those that are due."""
+
+    def __init__(self, classifier: Classifier, batch: int, looks: Ticker) -> None:
+        self.classifier, self.batch, self.ticker = classifier, batch, looks
+        self.look_times: list[float] = []
+        self._rows: list[NDArray[np.float32]] = []
+        self._looks: list[NDArray[np.float16]] = []
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._is_look: list[bool] = []  # of those that wait
+
+    def add(self, image: NDArray[np.uint8], time: float) -> None:
+        self._waiting.append(image)
+        self._is_look.append(self.ticker.is_due(time))
+        if self._is_look[-1]:
+            self.look_times.append(time)
+        if len(self._waiting) >= self.batch:
+            self._take()
+
+    def end(self) -> tuple[NDArray[np.float32] | None, NDArray[np.float16] | None]:
+        """Probabilities and embeddings; None where there was no frame."""
+        if self._waiting:
+            self._take()
+        return (np.concatenate(self._rows), np.concatenate(self._looks)) if self._rows else (None, None)
+
+    def _take(self) -> None:
+        rows, looks = _classify(self.classifier, self._waiting)
+        self._rows.append(rows)
+        self._looks.append(looks[self._is_look].astype(np.float16))
+        self._waiting.clear()
+        self._is_look.clear()
 
 
 def _classify(
